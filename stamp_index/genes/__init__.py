@@ -1,0 +1,26 @@
+"""Genes: panels, normalisation, rank tokens, signatures and the names people use for them."""
+
+from __future__ import annotations
+
+from stamp_index.genes.aliases import COMMON_ALIASES
+from stamp_index.genes.names import close_names
+from stamp_index.genes.normalise import cp10k, log1p_cp10k
+from stamp_index.genes.panel import GenePanel
+from stamp_index.genes.resolver import GeneResolver
+from stamp_index.genes.signature import Signature, parse_signature
+from stamp_index.genes.tokens import PAD, TOKEN_OFFSET, compat_means, rank_tokens
+
+__all__ = [
+    "COMMON_ALIASES",
+    "PAD",
+    "TOKEN_OFFSET",
+    "GenePanel",
+    "GeneResolver",
+    "Signature",
+    "close_names",
+    "compat_means",
+    "cp10k",
+    "log1p_cp10k",
+    "parse_signature",
+    "rank_tokens",
+]

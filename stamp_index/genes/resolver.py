@@ -1,0 +1,127 @@
+"""From the names people type to the gene symbols that a panel or store knows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Literal
+
+from stamp_index.errors import MissingGenesError, QueryError
+from stamp_index.genes.aliases import COMMON_ALIASES
+from stamp_index.genes.names import close_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_ENSEMBL: Final = re.compile(r"(ENS[A-Z]*G\d{11})(?:\.\d+)?", re.IGNORECASE)
+
+
+class GeneResolver:
+    """Finds the symbol that a name means: exact, by Ensembl id, in any case, or by alias.
+
+    Parameters
+    ----------
+    genes : sequence of str
+        Known symbols.
+    gene_ids : sequence of str
+        Ensembl ids of `genes`, with or without version, in the same order; or empty.
+    aliases : mapping of str to str or sequence of str, optional
+        Other names of genes; a name with several meanings has a sequence. By default
+        `COMMON_ALIASES` (HER2, Ki-67, CD20, ...); ``{}`` for none. A known symbol comes before an alias.
+
+    Raises
+    ------
+    ValueError
+        If `gene_ids` has another length than `genes`.
+    """
+
+    def __init__(
+        self,
+        genes: Sequence[str],
+        gene_ids: Sequence[str] = (),
+        aliases: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        if gene_ids and len(gene_ids) != len(genes):
+            msg = f"{len(gene_ids)} gene ids were given for {len(genes)} genes."
+            raise ValueError(msg)
+        self._known = dict.fromkeys(genes)
+        self._folded: dict[str, list[str]] = {}
+        for gene in self._known:
+            self._folded.setdefault(gene.casefold(), []).append(gene)
+        self._by_id: dict[str, list[str]] = {}
+        for gene_id, gene in zip(gene_ids, genes, strict=False):
+            symbols = self._by_id.setdefault(_without_version(gene_id), [])
+            if gene not in symbols:
+                symbols.append(gene)
+        self._aliases: dict[str, list[str]] = {}
+        for alias, meant in (COMMON_ALIASES if aliases is None else aliases).items():
+            names = self._aliases.setdefault(alias.casefold(), [])
+            targets = [meant] if isinstance(meant, str) else meant
+            names.extend(name for name in targets if name not in names)
+
+    def resolve(
+        self, names: Iterable[str], *, on_missing: Literal["raise", "ignore"] = "raise"
+    ) -> dict[str, str]:
+        """Find the symbol of each name.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Symbols in any case, Ensembl ids with or without version, or aliases.
+        on_missing : {"raise", "ignore"}
+            ``"ignore"`` leaves unknown names out of the answer.
+
+        Returns
+        -------
+        dict of str to str
+            Symbol of each known name, in the order of `names`.
+
+        Raises
+        ------
+        MissingGenesError
+            If names are unknown; all of them are named, with close names.
+        QueryError
+            If a name means several genes; they are listed.
+        """
+        names = list(dict.fromkeys(names))
+        found = {name: symbol for name in names if (symbol := self._find(name)) is not None}
+        missing = [name for name in names if name not in found]
+        if missing and on_missing == "raise":
+            raise MissingGenesError(self._missing_message(missing, len(names)))
+        return found
+
+    def _find(self, name: str) -> str | None:
+        """Return the symbol of a name, or None where nothing is known by it."""
+        if name in self._known:
+            return name
+        key = name.strip().casefold()
+        by_id = self._by_id.get(_without_version(name.strip())) if _ENSEMBL.match(key) else None
+        aliases = self._aliases.get(key)
+        candidates = by_id or self._folded.get(key) or self._meanings(aliases or [])
+        if len(candidates) > 1:
+            msg = (
+                f"{name} means several genes: {', '.join(candidates)}. "
+                "Ask for one of them by its symbol."
+            )
+            raise QueryError(msg)
+        return candidates[0] if candidates else None
+
+    def _meanings(self, targets: Sequence[str]) -> list[str]:
+        """Return an alias's known meanings; all of them where it has several, as none is surer."""
+        known = [symbol for t in targets for symbol in self._folded.get(t.casefold(), [])]
+        return list(dict.fromkeys(targets)) if known and len(targets) > 1 else known
+
+    def _missing_message(self, missing: Sequence[str], n_asked: int) -> str:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        near = list(
+            dict.fromkeys(c for name in missing[:10] for c in close_names(name, self._known))
+        )
+        hint = f"Close names: {', '.join(near[:10])}. " if near else "No known name is close. "
+        return (
+            f"{len(missing)} of {n_asked} genes are not known here ({shown}). "
+            f"{hint}Correct or drop them, or ignore what is missing."
+        )
+
+
+def _without_version(gene_id: str) -> str:
+    match = _ENSEMBL.fullmatch(gene_id)
+    return match[1].upper() if match else gene_id.upper()

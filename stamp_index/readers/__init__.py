@@ -1,0 +1,17 @@
+"""Readers: one file per source format, each giving the same `Slide`."""
+
+from __future__ import annotations
+
+from stamp_index.readers.base import Reader, SlideOptions
+from stamp_index.readers.build import make_slide, validate
+from stamp_index.readers.registry import READERS, find_slides, read
+
+__all__ = [
+    "READERS",
+    "Reader",
+    "SlideOptions",
+    "find_slides",
+    "make_slide",
+    "read",
+    "validate",
+]

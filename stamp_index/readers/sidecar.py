@@ -1,0 +1,65 @@
+"""``slide.toml``: what a lab knows about a slide, kept beside the slide's files."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from stamp_index.errors import SlideError
+from stamp_index.readers.base import SlideOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_sidecar(path: Path) -> SlideOptions:
+    """Read a ``slide.toml``.
+
+    Parameters
+    ----------
+    path : Path
+        The file; need not exist. A relative ``image`` in it starts from its folder.
+
+    Returns
+    -------
+    SlideOptions
+        All None where there is no file.
+
+    Raises
+    ------
+    SlideError
+        If it is not TOML, has an unknown key, or a value of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return SlideOptions()
+    except (OSError, ValueError) as exc:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        msg = f"{path} cannot be read as TOML ({exc}). Correct or remove it."
+        raise SlideError(msg) from exc
+    known = [field.name for field in fields(SlideOptions)]
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        msg = f"{path} has the unknown keys {', '.join(unknown)}; known are {', '.join(known)}."
+        raise SlideError(msg)
+    values: dict[str, Any] = {key: _checked(key, value, path) for key, value in table.items()}
+    if "image" in values:
+        values["image"] = path.parent / values["image"]
+    try:
+        return SlideOptions(**values)
+    except ValueError as exc:
+        msg = f"{path}: {exc}"
+        raise SlideError(msg) from exc
+
+
+def _checked(key: str, value: object, path: Path) -> float | str:
+    if key == "mpp":
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        msg = f"{path}: mpp is {value!r}; expected a number of microns per pixel, such as 0.5."
+        raise SlideError(msg)
+    if isinstance(value, str):
+        return value
+    msg = f"{path}: {key} is {value!r}; expected text in quotes."
+    raise SlideError(msg)

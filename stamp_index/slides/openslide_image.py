@@ -1,0 +1,131 @@
+"""Slides in the vendors' formats, and tiled TIFFs, through OpenSlide."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stamp_index.errors import ImageFormatError
+from stamp_index.slides.images import Level, SlideImage, exact_downsample, file_hash, one_mpp
+from stamp_index.slides.plain import to_rgb
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from openslide import OpenSlide
+
+
+class OpenSlideImage(SlideImage):
+    """A slide file that OpenSlide opens.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ImageFormatError
+        If OpenSlide knows the format but cannot open the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.uri = str(path)
+        self._lock = threading.Lock()
+        self._slide: OpenSlide | None = None
+        self._hash: str | None = None
+        slide = self._open()
+        self.vendor: str = slide.properties.get("openslide.vendor", "")
+        self._mpp = one_mpp(
+            _number(slide.properties.get("openslide.mpp-x")),
+            _number(slide.properties.get("openslide.mpp-y")),
+            self.uri,
+        )
+        full = slide.dimensions
+        self._levels = tuple(
+            Level(width, height, exact_downsample(full, (width, height)))
+            for width, height in slide.level_dimensions
+        )
+        self._openslide_downsamples = tuple(slide.level_downsamples)
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per pixel from the slide's properties."""
+        return self._mpp
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The file's pyramid."""
+        return self._levels
+
+    def content_hash(self) -> str:
+        """SHA-256 of the file's bytes, as hex (of the one named file, where a slide has several)."""
+        if self._hash is None:
+            self._hash = file_hash(self.path)
+        return self._hash
+
+    def close(self) -> None:
+        """Close the file; a later read opens it again."""
+        with self._lock:
+            if self._slide is not None:
+                self._slide.close()
+                self._slide = None
+
+    def _open(self) -> OpenSlide:
+        import openslide
+
+        with self._lock:
+            if self._slide is None:
+                try:
+                    self._slide = openslide.OpenSlide(self.path)
+                except openslide.OpenSlideError as exc:
+                    msg = f"OpenSlide cannot open {self.path} ({exc}). Copy or export it again."
+                    raise ImageFormatError(msg) from exc
+            return self._slide
+
+    def _read_level(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        import openslide
+
+        left, top, right, bottom = box
+        # OpenSlide takes level-0 pixels and divides by its own, rounded, downsample.
+        factor = self._openslide_downsamples[level]
+        location = (round(left * factor), round(top * factor))
+        try:
+            region = self._open().read_region(location, level, (right - left, bottom - top))
+        except openslide.OpenSlideError as exc:
+            # OpenSlide refuses every later call on a slide that failed once. Other threads may be
+            # reading through this handle, so it is let go and not closed.
+            with self._lock:
+                self._slide = None
+            msg = (
+                f"{self.path} opens, but its pixels cannot be read at x {location[0]}, "
+                f"y {location[1]} px ({exc}). The file is damaged: copy or export it again."
+            )
+            raise ImageFormatError(msg) from exc
+        rgba = np.asarray(region)  # (h, w, 4)
+        if rgba[:, :, 3].min() == 255:  # opaque, as nearly always: skip the compositing
+            return np.ascontiguousarray(rgba[:, :, :3])
+        return to_rgb(region)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_slide"] = None
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,24 @@
+"""Fixtures that every test file may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# No time limit per example, as machines differ, and no files left in the checkout.
+settings.register_profile("stamp-index", deadline=None, database=None)
+settings.load_profile("stamp-index")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data sets, which are not part of the project; skips where it is not there."""
+    named = os.environ.get("STAMP_INDEX_SHARED")
+    root = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    data = root / "data" if (root / "data").is_dir() else root
+    if not (data / "her2st").is_dir():
+        pytest.skip(f"no real data at {data}; set STAMP_INDEX_SHARED to the folder that holds it")
+    return data
