@@ -1,0 +1,76 @@
+"""Gene tower: a transformer over rank tokens whose CLS starts from the spot's profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from stamp_index.encoders.axes import leading_axes
+from stamp_index.encoders.layers import Block
+from stamp_index.genes import PAD, TOKEN_OFFSET
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class GeneTower(nn.Module):
+    """Transformer over a spot's rank tokens and its profile.
+
+    Rank tokens follow STAMP (arXiv 2602.13944; embedding table, learnable rank positions, padding masked).
+    Two things are ours. CLS starts from a linear map of the signed profile, so that a gene that is low says
+    something and a query can name it; and that map starts from the principal axes of the training
+    profiles, without which a few hundred spots do not train a table of gene embeddings.
+
+    Parameters
+    ----------
+    n_genes : int
+        Length of the panel.
+    context : int
+        Number of rank tokens.
+    width, depth, heads : int
+        Of the transformer.
+    dropout : float
+        Inside the blocks.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        *,
+        context: int = 64,
+        width: int = 128,
+        depth: int = 1,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.embed = nn.Embedding(n_genes + TOKEN_OFFSET, width, padding_idx=PAD)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        self.rank = nn.Parameter(torch.randn(context, width) * 0.02)
+        self.profile = nn.Linear(n_genes, width)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def init_axes(self, profiles: NDArray[np.float32], n_axes: int) -> None:
+        """Start profile map and gene embeddings from the principal axes of profiles (n, g)."""
+        weight = torch.from_numpy(leading_axes(profiles, min(n_axes, self.width)))  # (k, g)
+        k = len(weight)
+        with torch.no_grad():
+            self.profile.weight.normal_(std=1e-3)
+            self.profile.weight[:k] = weight
+            self.profile.bias.zero_()
+            self.embed.weight[TOKEN_OFFSET:, :k] += weight.T
+
+    def forward(self, tokens: torch.Tensor, profile: torch.Tensor) -> torch.Tensor:
+        """Encode tokens (b, context) and profile (b, g) as features (b, width)."""
+        x = self.embed(tokens.long()) + self.rank  # (b, context, width)
+        cls = self.profile(profile)[:, None]  # (b, 1, width)
+        keep = torch.cat([torch.ones_like(tokens[:, :1], dtype=torch.bool), tokens != PAD], dim=1)
+        x = torch.cat([cls, x], dim=1)
+        for block in self.blocks:
+            x = block(x, keep)
+        return self.norm(x[:, 0])  # type: ignore[no-any-return]

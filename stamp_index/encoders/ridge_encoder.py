@@ -1,0 +1,164 @@
+"""Closed-form encoder: image features regressed onto the principal axes of expression.
+
+It fits in seconds on the user's own slides and is the floor that every trained encoder must beat.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from stamp_index.encoders.trunk import load_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from stamp_index.encoders.gene_input import GeneInput
+    from stamp_index.genes import GenePanel
+    from stamp_index.slides import PatchSpec, Slide
+
+
+class RidgeEncoder:
+    """PCA of expression and ridge regression of mean trunk features onto it.
+
+    Parameters
+    ----------
+    gene_input : GeneInput
+        Panel and profile statistics.
+    arrays : dict of ndarray
+        ``axes`` (g, d); ``feature_mean``, ``feature_std`` (2c,) and ``weights`` (2c, d) of patch and region
+        together; ``patch_weights`` (c, d) of the patch alone.
+    patch, region : PatchSpec
+        As in `Encoder`.
+    name, fingerprint : str
+        As in `Encoder`.
+    """
+
+    def __init__(
+        self,
+        gene_input: GeneInput,
+        arrays: Mapping[str, NDArray[np.float32]],
+        specs: tuple[PatchSpec, PatchSpec],
+        *,
+        name: str = "ridge",
+        fingerprint: str = "",
+    ) -> None:
+        self.gene_input = gene_input
+        self.arrays = dict(arrays)
+        self.patch, self.region = specs
+        self.name = name
+        self.fingerprint = fingerprint
+        self.dim = int(self.arrays["axes"].shape[1])
+        self.panel: GenePanel = gene_input.panel
+        self.prepared_id = f"efficientnet_lite0-{load_trunk().weights_hash[:8]}"
+
+    @classmethod
+    def fit(
+        cls,
+        gene_input: GeneInput,
+        profiles: NDArray[np.float32],
+        features: tuple[NDArray[np.float32], NDArray[np.float32]],
+        specs: tuple[PatchSpec, PatchSpec],
+        *,
+        dim: int = 32,
+    ) -> Self:
+        """Fit on training spots.
+
+        Parameters
+        ----------
+        gene_input : GeneInput
+            Made the profiles.
+        profiles : ndarray of shape (n, g), float32
+            Profiles of the training spots.
+        features : pair of ndarray of shape (n, c), float32
+            Mean trunk token of each spot's patch and region.
+        specs : pair of PatchSpec
+            Patch and region.
+        dim : int
+            Principal axes kept, at most min(n, g).
+
+        Returns
+        -------
+        RidgeEncoder
+            Without a fingerprint, which saving gives it.
+        """
+        from sklearn.linear_model import RidgeCV
+
+        _, size, axes = np.linalg.svd(profiles, full_matrices=False)
+        # An axis of k-th variance is scaled so that its scores have the fourth root of it: the first axes
+        # keep the lead, but do not drown the rest in a cosine.
+        axes = axes[:dim].T / np.sqrt(size[:dim])  # (g, d)
+        scores = profiles @ axes  # (n, d)
+        both = np.concatenate(features, axis=1)  # (n, 2c)
+        mean, std = both.mean(axis=0), both.std(axis=0) + 1e-3
+        x = (both - mean) / std
+        alphas = np.logspace(1, 5, 9)
+        c = features[0].shape[1]
+        arrays = {
+            "axes": axes,
+            "feature_mean": mean,
+            "feature_std": std,
+            "weights": RidgeCV(alphas, fit_intercept=False).fit(x, scores).coef_.T,
+            "patch_weights": RidgeCV(alphas, fit_intercept=False).fit(x[:, :c], scores).coef_.T,
+        }
+        return cls(gene_input, {k: v.astype(np.float32) for k, v in arrays.items()}, specs)
+
+    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Trunk tokens (n, h, w, c) of RGB images (n, s, s, 3)."""
+        return load_trunk().tokens(images)
+
+    def encode_images(
+        self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
+        """Embed patches (n, s, s, 3), with their regions where there are any: (n, d), unit length."""
+        prepared = None if regions is None else self.prepare(regions)
+        return self.encode_prepared(self.prepare(patches), prepared)
+
+    def encode_prepared(
+        self, patches: NDArray[np.float16], regions: NDArray[np.float16] | None = None
+    ) -> NDArray[np.float32]:
+        """Embed trunk tokens (n, h, w, c): (n, d), unit length."""
+        x = mean_token(patches)  # (n, c)
+        weights = self.arrays["patch_weights"]
+        if regions is not None:
+            x = np.concatenate([x, mean_token(regions)], axis=1)  # (n, 2c)
+            weights = self.arrays["weights"]
+        c = x.shape[1]
+        x = (x - self.arrays["feature_mean"][:c]) / self.arrays["feature_std"][:c]
+        return _unit(x @ weights)
+
+    def encode_counts(self, counts: csr_matrix, genes: Sequence[str]) -> NDArray[np.float32]:
+        """Embed profiles (n, k) from anywhere, against the training mean: (n, d), unit length."""
+        batch = self.gene_input.batch(counts, genes, own_slide=False)
+        return _unit(batch.profile @ self.arrays["axes"])
+
+    def encode_spots(self, slide: Slide) -> NDArray[np.float32]:
+        """Embed a slide's own spots, against the slide's mean: (n, d), unit length."""
+        batch = self.gene_input.batch(slide.counts, slide.genes, own_slide=True)
+        return _unit(batch.profile @ self.arrays["axes"])
+
+    def encode_signature(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
+        """Embed a signature: (d,), unit length."""
+        vector: NDArray[np.float32] = _unit(
+            self.gene_input.signature(weights).profile @ self.arrays["axes"]
+        )[0]
+        return vector
+
+
+def mean_token(prepared: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Mean over the grid: (n, h, w, c) to (n, c)."""
+    mean: NDArray[np.float32] = prepared.astype(np.float32).mean(axis=(1, 2))
+    return mean
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to length 1; a zero row becomes the first axis, so that no embedding is undefined."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    unit[length[:, 0] == 0, 0] = 1.0
+    scaled: NDArray[np.float32] = unit.astype(np.float32)
+    return scaled

