@@ -1,0 +1,126 @@
+"""Train a recipe on slides: ``python -m trainer.train SLIDE... --hold-out-patient P --out RUN``.
+
+A run's folder holds ``split.json``, ``log.jsonl``, ``losses.png``, ``state.pt`` (to resume from), the
+checkpoint ``encoder/`` and the closed-form floor ``ridge/`` fitted on the same slides.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stamp_index.encoders.checkpoint import save_encoder
+from stamp_index.encoders.features import FeatureCache
+from stamp_index.encoders.model import StampModel
+from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
+from stamp_index.encoders.stamp_encoder import StampEncoder
+from stamp_index.errors import StampIndexError
+from stamp_index.readers import SlideOptions, find_slides, read
+from trainer.data import assemble, fit_gene_input
+from trainer.initialise import start_from_statistics
+from trainer.loop import LOG, STATE, Run, train
+from trainer.plot import plot_losses
+from trainer.recipe import Recipe, RecipeError, load_recipe
+from trainer.split import make_split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stamp_index.encoders.gene_input import GeneInput
+    from trainer.data import TrainingSet
+
+_RIDGE_AXES = 32
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--recipe", "recipe_name", default="stamp", help="Name of a recipe, or a .toml file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--hold-out-patient", multiple=True, help="Patients kept out of training.")
+@click.option("--hold-out-slide", multiple=True, help="Slides kept out of training.")
+@click.option("--gene", "always", multiple=True, help="A gene that the panel must hold.")
+@click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
+@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
+@click.option("--features", type=click.Path(path_type=Path), help="Folder of the feature cache.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def main(**options: object) -> None:
+    """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
+    try:
+        run_training(**options)  # type: ignore[arg-type]
+    except (StampIndexError, RecipeError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def run_training(  # noqa: PLR0913 - one argument per command-line option
+    *,
+    paths: Sequence[Path],
+    recipe_name: str,
+    out: Path,
+    hold_out_patient: Sequence[str],
+    hold_out_slide: Sequence[str],
+    always: Sequence[str],
+    overrides: Sequence[str],
+    mpp: float | None,
+    features: Path | None,
+    seed: int,
+    quiet: bool,
+) -> str:
+    """Read, split, prepare, train and save; returns the encoder's fingerprint."""
+    recipe = load_recipe(recipe_name, tuple(overrides))
+    slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
+    split = make_split(slides, hold_out_patient, hold_out_slide)
+    out.mkdir(parents=True, exist_ok=True)
+    split.save(out)
+    training = [slide for slide in slides if slide.slide_id in split.train]
+    click.echo(split.describe())
+    torch.manual_seed(seed)
+    gene_input = fit_gene_input(recipe, training, always)
+    model = StampModel(recipe.model, len(gene_input.panel))
+    model.config.image_tower.pop("weights", None)  # from here on the checkpoint holds them
+    n_images = sum(slide.n_spots for slide in training) * (1 + recipe.n_placements)
+    with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
+        cache = FeatureCache(features or out / "features", model.image, progress=bar.update)
+        data = assemble(recipe, training, gene_input, cache, seed=seed)
+    start_from_statistics(model, data, gene_input.context)
+    record = {"recipe": recipe.to_dict(), "seed": seed, "split": split.to_dict()}
+    _check_same_run(out, record)
+    train(recipe, model, data, Run(out, seed, quiet))
+    encoder = StampEncoder(model, gene_input, name=recipe.name, fingerprint="")
+    fingerprint = save_encoder(encoder, out / "encoder", training=record)
+    save_encoder(_fit_ridge(recipe, gene_input, data), out / "ridge", training=record)
+    plot_losses(out / LOG, out / "losses.png")
+    click.echo(f"Encoder {recipe.name} {fingerprint} is in {out / 'encoder'}.")
+    return fingerprint
+
+
+def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> RidgeEncoder:
+    """Fit the floor on the same pairs, from the same trunk where the recipe has one."""
+    specs = (recipe.model.patch, recipe.model.region)
+    patches = np.concatenate([mean_token(np.asarray(part)) for part in data.patches])
+    regions = np.concatenate([mean_token(np.asarray(placed[0])) for placed in data.regions])
+    dim = min(_RIDGE_AXES, *data.genes.profile.shape)
+    return RidgeEncoder.fit(gene_input, data.genes.profile, (patches, regions), specs, dim=dim)
+
+
+def _check_same_run(out: Path, record: dict[str, object]) -> None:
+    """Refuse to go on with a run of another recipe, seed or split."""
+    path = out / "run.json"
+    text = json.dumps(record, indent=1, sort_keys=True)
+    if path.exists() and (out / STATE).exists() and path.read_text() != text:
+        msg = (
+            f"{out} holds a run with another recipe, seed or split. Give another --out, or delete the "
+            "folder to start again."
+        )
+        raise RecipeError(msg)
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
