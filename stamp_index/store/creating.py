@@ -1,0 +1,81 @@
+"""Making an empty store, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from stamp_index.errors import StoreError
+from stamp_index.store.manifest import Manifest, write_manifest
+from stamp_index.store.reading import table_path
+from stamp_index.store.schema import (
+    EXPRESSION,
+    SLIDES,
+    SPOTS,
+    expression_schema,
+    slides_schema,
+    spots_schema,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from stamp_index.store.card import EncoderCard
+
+ENCODER = "encoder"  # folder of the checkpoint's copy inside the store
+
+
+def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None:
+    """Write version 1 beside `path` and move it there at the end.
+
+    Raises
+    ------
+    StoreError
+        If `path` exists and is not an empty folder, or `checkpoint` is not a folder.
+    """
+    if checkpoint is not None and not checkpoint.is_dir():
+        msg = f"The checkpoint {checkpoint} is not a folder. Give the folder that training wrote."
+        raise StoreError(msg)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        msg = (
+            f"There is something at {path} already. Open it with Store.open, or choose a path "
+            f"that does not exist."
+        )
+        raise StoreError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        draft.mkdir()
+        _fill(draft, card, checkpoint)
+        with suppress(FileNotFoundError):
+            path.rmdir()  # empty, or another process got here first and this fails
+        draft.replace(path)
+    except OSError as exc:
+        msg = f"No store can be made at {path}: {exc}. Choose another path."
+        raise StoreError(msg) from exc
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:
+    import lance
+
+    schemas: dict[str, pa.Schema] = {
+        SLIDES: slides_schema(),
+        SPOTS: spots_schema(card),
+        EXPRESSION: expression_schema(),
+    }
+    versions = {}
+    for name, schema in schemas.items():
+        empty = schema.empty_table()
+        table = lance.write_dataset(empty, table_path(draft, name), schema=schema)
+        versions[name] = table.version
+    if checkpoint is not None:
+        shutil.copytree(checkpoint, draft / ENCODER)
+    now = datetime.now(UTC).isoformat()
+    write_manifest(draft, Manifest(uuid.uuid4().hex, 1, versions, 0, 0, card.to_dict(), now))
