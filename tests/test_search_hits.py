@@ -1,0 +1,113 @@
+"""Hits: their table, exports and picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stamp_index.search import Searcher
+from tests.support import TOY_GENES, ToyEncoder, toy_slide, toy_store
+
+COLUMNS = [
+    *("rank", "score", "spot_id", "slide_id", "patient_id", "organ"),
+    *("x_px", "y_px", "x_um", "y_um", "CD8A", "EPCAM"),
+]
+
+
+@pytest.fixture(scope="module")
+def hits(tmp_path_factory):
+    """All 40 spots of two slides; the second has no picture and did not measure CD8A."""
+    fewer = tuple(gene for gene in TOY_GENES if gene != "CD8A")
+    slides = [
+        toy_slide("S1", 20, 0),
+        toy_slide("S<2>", 20, 1, genes=fewer, image=False, organ="skin", patient_id="P2"),
+    ]
+    store = toy_store(tmp_path_factory.mktemp("hits"), slides=slides)
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    return searcher.search_genes("CD8A high, EPCAM low", against="gene", k=40)
+
+
+def test_table_says_where_every_hit_lies_and_what_was_measured(hits):
+    table = hits.to_pandas()
+    assert list(table.columns) == COLUMNS
+    assert table["rank"].tolist() == list(range(1, 41))
+    assert (np.diff(table["score"]) <= 0).all()
+    spots = hits.store.spots()
+    values = hits.store.expression(["CD8A", "EPCAM"])
+    for row, hit in zip(hits.rows, table.to_dict("records"), strict=True):
+        for column in COLUMNS[2:8]:
+            assert hit[column] == spots[column].iloc[row]
+        np.testing.assert_array_equal([hit["CD8A"], hit["EPCAM"]], values[row])
+
+
+def test_gene_that_a_slide_did_not_measure_is_nan_and_noted(hits):
+    table = hits.table
+    assert table.loc[table["slide_id"] == "S<2>", "CD8A"].isna().all()
+    assert table.loc[table["slide_id"] == "S1", "CD8A"].notna().all()
+    assert hits.notes == ("CD8A was not measured on 1 of the 2 slides of these hits (S<2>).",)
+
+
+def test_hits_are_read_without_the_table(hits):
+    assert len(hits) == 40
+    assert hits.spot_ids == tuple(hits.table["spot_id"])
+    assert hits.scores.dtype == np.float32
+    assert hits.rows.dtype == np.int64
+    assert hits.store_version == 3
+    assert hits.fingerprint == ToyEncoder().fingerprint
+
+
+def test_hits_cannot_be_changed_by_what_they_hand_out(hits):
+    with pytest.raises(FrozenInstanceError):
+        hits.query = "another"
+    hits.to_pandas()["score"] = 0.0
+    assert hits.scores[0] > 0
+
+
+def test_arrow_table_carries_the_same_and_its_origin(hits):
+    table = hits.to_arrow()
+    pd.testing.assert_frame_equal(table.to_pandas(), hits.table)
+    origin = json.loads(table.schema.metadata[b"stamp_index"])
+    assert origin["query"] == "CD8A high, EPCAM low"
+    assert origin["store_version"] == 3
+
+
+def test_anndata_carries_expression_places_and_origin(hits, tmp_path):
+    data = hits.to_anndata()
+    assert data.shape == (40, 2)
+    assert data.obs_names.tolist() == list(hits.spot_ids)
+    assert data.var_names.tolist() == ["CD8A", "EPCAM"]
+    np.testing.assert_array_equal(data.X, hits.table[["CD8A", "EPCAM"]].to_numpy())
+    np.testing.assert_array_equal(data.obsm["spatial"], hits.table[["x_px", "y_px"]].to_numpy())
+    assert data.uns["stamp_index"] == {
+        "query": "CD8A high, EPCAM low",
+        "notes": list(hits.notes),
+        "store_version": 3,
+        "fingerprint": hits.fingerprint,
+    }
+    data.write_h5ad(tmp_path / "hits.h5ad")
+
+
+def test_hits_without_genes_are_exported_too(hits):
+    searcher = Searcher(hits.store, ToyEncoder())
+    plain = searcher.search_vector(np.ones(32), against="gene", k=3)
+    assert list(plain.table.columns) == COLUMNS[:10]
+    assert plain.to_anndata().shape == (3, 0)
+    assert plain.to_arrow().num_rows == 3
+
+
+def test_notebook_view_shows_pictures_and_escapes_text(hits):
+    html = replace(hits, query="<script>alert(1)</script>", notes=("a < b",))._repr_html_()
+    n_pictured = int((hits.table["slide_id"] == "S1").sum())
+    assert html.count("data:image/jpeg;base64,") == n_pictured
+    assert html.count("no picture") == 40 - n_pictured
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "a &lt; b" in html
+    assert "S&lt;2&gt;:" in html
+    assert "S<2>" not in html
+    assert "http" not in html
+    assert "CD8A not measured" in html
