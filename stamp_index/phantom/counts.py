@@ -68,7 +68,7 @@ def _domain_shares(
 ) -> NDArray[np.float64]:
     """Share of each spot's disc per domain, glass left out; shape (n, 6).
 
-    Septa inside the tumour are stroma: that is what their cells are.
+    Septa inside the tumour count as stroma.
     """
     cell_px = FINE_UM / MPP
     reach = int(SPOT_UM / 2 / FINE_UM)
@@ -125,8 +125,13 @@ def spot_truth(
     shares = _domain_shares(layout, materials.code, x_px, y_px)
     total = per_type.sum(axis=1, keepdims=True)
     fractions = np.where(total > 0, per_type / np.maximum(total, 1e-9), 1 / len(CELL_TYPES))
-    table = pd.DataFrame({"barcode": barcodes, "domain": [DOMAINS[i] for i in shares.argmax(1)]})
-    table["purity"] = shares.max(axis=1)
+    # A domain is a contiguous area, as a pathologist outlines it: a spot on a thin septum whose cells are mostly
+    # tumour lies in the tumour.
+    domain = shares.argmax(axis=1)
+    crossed = (domain == STROMA) & (fractions[:, CELL_TYPES.index("tumour")] >= 0.5)
+    domain[crossed] = DOMAINS.index("tumour")
+    table = pd.DataFrame({"barcode": barcodes, "domain": [DOMAINS[i] for i in domain]})
+    table["purity"] = shares[np.arange(len(domain)), domain]
     table["n_cells"] = per_type.sum(axis=1)
     for code, kind in enumerate(CELL_TYPES):
         table[f"frac_{kind}"] = fractions[:, code]
