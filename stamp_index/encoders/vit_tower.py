@@ -50,8 +50,9 @@ class VitTower(nn.Module):
         if patch_px != region_px:
             msg = f"A ViT sees patches and regions at one size; got {patch_px} and {region_px} px."
             raise ValueError(msg)
-        self.vit: Any = _create(model, patch_px)
-        self.width = int(self.vit.embed_dim)
+        vit: Any = _create(model, patch_px)
+        self.vit = vit
+        self.width = int(vit.embed_dim)
         self.prepared_id = "pixels"
         if weights:
             load_local_weights(self.vit, Path(weights))

@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything on a fresh machine: each makes .venv if there is none and installs what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# Where a machine without a GPU finds CPU builds of torch, if its own package index has none.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A GPU machine takes the newest torch with CUDA; any other must not.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
+
+.PHONY: demo test lint types wheel clean
+
+demo: $(VENV)/.demo
+	$(BIN)/stamp-index demo stamp-demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+wheel: $(VENV)/.test
+	rm -rf dist build
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/python -m zipfile -l dist/*.whl | awk 'NR > 1 {split($$1, part, "/"); print part[1]}' | sort -u
+
+clean:
+	rm -rf $(VENV) build dist stamp-demo
+
+$(VENV)/.torch: constraints-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) $(CONSTRAINTS) torch || $(PIP) $(CONSTRAINTS) --extra-index-url $(TORCH_CPU_INDEX) torch
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) $(CONSTRAINTS) --editable '.[app,train]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) $(CONSTRAINTS) --group dev 'setuptools>=77'
+	touch $@

@@ -1,0 +1,256 @@
+"""``stamp-index``: the verbs. Each is a few lines around one library call."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stamp_index.errors import StampIndexError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stamp_index.slides import Slide
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Verbs(click.Group):
+    """Shows library errors as one sentence instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except (StampIndexError, ValueError) as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stamp-index")
+def main() -> None:
+    """Train, embed, index and search one space of H&E patches and gene expression."""
+
+
+@main.command()
+@click.argument("folder", type=_PATH, default=Path("stamp-demo"))
+@click.option("--serve/--no-serve", default=True, help="Open the app at the end.")
+@click.option("--port", default=8501, show_default=True)
+def demo(folder: Path, *, serve: bool, port: int) -> None:
+    """Draw a phantom, train on it, index it, evaluate it and open the app."""
+    from stamp_index.demo import build_demo, first_query
+
+    store = build_demo(folder, say=click.echo)
+    if serve:
+        _serve(store, "127.0.0.1", port, query=first_query())
+
+
+@main.command()
+@click.argument("folder", type=_PATH)
+@click.option("--patients", default=3, show_default=True)
+@click.option("--slides-per-patient", default=2, show_default=True)
+@click.option("--spots", default=1200, show_default=True, help="Spots of each slide.")
+@click.option("--seed", default=0, show_default=True)
+def phantom(folder: Path, *, patients: int, slides_per_patient: int, spots: int, seed: int) -> None:
+    """Draw synthetic slides with planted biology into FOLDER."""
+    from stamp_index.phantom import make_phantom
+
+    made = make_phantom(
+        folder,
+        n_patients=patients,
+        slides_per_patient=slides_per_patient,
+        spots_per_slide=spots,
+        seed=seed,
+    )
+    click.echo("\n".join(str(path) for path in made))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(arguments: tuple[str, ...]) -> None:
+    """Train a recipe on slides; see `stamp-index train --help`."""
+    from stamp_index.training import run_trainer
+
+    sys.exit(run_trainer(arguments))
+
+
+@main.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
+@click.option("--encoder", "encoder_path", type=_PATH, help="Checkpoint; needed for a new store.")
+@click.option("--features", type=_PATH, help="The trainer's feature cache, to save time.")
+@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
+@click.option("--patient", help="Patient, where the slides do not say.")
+@click.option("--organ", help="Organ, where the slides do not say.")
+def embed(
+    store_path: Path,
+    paths: tuple[Path, ...],
+    encoder_path: Path | None,
+    features: Path | None,
+    *,
+    mpp: float | None,
+    patient: str | None,
+    organ: str | None,
+) -> None:
+    """Embed slides and add them to STORE, which is made if it is missing."""
+    from stamp_index.embed.folder import embed_into
+    from stamp_index.readers import SlideOptions
+
+    options = SlideOptions(mpp=mpp, patient_id=patient, organ=organ)
+    slides = _read(paths, options)
+    _notes(slides)
+    store = embed_into(store_path, slides, encoder_path=encoder_path, features=features)
+    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
+
+
+@main.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.option("--recipe", help="flat, ivf_pq or a .toml file; by default the store's size decides.")
+@click.option("--seed", default=0, show_default=True)
+def index(store_path: Path, recipe: str | None, seed: int) -> None:
+    """Build the indexes of a store and measure their recall against exact search."""
+    from stamp_index.embed.folder import build_indexes
+
+    for card in build_indexes(store_path, recipe, seed=seed):
+        recall = ", ".join(f"{side} {value:.3f}" for side, value in card.ann_recall_at_10.items())
+        click.echo(f"{card.modality}: {card.n} vectors, ann_recall_at_10 {recall}")
+
+
+@main.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.option("--genes", help="A signature, for example 'CD8A high, EPCAM low'.")
+@click.option("--image", type=_PATH, help="A picture; give its --mpp.")
+@click.option("--spot", help="A spot id of the store.")
+@click.option("--mpp", type=float, help="Microns per pixel of the picture.")
+@click.option("--against", type=click.Choice(["image", "gene"]), help="Side to search.")
+@click.option("-k", default=10, show_default=True)
+@click.option("--filter", "filter_text", default="", help="'organ=breast; patient!=P1'")
+@click.option(
+    "--exclude-own", type=click.Choice(["nothing", "slide", "patient"]), default="nothing"
+)
+@click.option("--report", multiple=True, help="A further gene to report at the hits.")
+@click.option("--predict", is_flag=True, help="Predict the reported genes from the hits.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def search(store_path: Path, *, predict: bool, as_csv: bool, **asked: Any) -> None:  # noqa: ANN401
+    """Search STORE by genes, by a picture or by a spot."""
+    from stamp_index.search import Searcher, predict_expression
+
+    searcher = Searcher.open(store_path)
+    hits = _ask(searcher, asked)
+    table = hits.to_pandas()
+    for note in hits.notes:
+        click.echo(note, err=True)
+    if predict:
+        genes = list(asked["report"]) or list(hits.genes)
+        if not genes:
+            msg = "Say which genes to predict: --report GENE, as often as needed."
+            raise click.UsageError(msg)
+        table = predict_expression(hits, searcher.store, genes)
+    click.echo(table.to_csv(index=False) if as_csv else table.to_string(index=False))
+
+
+def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
+    from stamp_index.search import parse_filters
+    from stamp_index.slides import safe_open
+
+    given = [name for name in ("genes", "image", "spot") if asked[name]]
+    if len(given) != 1:
+        msg = f"Give exactly one of --genes, --image and --spot; got {len(given)}."
+        raise click.UsageError(msg)
+    filters = parse_filters(asked["filter_text"]) if asked["filter_text"] else None
+    common: dict[str, Any] = {"k": asked["k"], "filters": filters, "genes": asked["report"]}
+    if asked["genes"]:
+        return searcher.search_genes(asked["genes"], against=asked["against"] or "image", **common)
+    against = asked["against"] or "gene"
+    if asked["spot"]:
+        own = asked["exclude_own"]
+        return searcher.search_spot(asked["spot"], against=against, exclude_own=own, **common)
+    if asked["mpp"] is None:
+        msg = f"The pixel size of {asked['image']} is unknown: give --mpp in microns per pixel."
+        raise click.UsageError(msg)
+    picture = safe_open(asked["image"])
+    return searcher.search_image(picture, mpp=asked["mpp"], against=against, **common)
+
+
+@main.command()
+@click.argument("run", type=_PATH)
+@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
+@click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
+@click.option("--features", type=_PATH, help="Feature cache; default: the run's own.")
+@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
+@click.option("--json", "json_path", type=_PATH, help="Also write the report here.")
+def evaluate(
+    run: Path,
+    paths: tuple[Path, ...],
+    genes: tuple[str, ...],
+    features: Path | None,
+    *,
+    mpp: float | None,
+    json_path: Path | None,
+) -> None:
+    """Measure a training RUN on the slides that it did not see, baselines beside every number."""
+    from stamp_index.evaluate import evaluate_run
+    from stamp_index.readers import SlideOptions
+
+    slides = _read(paths, SlideOptions(mpp=mpp))
+    report = evaluate_run(run, slides, features=features, genes=genes)
+    report.save(run / "evaluation.json")
+    if json_path is not None:
+        report.save(json_path)
+    click.echo(report.to_markdown())
+
+
+@main.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+def info(store_path: Path) -> None:
+    """Say what is in STORE."""
+    from stamp_index.store import Store
+
+    store = Store.open(store_path)
+    card = store.card
+    click.echo(
+        f"{store.path}: version {store.version}, {store.n_spots} spots, {len(store.genes)} genes\n"
+        f"encoder {card.name} {card.fingerprint}, d {card.dim}, patch {card.patch_width_um:g} um, "
+        f"region {card.region_width_um:g} um"
+    )
+    columns = ["slide_id", "patient_id", "organ", "platform", "mpp", "n_spots"]
+    click.echo(store.slides()[columns].to_string(index=False))
+
+
+@main.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8501, show_default=True)
+def app(store_path: Path, host: str, port: int) -> None:
+    """Open the app on STORE."""
+    _serve(store_path, host, port, query=None)
+
+
+def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None:
+    from stamp_index.app_launcher import app_url, run_app
+
+    if query is not None:
+        click.echo(f"Opening {app_url(port, query, host=host)} (Ctrl+C stops it)")
+    run_app(store_path, host=host, port=port)
+
+
+def _read(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: ANN401
+    from stamp_index.errors import SlideError
+    from stamp_index.readers import find_slides, read
+
+    found = []
+    for given in paths:
+        below = find_slides(given) if given.exists() else [given]
+        if not below:
+            msg = f"There is no slide at or below {given}. Give a slide's folder or counts file."
+            raise SlideError(msg)
+        found += below
+    return [read(path, options) for path in found]
+
+
+def _notes(slides: Sequence[Slide]) -> None:
+    for slide in slides:
+        for note in slide.notes:
+            click.echo(f"{slide.slide_id}: {note}", err=True)

@@ -1,0 +1,120 @@
+"""The demo: from nothing to a searchable store, every step real and each skipped when it is already done."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stamp_index.errors import StampIndexError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stamp_index.slides import Slide
+
+HELD_OUT: Final = "P3"
+_N_SLIDES: Final = 6
+
+
+def first_query() -> str:
+    """Signature that the demo opens on."""
+    from stamp_index.phantom import PLANTED_QUERIES
+
+    return PLANTED_QUERIES["lymphoid"]
+
+
+def build_demo(folder: Path | str, *, say: Callable[[str], object]) -> Path:
+    """Draw the phantom, train on two of its patients, embed, index and evaluate all three.
+
+    Parameters
+    ----------
+    folder : path
+        Gets ``slides/``, ``run/`` and ``store/``. A step whose result is there is not repeated; a demo
+        that was interrupted goes on.
+    say : callable
+        Told what is being done.
+
+    Returns
+    -------
+    Path
+        The store.
+    """
+    from stamp_index.readers import read
+
+    folder = Path(folder)
+    slides_dir, run, store = folder / "slides", folder / "run", folder / "store"
+    started = time.perf_counter()
+    _draw(slides_dir, say)
+    paths = sorted(path.parent for path in slides_dir.glob("*/slide.toml"))
+    _train(paths, run, say)
+    slides = [read(path) for path in paths]
+    _store(slides, run, store, say)
+    _evaluate(slides, run, say)
+    say(f"The demo is in {folder} ({time.perf_counter() - started:.0f} s).")
+    return store
+
+
+def _draw(slides_dir: Path, say: Callable[[str], object]) -> None:
+    from stamp_index.phantom import make_phantom
+
+    done = slides_dir / "complete"
+    if done.exists():
+        return
+    say(f"1/5 drawing {_N_SLIDES} synthetic slides of 3 patients")
+    make_phantom(slides_dir)
+    done.touch()
+
+
+def _train(paths: list[Path], run: Path, say: Callable[[str], object]) -> None:
+    from stamp_index.training import run_trainer
+
+    if (run / "ridge" / "encoder.json").exists():
+        return
+    say(f"2/5 training STAMP on patients other than {HELD_OUT}")
+    status = run_trainer(
+        [*map(str, paths), "--recipe", "demo", "--hold-out-patient", HELD_OUT, "--out", str(run)]
+    )
+    if status:
+        msg = f"Training ended with status {status}; its message is above. Run the demo again to go on."
+        raise StampIndexError(msg)
+
+
+def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], object]) -> None:
+    from stamp_index.embed.folder import build_indexes, embed_into
+    from stamp_index.store import Store
+
+    there = set(Store.open(store).slides()["slide_id"]) if store.exists() else set()
+    missing = [slide for slide in slides if slide.slide_id not in there]
+    if missing:
+        say(f"3/5 embedding {len(missing)} slides")
+        embed_into(store, missing, encoder_path=run / "encoder", features=run / "features")
+    if missing or not (store / "indexes").exists():
+        say("4/5 indexing")
+        build_indexes(store)
+
+
+def _evaluate(slides: list[Slide], run: Path, say: Callable[[str], object]) -> None:
+    from stamp_index.evaluate import evaluate_run
+    from stamp_index.phantom import PLANTED_QUERIES
+
+    path = run / "evaluation.json"
+    if path.exists():
+        return
+    say(f"5/5 evaluating on held-out patient {HELD_OUT}")
+    markers = [
+        term.split()[0]
+        for text in PLANTED_QUERIES.values()
+        for term in text.split(",")
+        if term.strip().endswith("high")
+    ]
+    report = evaluate_run(run, slides, genes=markers)
+    report.save(path)
+    say(report.to_markdown())
+
+
+def read_evaluation(folder: Path | str) -> dict[str, object]:
+    """Report that the demo in `folder` wrote."""
+    report: dict[str, object] = json.loads((Path(folder) / "run" / "evaluation.json").read_text())
+    return report

@@ -1,0 +1,103 @@
+"""Stores and indexes on disk, from slides: what the command line and the demo call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stamp_index.embed.ingest import ingest
+from stamp_index.errors import StoreError
+from stamp_index.index import Index, IndexRecipe, index_folder
+from stamp_index.store import EncoderCard, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stamp_index.index import IndexCard
+    from stamp_index.slides import Slide
+
+
+def embed_into(
+    store_path: Path | str,
+    slides: Sequence[Slide],
+    *,
+    encoder_path: Path | str | None = None,
+    features: Path | str | None = None,
+) -> Store:
+    """Embed slides into a store, which is made with the given encoder if it is missing.
+
+    Parameters
+    ----------
+    store_path : path
+        Folder of the store.
+    slides : sequence of Slide
+        Added one transaction each; those before a failing one stay.
+    encoder_path : path, optional
+        Checkpoint folder. A store carries a copy of its encoder, so this is needed only to make one.
+    features : path, optional
+        The trainer's feature cache.
+
+    Returns
+    -------
+    Store
+        At its new version.
+
+    Raises
+    ------
+    StoreError
+        If there is no store and no encoder was given.
+    EncoderMismatchError
+        If the given encoder is not the store's.
+    """
+    from stamp_index.encoders import FeatureCache, load_encoder
+
+    store_path = Path(store_path)
+    if store_path.exists():
+        store = Store.open(store_path)
+        encoder = load_encoder(encoder_path or store.encoder_path)
+    elif encoder_path is None:
+        msg = f"There is no store at {store_path}. To make one, say with which encoder: --encoder RUN/encoder."
+        raise StoreError(msg)
+    else:
+        encoder = load_encoder(encoder_path)
+        card = EncoderCard.of(encoder, checkpoint=Path(encoder_path).name)
+        store = Store.create(store_path, card, checkpoint=Path(encoder_path))
+    cache = None if features is None else FeatureCache(features, encoder)
+    for slide in slides:
+        try:
+            ingest(store, encoder, slide, features=cache)
+        except Exception as exc:
+            exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")
+            raise
+    return store
+
+
+def build_indexes(
+    store_path: Path | str, recipe: str | None = None, *, seed: int = 0
+) -> list[IndexCard]:
+    """Build and save the image and the gene index of a store.
+
+    Parameters
+    ----------
+    store_path : path
+        Folder of the store.
+    recipe : str, optional
+        Name or file; by default the number of rows decides.
+    seed : int
+        Of training the quantisers.
+
+    Returns
+    -------
+    list of IndexCard
+        One per modality that the store has vectors of.
+    """
+    store = Store.open(store_path)
+    wanted = None if recipe is None else IndexRecipe.load(recipe)
+    cards = []
+    for modality in ("image", "gene"):
+        if not store.has_vector(modality).any():
+            continue
+        built = Index.build(store, modality, wanted, seed=seed)
+        built.save(index_folder(store, modality))
+        cards.append(built.card)
+    return cards

@@ -1,0 +1,106 @@
+"""Evaluation: ranks and recall against slow code, known answers, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stamp_index.errors import StampIndexError
+from stamp_index.evaluate import (
+    bootstrap_interval,
+    evaluate_run,
+    pearson_per_gene,
+    retrieval_ranks,
+    retrieval_recall_at_k,
+)
+from stamp_index.evaluate.prediction import weighted_mean
+from tests.support import toy_slide
+
+
+def _units(n, d, seed):
+    x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_ranks_equal_a_loop():
+    queries, targets = _units(60, 4, 0), _units(60, 4, 1)
+    slow = [
+        sum(float(queries[i] @ targets[j]) >= float(queries[i] @ targets[i]) for j in range(60))
+        for i in range(60)
+    ]
+    assert retrieval_ranks(queries, targets).tolist() == slow
+
+
+def test_ties_count_against_us():
+    same = np.tile(_units(1, 3, 0), (7, 1))
+    assert retrieval_ranks(same, same).tolist() == [7] * 7
+
+
+def test_perfect_embeddings_have_rank_one_and_k_equal_to_n_gives_recall_one():
+    x = _units(30, 8, 2)
+    assert retrieval_recall_at_k(retrieval_ranks(x, x), 1) == 1.0
+    assert retrieval_recall_at_k(retrieval_ranks(x, _units(30, 8, 3)), 30) == 1.0
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 60))
+def test_recall_is_the_share_of_ranks_up_to_k(ranks, k):
+    expected = sum(rank <= k for rank in ranks) / len(ranks)
+    assert retrieval_recall_at_k(np.array(ranks), k) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("ranks", [[], [0, 1]], ids=["empty", "zero"])
+def test_impossible_ranks_are_refused(ranks):
+    with pytest.raises(ValueError, match="at least one rank and none below 1"):
+        retrieval_recall_at_k(np.array(ranks, dtype=np.int64), 1)
+
+
+def test_unequal_shapes_are_refused_with_both():
+    with pytest.raises(ValueError, match=r"\(3, 4\) and targets \(2, 4\)"):
+        retrieval_ranks(_units(3, 4, 0), _units(2, 4, 0))
+
+
+def test_bootstrap_interval_holds_the_mean_and_resamples_patients_when_there_are_several():
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(shift, 0.1, 200) for shift in (0.0, 1.0, 2.0)]
+    low, high = bootstrap_interval(groups, lambda x: float(x.mean()))
+    assert low < 1.0 < high
+    assert high - low > 1.0  # three patients that differ by 1 say little about a fourth
+    alone = bootstrap_interval(groups[:1], lambda x: float(x.mean()))
+    assert alone[1] - alone[0] < 0.1
+
+
+def test_pearson_equals_numpy_and_is_nan_for_a_constant_gene():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
+    y[:, 2] = 1.0
+    found = pearson_per_gene(x, y)
+    assert found[:2] == pytest.approx([np.corrcoef(x[:, g], y[:, g])[0, 1] for g in range(2)])
+    assert np.isnan(found[2])
+
+
+def test_weighted_mean_equals_a_loop():
+    rng = np.random.default_rng(1)
+    scores, values = rng.uniform(-1, 1, (4, 30)).astype(np.float32), rng.normal(size=(30, 5))
+    slow = np.zeros((4, 5))
+    for i in range(4):
+        best = np.argsort(-scores[i])[:7]
+        weight = np.exp(scores[i, best].astype(float) / 0.05)
+        slow[i] = (weight[:, None] * values[best]).sum(0) / weight.sum()
+    np.testing.assert_allclose(weighted_mean(scores, values, k=7), slow, rtol=1e-5)
+
+
+def test_a_folder_without_a_split_is_refused(tmp_path):
+    with pytest.raises(StampIndexError, match="split.json is missing"):
+        evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])
+
+
+def test_slides_that_were_all_trained_on_are_refused(tmp_path):
+    (tmp_path / "split.json").write_text(
+        json.dumps({"by": "nothing", "train": ["A"], "held_out": [], "patients": {}})
+    )
+    with pytest.raises(StampIndexError, match=r"None of the slides \(A\) is held out"):
+        evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])
