@@ -1,0 +1,104 @@
+// Gallery of patches. Text reaches the page by textContent only; the default function is called
+// again at every rerun, so it keeps its state on the element and rebuilds only for other hits.
+const el = (tag, cls, text) => {
+  const node = document.createElement(tag);
+  if (cls) node.className = cls;
+  if (text !== undefined) node.textContent = text;
+  return node;
+};
+
+const geneRow = (gene) => {
+  const row = el("div", "gene " + gene.side);
+  row.title = gene.title;
+  row.append(el("i", "arrow"), el("span", "sym", gene.gene), el("span", "val", gene.value));
+  const track = el("span", "track");
+  const fill = el("span", "fill");
+  fill.style.width = gene.share + "%";
+  track.append(fill);
+  row.append(track, el("span", "pct", gene.percentile));
+  return row;
+};
+
+const tileOf = (tile, bar) => {
+  const node = el("button", "tile");
+  node.type = "button";
+  node.dataset.rank = tile.rank;
+  node.setAttribute("role", "option");
+  node.setAttribute("aria-label", tile.alt);
+  const frame = el("span", "frame");
+  if (tile.src) {
+    const img = el("img");
+    img.alt = tile.alt;
+    img.src = tile.src;
+    img.decoding = "async";
+    const line = el("span", "bar");
+    line.style.width = bar.share * 100 + "%";
+    frame.append(img, line, el("span", "barlabel", bar.label));
+  } else {
+    frame.append(el("span", "nopic", "no picture stored"));
+  }
+  const head = el("span", "head");
+  head.append(el("b", "", "#" + tile.rank), el("span", "score", "cosine " + tile.score));
+  const slide = el("span", "slide", tile.slide);
+  slide.title = tile.slide;
+  node.append(frame, head, slide);
+  tile.genes.forEach((gene) => node.append(geneRow(gene)));
+  if (tile.more) node.append(el("span", "more", tile.more));
+  return node;
+};
+
+export default function (component) {
+  const { data, parentElement, setStateValue } = component;
+  const grid = parentElement.querySelector(".grid");
+  const state = (grid.__stamp = grid.__stamp || { key: null, picked: 1 });
+  const tiles = () => Array.from(grid.querySelectorAll(".tile"));
+
+  const mark = (rank) => {
+    state.picked = rank;
+    tiles().forEach((node) => {
+      const mine = Number(node.dataset.rank) === rank;
+      node.setAttribute("aria-selected", mine ? "true" : "false");
+      node.tabIndex = mine ? 0 : -1;
+    });
+  };
+  const pick = (node) => {
+    mark(Number(node.dataset.rank));
+    setStateValue("picked", { key: state.key, rank: state.picked });
+  };
+  const perRow = (all) => {
+    const top = all[0].offsetTop;
+    const next = all.findIndex((node) => node.offsetTop > top);
+    return next === -1 ? all.length : next;
+  };
+
+  grid.onclick = (event) => {
+    const node = event.target.closest(".tile");
+    if (node) pick(node);
+  };
+  grid.onkeydown = (event) => {
+    const all = tiles();
+    const at = all.indexOf(event.target.closest(".tile"));
+    if (at === -1) return;
+    const row = perRow(all);
+    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row }[event.key];
+    let to = null;
+    if (step !== undefined) to = at + step;
+    if (event.key === "Home") to = 0;
+    if (event.key === "End") to = all.length - 1;
+    if (to === null) return; // Enter and Space press the button by themselves
+    event.preventDefault();
+    if (to < 0 || to >= all.length) return;
+    all[at].tabIndex = -1;
+    all[to].tabIndex = 0;
+    all[to].focus();
+  };
+
+  if (state.key !== data.key) {
+    const moved = state.key !== null;
+    state.key = data.key;
+    grid.replaceChildren(...data.tiles.map((tile) => tileOf(tile, data.bar)));
+    mark(data.picked);
+    if (moved) grid.scrollTop = 0;
+  }
+  grid.dataset.ready = data.key;
+}

@@ -1,0 +1,109 @@
+"""Expression predicted from the hits of an image query, beside what is usual in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import stamp_data
+import stamp_html
+import streamlit as st
+
+from stamp_index.search import predict_expression
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from stamp_data import Answer, Opened
+
+ROWS_SHOWN = 12
+GENES_OF_HITS = 3  # predicted genes whose measurement is shown at every hit
+ORDERS = {
+    "raised": "Most above the store",
+    "lowered": "Most below the store",
+    "mean": "Highest mean",
+    "name": "Name",
+}
+
+
+@st.cache_data(
+    max_entries=32, show_spinner=False, hash_funcs={stamp_data.Opened: lambda opened: opened.key}
+)
+def predicted(opened: Opened, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    """Prediction for every gene that encoder and store share, with its place in the store.
+
+    Returns
+    -------
+    DataFrame
+        gene, mean, sd, low, high, n_measured of `predict_expression`, and percentile of the mean,
+        median and z (distance from the store's mean in its standard deviations) in the store.
+    """
+    genes = stamp_data.gene_names(opened)
+    table = predict_expression((rows, scores), opened.store, genes).dropna(subset=["mean"])
+    usual = stamp_data.sampled_expression(opened, genes)
+    place = {gene: column for column, gene in enumerate(genes)}
+    columns = [usual[:, place[gene]] for gene in table["gene"]]
+    columns = [column[np.isfinite(column)] for column in columns]
+    table = table.reset_index(drop=True)
+    table["percentile"] = [
+        stamp_data.percentile_in(column, mean)
+        for column, mean in zip(columns, table["mean"], strict=True)
+    ]
+    table["median"] = [float(np.median(column)) for column in columns]
+    means = np.array([column.mean() for column in columns])
+    spreads = np.array([column.std() for column in columns])
+    # a gene that hardly varies must not lead the table by a division by almost nothing
+    table["z"] = (table["mean"] - means) / np.maximum(spreads, 0.1)
+    return table
+
+
+def ordered(table: pd.DataFrame, order: str, find: str) -> pd.DataFrame:
+    """Rows whose gene holds one of the words in `find`, in one of `ORDERS`."""
+    words = [word.casefold() for word in find.replace(",", " ").split()]
+    if words:
+        names = table["gene"].str.casefold()
+        table = table[[any(word in name for word in words) for name in names]]
+    by, ascending = {
+        "raised": ("z", False),
+        "lowered": ("z", True),
+        "mean": ("mean", False),
+        "name": ("gene", True),
+    }[order]
+    return table.sort_values(by, ascending=ascending, kind="stable")
+
+
+def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str]:
+    """The table, its controls and its download; returns the genes at its top.
+
+    With `spot_id` what was measured at that spot stands beside its prediction.
+    """
+    table = predicted(opened, answer.rows, answer.scores)
+    if spot_id is not None:
+        row = opened.store.row_of(spot_id)
+        table["measured"] = opened.store.expression(list(table["gene"]), [row])[0]
+    st.subheader("Predicted expression", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        find = st.text_input(
+            "Find genes", key="find", placeholder="CD8A, KRT", width=190, bind="query-params"
+        )
+        order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.get, key="order", width=210)
+        st.download_button(
+            "Download all genes (CSV)",
+            table.drop(columns="z").to_csv(index=False).encode("utf-8"),
+            file_name="predicted_expression.csv",
+            mime="text/csv",
+            on_click="ignore",
+        )
+    rows = ordered(table, order, find)
+    if rows.empty:
+        st.info("No predicted gene has that in its name.")
+        return []
+    longest = max(float(table["high"].max()), float(table["median"].max()), 1.0)
+    st.html(stamp_html.prediction_table(rows.head(ROWS_SHOWN), longest=longest))
+    st.caption(
+        f"{min(ROWS_SHOWN, len(rows))} of {len(table)} genes. Dot: weighted mean of what was measured "
+        f"at the {len(answer.rows)} hits, log1p CP10K, with its standard deviation; light bar: 10 "
+        "to 90 % of the hits; black tick: the store's median; pXX: share of the store's spots "
+        f"with less{'; diamond: measured at the query spot' if spot_id else ''}. "
+        "A prediction from neighbours, not a measurement."
+    )
+    return list(rows["gene"].head(GENES_OF_HITS))

@@ -1,0 +1,84 @@
+"""Running the app without a browser: shared by the page tests."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support import TOY_MPP
+
+if TYPE_CHECKING:
+    from stamp_index.store import Store
+
+AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
+
+TOY_APP = Path(__file__).with_name("toy_app.py")
+TEST_STORE = "store of the test"  # read by toy_app
+IMAGE_PAGE = "../../app/app_pages/image_to_gene.py"
+
+
+def start(store: Store | Path | None, page: str | None = None, **query: str) -> AppTest:
+    """Run the app over a store; `query` is what the address carries."""
+    at = AppTest.from_file(str(TOY_APP), default_timeout=60)
+    at.session_state[TEST_STORE] = None if store is None else str(getattr(store, "path", store))
+    if page is not None:
+        run(at)
+        at.switch_page(page)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return run(at)
+
+
+def run(at: AppTest) -> AppTest:
+    """Run the page again; an exception on it fails the test."""
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def component(at: AppTest, name: str) -> dict:
+    """Data that a component was given."""
+    found = [c.proto for c in at.get("bidi_component") if c.proto.component_name == f"stamp_{name}"]
+    assert len(found) == 1, f"{len(found)} components named {name}"
+    return json.loads(found[0].json)
+
+
+def tiles(at: AppTest) -> list[dict]:
+    return component(at, "gallery")["tiles"]
+
+
+def html(at: AppTest) -> str:
+    return "\n".join(element.proto.body for element in at.get("html"))
+
+
+def errors(at: AppTest) -> str:
+    return "\n".join(e.value.replace("\\", "") for e in at.error)
+
+
+def markdown(at: AppTest) -> str:
+    return "\n".join(m.value.replace("\\", "") for m in at.markdown)
+
+
+def png(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def crop(slide, row: int, width_um: float) -> np.ndarray:
+    """Level-0 pixels around a spot, wide enough for `width_um`."""
+    side = int(np.ceil(width_um / TOY_MPP))
+    x, y = slide.spots[["x_px", "y_px"]].to_numpy()[row]
+    return slide.image.read(x - side / 2, y - side / 2, side, side)
+
+
+def upload(at: AppTest, data: bytes, name: str = "query.png", mpp: float = TOY_MPP) -> AppTest:
+    at.number_input(key="mpp").set_value(mpp)
+    at.file_uploader(key="upload").set_value((name, data, "image/png"))
+    return run(at)

@@ -1,0 +1,173 @@
+"""Servers, a browser and a page that fails its test on a console error or a foreign request."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from stamp_index.app_launcher import app_command, app_url, wait_until_ready
+from stamp_index.store import EncoderCard, Store
+from tests.support import ToyEncoder, toy_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHROMIUM = Path(os.environ.get("STAMP_INDEX_CHROMIUM", "/usr/bin/chromium"))
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TOY_APP = Path(__file__).with_name("toy_app.py")
+WAIT_MS = 30_000
+
+# On any page but the first, Streamlit's own client looks for the server below the page's address
+# before it looks at the root; the two answers 404 are part of how it starts.
+STREAMLIT_PROBE = re.compile(r"/[a-z]+/_stcore/(health|host-config)$")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(item.fspath).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.browser)
+
+
+def _cannot(reason: str):
+    """Skip where a browser cannot be had, fail where it must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass
+class Server:
+    """A running app."""
+
+    process: subprocess.Popen
+    port: int
+    store: Path
+
+    def url(self, page: str = "", **query: str) -> str:
+        tail = "?" + urlencode(query) if query else ""
+        return app_url(self.port) + page + tail
+
+    def memory_mb(self) -> float:
+        """Most memory that the server has held so far (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[Server]:
+    pytest.importorskip("streamlit")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = app_command(store, TOY_APP, host="127.0.0.1", port=port)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait_until_ready(process, url=app_url(port))
+        yield Server(process, port, store)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Store:
+    return toy_store(tmp_path_factory.mktemp("browser"), n_slides=3, n_spots=40)
+
+
+@pytest.fixture(scope="session")
+def server(store, browser) -> Iterator[Server]:
+    with serving(store.path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def empty_server(tmp_path_factory, browser) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("empty") / "store"
+    Store.create(path, EncoderCard.of(ToyEncoder()))
+    with serving(path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def broken_server(tmp_path_factory, browser) -> Iterator[Server]:
+    path = toy_store(tmp_path_factory.mktemp("broken"), n_slides=1, n_spots=5).path
+    sorted((path / "versions").glob("*.json"))[-1].write_text("{")
+    with serving(path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _cannot("playwright is not installed: pip install playwright")
+    if not CHROMIUM.exists():
+        _cannot(f"there is no Chromium at {CHROMIUM}; set STAMP_INDEX_CHROMIUM to its path")
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Watch:
+    """What a page must not do."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def on(self, page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        page.on("request", self._request)
+
+    def _console(self, message) -> None:
+        if message.type == "error" and not STREAMLIT_PROBE.search(message.location["url"]):
+            self.problems.append(f"console: {message.text} ({message.location['url']})")
+
+    def _request(self, request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in {"data", "blob"} and parts.hostname != "127.0.0.1":
+            self.problems.append(f"request off the origin: {request.url}")
+
+
+@pytest.fixture
+def page(browser, request, screenshots):
+    """A page of 1440 x 900 in a context of its own; its sins fail the test at its end."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(WAIT_MS)
+    tab = context.new_page()
+    watch = Watch()
+    watch.on(tab)
+    failed_before = request.session.testsfailed
+    yield tab
+    if request.session.testsfailed > failed_before:
+        tab.screenshot(path=screenshots / f"failed-{request.node.name[:60]}.png")
+    context.close()
+    assert not watch.problems, "\n".join(watch.problems)
+
+
+@pytest.fixture(scope="session")
+def screenshots(tmp_path_factory) -> Path:
+    named = os.environ.get("STAMP_INDEX_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,147 @@
+"""Image to gene without a browser: uploads, stored spots, refusals."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.app_pages import (
+    IMAGE_PAGE,
+    component,
+    crop,
+    errors,
+    html,
+    png,
+    start,
+    tiles,
+    upload,
+)
+from tests.support import TOY_MARKERS, toy_slides, toy_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return toy_store(tmp_path_factory.mktemp("app"), n_slides=3, n_spots=40)
+
+
+def test_image_page_says_what_to_do_before_there_is_a_picture(store):
+    at = start(store, IMAGE_PAGE)
+    assert "at least 112 µm wide" in at.info[0].value
+    assert "never written to disk" in " ".join(caption.value for caption in at.caption)
+
+
+def test_patch_of_a_stored_spot_finds_that_spot_first(store):
+    at = start(store, IMAGE_PAGE, match="images")
+    upload(at, png(crop(toy_slides(3, 40)[1], 13, width_um=336.0)))
+    assert "spot S2:B0013-1," in tiles(at)[0]["alt"]
+    assert "Predicted expression" in [s.value for s in at.subheader]
+
+
+def test_moved_square_searches_the_patch_under_it(store):
+    slide = toy_slides(3, 40)[1]
+    at = start(store, IMAGE_PAGE, match="images")
+    upload(at, png(slide.image.overview(max(slide.image.size_px))))
+    data = component(at, "locator")
+    x, y = slide.spots[["x_px", "y_px"]].to_numpy()[25] / slide.image.size_px
+    at.session_state["locator"] = {"at": {"key": data["key"], "x": float(x), "y": float(y)}}
+    at.run()
+    best = tiles(at)[0]["alt"].split("spot ")[1].split(",")[0]
+    assert slide.spots["domain"][best.split(":")[1]] == slide.spots["domain"].iloc[25]
+    assert "centred at 300, 150 px" in " ".join(caption.value for caption in at.caption)
+
+
+def test_prediction_names_the_markers_of_what_is_in_the_picture(store):
+    slide = toy_slides(3, 40)[0]
+    at = start(store, IMAGE_PAGE, spot=f"S1:{slide.spots.index[4]}", k="8")  # a lymphoid column
+    body = html(at)
+    first = body[body.index("si-pred") :].split("<b>")[1].split("</b>")[0]
+    assert first in TOY_MARKERS["lymphoid"]
+    assert "Measured here" in body
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "message"),
+    [
+        pytest.param(b"no picture, just words", "x.png", "not", id="text renamed png"),
+        pytest.param(b"%PDF-1.4 ...", "x.png", "not", id="pdf"),
+        pytest.param(b"", "x.png", "not", id="empty"),
+        pytest.param(
+            png(np.full((400, 400, 3), 120, np.uint8), "JPEG")[:-900], "x.jpg", "not", id="cut off"
+        ),
+    ],
+)
+def test_file_that_is_no_picture_is_refused_by_its_name(store, data, name, message):
+    at = upload(start(store, IMAGE_PAGE), data, name)
+    assert f"{name} was not read" in errors(at)
+    assert message in errors(at)
+    assert not at.get("bidi_component")
+
+
+def test_decompression_bomb_is_refused_with_its_size(store):
+    file = io.BytesIO()
+    Image.new("1", (13_000, 13_000)).save(file, "PNG")
+    at = upload(start(store, IMAGE_PAGE), file.getvalue(), "bomb.png")
+    assert "13000" in errors(at).replace(",", "").replace(" ", "")
+
+
+def test_hostile_file_name_is_shown_letter_by_letter(store):
+    at = upload(start(store, IMAGE_PAGE), b"x", "![x](http://elsewhere.example).png")
+    assert "\\!\\[x\\]" in at.error[0].value
+
+
+def test_picture_narrower_than_a_patch_is_refused_with_both_widths(store):
+    at = upload(start(store, IMAGE_PAGE), png(np.full((30, 30, 3), 120, np.uint8)))
+    assert "60" in errors(at)
+    assert "112" in errors(at)
+
+
+def test_blank_picture_is_called_blank(store):
+    at = upload(start(store, IMAGE_PAGE), png(np.full((200, 200, 3), 245, np.uint8)))
+    assert "looks blank" in at.warning[0].value
+
+
+def test_picture_far_from_every_spot_is_called_so(store):
+    rng = np.random.default_rng(0)
+    strange = np.zeros((200, 200, 3), np.uint8)
+    strange[..., 1] = rng.integers(0, 255, (200, 200))  # green, and noisier than any tissue
+    at = upload(start(store, IMAGE_PAGE, match="images"), png(strange))
+    assert "far from every spot" in at.warning[-1].value
+
+
+def test_unusual_pixel_size_is_doubted(store):
+    at = start(store, IMAGE_PAGE, mpp="4.0")
+    assert "4 µm per pixel is outside" in at.warning[0].value
+
+
+def test_unknown_spot_offers_close_ones(store):
+    at = start(store, IMAGE_PAGE, spot="S1:B9999-1")
+    assert "B9999-1" in errors(at)
+
+
+def test_query_spot_is_no_hit_and_its_slide_can_be_left_out(store):
+    at = start(store, IMAGE_PAGE, spot="S1:B0003-1", without="own slide")
+    assert {tile["slide"] for tile in tiles(at)} == {"S2", "S3"}
+    at = start(store, IMAGE_PAGE, spot="S1:B0003-1", without="nothing", match="images")
+    assert "S1:B0003-1" not in "".join(tile["alt"] for tile in tiles(at))
+
+
+def test_query_spot_is_a_ring_on_the_overview_of_its_slide(store):
+    at = start(store, IMAGE_PAGE, spot="S1:B0003-1")
+    data = component(at, "locator")
+    assert data["shape"] == "ring"
+    left = component(start(store, IMAGE_PAGE, spot="S1:B0002-1"), "locator")["at"]
+    assert data["at"][0] > left[0]  # the next spot of the same line
+    assert data["at"][1] == left[1]
+
+
+def test_genes_of_the_prediction_are_found_by_a_part_of_their_name(store):
+    at = start(store, IMAGE_PAGE, spot="S1:B0003-1")
+    at.text_input(key="find").set_value("no such gene").run()
+    assert "No predicted gene" in at.info[0].value
+    at.text_input(key="find").set_value("krt").run()
+    table = html(at).split("si-pred")[1].split("</table>")[0]
+    assert "KRT8" in table
+    assert ">CD8A<" not in table

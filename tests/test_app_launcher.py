@@ -1,0 +1,168 @@
+"""Starting the app: what is refused before a server is up, and what the server is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from stamp_index import app_launcher
+from stamp_index.app_launcher import (
+    AppError,
+    app_command,
+    app_script,
+    app_url,
+    check_port,
+    run_app,
+    wait_until_ready,
+)
+from stamp_index.errors import StoreError, StoreVersionError
+from stamp_index.genes import parse_signature
+from tests.support import toy_store
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_url_without_a_query_is_the_root():
+    assert app_url(8501) == "http://127.0.0.1:8501/"
+
+
+def test_query_in_the_url_reads_back_as_the_same_signature():
+    text = "CD8A high, EPCAM low, HLA-DRA 2, +MT-CO1"
+    asked = parse_qs(urlsplit(app_url(9000, text)).query)["q"][0]
+    assert parse_signature(asked) == parse_signature(text)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_url_of_every_interface_names_this_machine(host):
+    assert app_url(80, host=host) == "http://127.0.0.1:80/"
+
+
+def test_ipv6_address_stands_in_brackets():
+    assert app_url(80, host="::1") == "http://[::1]:80/"
+
+
+def test_command_is_local_private_and_shows_no_tracebacks(tmp_path):
+    command = app_command(tmp_path, Path("main.py"), host="127.0.0.1", port=8601)
+    assert command[0] == sys.executable
+    assert command[-2:] == ["--", str(tmp_path)]
+    for flag in (
+        "--server.address=127.0.0.1",
+        "--server.port=8601",
+        "--server.headless=true",
+        "--server.enableXsrfProtection=true",
+        "--server.maxUploadSize=20",
+        "--browser.gatherUsageStats=false",
+        "--client.showErrorDetails=none",
+        "--client.showErrorLinks=false",
+        "--server.allowedHosts=127.0.0.1",
+    ):
+        assert flag in command
+
+
+def test_every_option_is_one_that_streamlit_knows():
+    config = pytest.importorskip("streamlit.config")
+    known = config.get_config_options()
+    assert set(app_launcher.OPTIONS) <= set(known)
+
+
+def test_other_host_does_not_limit_the_names_it_is_called_by():
+    command = app_command("store", Path("main.py"), host="192.0.2.7", port=1)
+    assert not [flag for flag in command if "allowedHosts" in flag]
+
+
+def test_relative_store_path_reaches_the_server_as_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert app_command("s", Path("m.py"), host="h", port=1)[-1] == str(tmp_path / "s")
+
+
+def test_app_script_is_the_one_of_this_installation():
+    assert app_script().name == "main.py"
+    assert app_script().parent.name == "app"
+
+
+def test_missing_store_says_its_path_and_what_to_run(tmp_path):
+    with pytest.raises(StoreError, match=r"no store at .*nowhere.*stamp-index demo"):
+        run_app(tmp_path / "nowhere")
+
+
+def test_newer_store_is_refused_before_the_server_starts(tmp_path, monkeypatch):
+    store = toy_store(tmp_path, n_slides=1, n_spots=5)
+    newest = sorted((store.path / "versions").glob("*.json"))[-1]
+    values = json.loads(newest.read_text())
+    newest.write_text(json.dumps({**values, "format_version": 99}))
+    monkeypatch.setattr(subprocess, "Popen", _no_server)
+    with pytest.raises(StoreVersionError, match="99"):
+        run_app(store.path)
+
+
+def _no_server(*args, **kwargs):
+    pytest.fail("the server must not start")
+
+
+def test_taken_port_is_named_with_another_to_try():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AppError, match=rf"Port {port} on 127.0.0.1.*--port {port + 1}"):
+            check_port("127.0.0.1", port)
+
+
+def test_missing_streamlit_says_what_to_install(tmp_path, monkeypatch):
+    store = toy_store(tmp_path, n_slides=1, n_spots=5)
+    monkeypatch.setattr(app_launcher.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AppError, match=r"pip install 'stamp-index\[app\]'"):
+        run_app(store.path)
+
+
+def test_server_that_dies_while_starting_is_reported_with_its_code():
+    server = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    with pytest.raises(AppError, match="exit code 7"):
+        wait_until_ready(server, url=app_url(free_port()), within_s=10)
+
+
+def test_server_that_never_answers_is_given_up():
+    server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
+    try:
+        with pytest.raises(AppError, match=r"did not answer .* within 0.3 s"):
+            wait_until_ready(server, url=app_url(free_port()), within_s=0.3)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_app_answers_and_stops_with_its_launcher(tmp_path):
+    pytest.importorskip("streamlit")
+    store = toy_store(tmp_path, n_slides=1, n_spots=5)
+    port = free_port()
+    code = (
+        "from stamp_index.app_launcher import run_app\n"
+        f"run_app({str(store.path)!r}, port={port}, query='CD8A high', "
+        "on_ready=lambda url: print(url, flush=True))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(60, launcher.kill)
+    watchdog.start()
+    try:
+        assert launcher.stdout.readline().strip() == f"http://127.0.0.1:{port}/?q=CD8A+high"
+        launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(20) == 0
+    finally:
+        watchdog.cancel()
+        launcher.kill()
+        launcher.wait()
+        launcher.stdout.close()
+    check_port("127.0.0.1", port)  # nobody listens there any more
