@@ -229,11 +229,15 @@ def app(store_path: Path, host: str, port: int) -> None:
 
 
 def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None:
-    from stamp_index.app_launcher import app_url, run_app
+    from stamp_index.app_launcher import run_app
 
-    if query is not None:
-        click.echo(f"Opening {app_url(port, query, host=host)} (Ctrl+C stops it)")
-    run_app(store_path, host=host, port=port)
+    run_app(
+        store_path,
+        host=host,
+        port=port,
+        query=query,
+        on_ready=lambda url: click.echo(f"The app is at {url} (Ctrl+C stops it)"),
+    )
 
 
 def _read(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: ANN401
