@@ -19,7 +19,7 @@ from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.stamp_encoder import StampEncoder
 from stamp_index.encoders.trunk import load_trunk
 from stamp_index.encoders.vit_tower import VitTower
-from stamp_index.errors import EncoderError
+from stamp_index.errors import EncoderError, MissingGenesError
 from stamp_index.genes import GenePanel
 from stamp_index.slides import PatchSpec
 from tests.support import toy_slide
@@ -143,6 +143,20 @@ def test_a_low_gene_points_away_from_a_high_one(gene_input):
     high, low = (gene_input.signature({gene: weight}).profile for weight in (1.0, -1.0))
     np.testing.assert_array_equal(high, -low)
     assert gene_input.signature({gene: -1.0}).tokens.max() == 0
+
+
+def test_opposite_signatures_are_opposite_directions(encoder, gene_input):
+    weights = dict(zip(gene_input.panel.genes[:3], (1.0, -1.0, 0.5), strict=True))
+    one = encoder.encode_signature(weights)
+    other = encoder.encode_signature({gene: -weight for gene, weight in weights.items()})
+    np.testing.assert_allclose(one, -other, atol=1e-6)
+    assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
+
+
+def test_counts_that_share_too_few_genes_with_the_panel_are_refused(gene_input):
+    genes = (gene_input.panel.genes[0], *(f"Mouse{i}" for i in range(50)))
+    with pytest.raises(MissingGenesError, match="Only 1 of the panel's 40 human genes"):
+        gene_input.batch(csr_matrix(np.ones((3, 51))), genes, own_slide=True)
 
 
 def test_checkpoint_gives_the_same_embeddings_and_fingerprint(tmp_path, encoder, images, slide):

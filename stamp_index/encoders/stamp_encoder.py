@@ -92,8 +92,21 @@ class StampEncoder:
         return self._encode_genes(self.gene_input.batch(slide.counts, slide.genes, own_slide=True))
 
     def encode_signature(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
-        """Embed a signature: (d,), unit length."""
-        vector: NDArray[np.float32] = self._encode_genes(self.gene_input.signature(weights))[0]
+        """Embed a signature: (d,), unit length.
+
+        Notes
+        -----
+        The direction from the opposite signature to this one. The difference cancels what all short panels
+        share, which on its own would send every query to the same spots. On HER2ST C5, top-20 hits of 60
+        single HVGs were told from other spots by measured expression with a mean AUC of .60 without and .62
+        with it; on the phantom's held-out patient every planted domain filled at least .95 of the top 20.
+        """
+        opposite = {gene: -weight for gene, weight in weights.items()}
+        towards, away = (
+            self._encode_genes(self.gene_input.signature(side))[0] for side in (weights, opposite)
+        )
+        difference = towards - away
+        vector: NDArray[np.float32] = difference / np.linalg.norm(difference)
         return vector
 
     def _encode_genes(self, batch: GeneBatch) -> NDArray[np.float32]:
