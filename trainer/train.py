@@ -75,6 +75,12 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
     """Read, split, prepare, train and save; returns the encoder's fingerprint."""
     recipe = load_recipe(recipe_name, tuple(overrides))
     slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
+    if not slides:
+        msg = (
+            f"There is no slide at or below {', '.join(map(str, paths))}. Give Space Ranger folders or counts "
+            "files of legacy ST sections."
+        )
+        raise RecipeError(msg)
     split = make_split(slides, hold_out_patient, hold_out_slide)
     out.mkdir(parents=True, exist_ok=True)
     split.save(out)

@@ -59,9 +59,10 @@ def ingest(
         msg = (
             f"The store {store.path} was made by encoder {store.card.name} "
             f"{store.card.fingerprint}, but {encoder.name} {encoder.fingerprint} was given. Use the "
-            f"store's own encoder ({store.encoder_path}) or make a new store."
+            "store's own encoder, a copy of which lies in it, or make a new store."
         )
         raise EncoderMismatchError(msg)
+    store.refuse_duplicate(slide)  # before the minutes that embedding takes
     image, gene = embed_slide(encoder, slide, features=features)
     spec = PatchSpec(encoder.patch.width_um, _THUMBNAIL_PX)
     pictured = slide.image is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from difflib import get_close_matches
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from stamp_index.errors import DuplicateGenesError
@@ -40,7 +41,9 @@ def close_names(name: str, candidates: Iterable[str], n: int = 3) -> list[str]:
     # A typo rarely changes the length by more than two; skipping the rest makes 30,000 names fast.
     nearby = [c for c in folded if c != key and abs(len(c) - len(key)) <= 2]
     begins = sorted(c for c in nearby if len(key) >= 2 and c.startswith(key))
-    similar = get_close_matches(key, nearby, n=n, cutoff=0.7)
+    similar = get_close_matches(key, nearby, n=8 * n, cutoff=0.7)
+    # Gene symbols share their family in front: CD8X means CD8A rather than CHD8.
+    similar.sort(key=lambda c: -len(commonprefix([c, key])))
     ordered = dict.fromkeys([*begins[:n], *similar])
     return (same + [folded[c] for c in ordered])[:n]
 

@@ -15,8 +15,9 @@ from stamp_index.store.card import EncoderCard
 from stamp_index.store.creating import ENCODER, create_store
 from stamp_index.store.manifest import read_manifest, stored_versions
 from stamp_index.store.reading import Tables
+from stamp_index.store.rows import content_hash
 from stamp_index.store.schema import Modality, vector_column
-from stamp_index.store.writing import append_slide
+from stamp_index.store.writing import append_slide, check_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from scipy.sparse import csr_matrix
 
+    from stamp_index.slides import Slide
     from stamp_index.store.rows import SlideRows
 
 # Columns of `spots` that are plain values, in the order in which they are shown.
@@ -129,6 +131,10 @@ class Store:
         manifest = append_slide(self.path, rows, lock_timeout_s)
         self._tables = Tables(self.path, manifest)
         return manifest.version
+
+    def refuse_duplicate(self, slide: Slide) -> None:
+        """Raise DuplicateSlideError if `slide` is in the store, by id or by image and counts."""
+        check_new(self.path, self._tables, slide.slide_id, content_hash(slide))
 
     def refresh(self) -> int:
         """Show the newest version, if another process has added slides. Returns the version."""

@@ -43,7 +43,7 @@ def append_slide(path: Path, rows: SlideRows, lock_timeout_s: float) -> Manifest
         check_rows(rows, card.dim)
         tables = Tables(path, before)
         tables.require_slide_columns()
-        _check_new(path, tables, rows.slide.slide_id, digest)
+        check_new(path, tables, rows.slide.slide_id, digest)
         first_gene = sum(len(genes) for genes in tables.gene_lists)
         parts = {
             SLIDES: slide_table(rows, digest, before.n_spots, first_gene),
@@ -86,7 +86,8 @@ def _check_encoder(path: Path, rows: SlideRows, card: EncoderCard) -> None:
         raise EncoderMismatchError(msg)
 
 
-def _check_new(path: Path, tables: Tables, slide_id: str, digest: str) -> None:
+def check_new(path: Path, tables: Tables, slide_id: str, digest: str) -> None:
+    """Raise DuplicateSlideError if a slide of this id, or with this content hash, is there."""
     slides = tables.slides
     if slide_id in set(slides["slide_id"]):
         msg = (

@@ -1,0 +1,74 @@
+"""Slides to rows: what ingest embeds, refuses and leaves alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stamp_index.embed import embed_slide, ingest
+from stamp_index.embed.folder import embed_into
+from stamp_index.errors import DuplicateSlideError, EncoderMismatchError, StoreError
+from stamp_index.slides import read_patches
+from stamp_index.store import EncoderCard, Store
+from tests.support import ToyEncoder, toy_slide
+
+
+@pytest.fixture
+def store(tmp_path):
+    encoder = ToyEncoder()
+    return Store.create(tmp_path / "s", EncoderCard.of(encoder))
+
+
+class CountingEncoder(ToyEncoder):
+    calls = 0
+
+    def encode_images(self, patches, regions=None):
+        type(self).calls += 1
+        return super().encode_images(patches, regions)
+
+
+def test_rows_hold_what_the_encoder_says_of_patch_and_region(store):
+    encoder, slide = ToyEncoder(), toy_slide("A", n_spots=20, seed=0)
+    ingest(store, encoder, slide)
+    patches, regions = read_patches(slide, encoder.patch), read_patches(slide, encoder.region)
+    expected = encoder.encode_images(patches, regions)
+    np.testing.assert_allclose(store.vectors("image").astype(np.float32), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        store.vectors("gene").astype(np.float32), encoder.encode_spots(slide), atol=1e-3
+    )
+    assert all(jpeg.startswith(b"\xff\xd8") for jpeg in store.thumbnails(range(20)))
+    assert store.overview("A").startswith(b"\xff\xd8")
+
+
+def test_a_slide_that_is_there_is_refused_before_anything_is_embedded(store):
+    slide = toy_slide("A", n_spots=20, seed=0)
+    ingest(store, ToyEncoder(), slide)
+    version = store.version
+    CountingEncoder.calls = 0
+    with pytest.raises(DuplicateSlideError, match="'A' is in the store"):
+        ingest(store, CountingEncoder(), slide)
+    assert CountingEncoder.calls == 0
+    assert Store.open(store.path).version == version
+
+
+def test_another_encoder_is_refused_with_both_fingerprints(store):
+    other = ToyEncoder(seed=5)
+    with pytest.raises(EncoderMismatchError, match=other.fingerprint) as caught:
+        ingest(store, other, toy_slide("A", n_spots=10, seed=0))
+    assert store.card.fingerprint in str(caught.value)
+    assert Store.open(store.path).n_spots == 0
+
+
+def test_a_slide_without_an_image_has_gene_embeddings_only():
+    from dataclasses import replace
+
+    slide = replace(toy_slide("A", n_spots=10, seed=0), image=None)
+    image, gene = embed_slide(ToyEncoder(), slide)
+    assert image is None
+    assert gene.shape == (10, ToyEncoder().dim)
+
+
+def test_a_new_store_needs_an_encoder(tmp_path):
+    with pytest.raises(StoreError, match="say with which encoder: --encoder"):
+        embed_into(tmp_path / "none", [])
+    assert not (tmp_path / "none").exists()
