@@ -64,7 +64,7 @@ def empty(opened: stamp_data.Opened) -> None:
     card(
         "This store has no slides yet",
         "Add the folder or file of a slide, then reload this page.",
-        f"stamp-index ingest {opened.path} path/to/slide",
+        f"stamp-index embed {opened.path} path/to/slide",
     )
     st.caption("Nothing at hand? `stamp-index demo` makes a small synthetic store.")
 

@@ -24,8 +24,9 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         try:
             return super().invoke(ctx)
-        except (StampIndexError, ValueError) as exc:
-            raise click.ClickException(str(exc)) from exc
+        except (StampIndexError, ValueError, OSError) as exc:
+            notes = getattr(exc, "__notes__", ())
+            raise click.ClickException("\n".join([str(exc), *notes])) from exc
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -83,14 +84,22 @@ def _train(paths: list[Path], run: Path, say: Callable[[str], object]) -> None:
 
 def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], object]) -> None:
     from stamp_index.embed.folder import build_indexes, embed_into
+    from stamp_index.encoders import read_manifest
+    from stamp_index.index import index_folder
     from stamp_index.store import Store
 
+    if store.exists():
+        made_by = Store.open(store).card.fingerprint
+        if made_by != read_manifest(run / "encoder")["fingerprint"]:
+            shutil.rmtree(store)  # of an encoder that was trained again since
     there = set(Store.open(store).slides()["slide_id"]) if store.exists() else set()
     missing = [slide for slide in slides if slide.slide_id not in there]
     if missing:
         say(f"3/5 embedding {len(missing)} slides")
         embed_into(store, missing, encoder_path=run / "encoder", features=run / "features")
-    if missing or not (store / "indexes").exists():
+    opened = Store.open(store)
+    indexed = all((index_folder(opened, side) / "card.json").exists() for side in ("image", "gene"))
+    if missing or not indexed:
         say("4/5 indexing")
         build_indexes(store)
 

@@ -41,5 +41,5 @@ def run_trainer(arguments: Sequence[str]) -> int:
     }
     path = os.pathsep.join(filter(None, [str(bundle_root()), os.environ.get("PYTHONPATH")]))
     environment = {**keep, **os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "trainer.train", *arguments]
+    command = [sys.executable, "-P", "-m", "trainer.train", *arguments]
     return subprocess.run(command, env=environment, check=False).returncode

@@ -67,7 +67,7 @@ def test_recall_is_ten_times_chance_in_both_directions_with_its_interval(report)
     rows = [
         row
         for row in report["retrieval"]
-        if (row["gallery"], row["encoder"]) == ("all held out", "trained")
+        if (row["gallery"], row["encoder"]) == ("all held out by patient", "trained")
     ]
     assert {row["direction"] for row in rows} == {"image_to_gene", "gene_to_image"}
     for row in rows:

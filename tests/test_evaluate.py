@@ -93,6 +93,29 @@ def test_weighted_mean_equals_a_loop():
     np.testing.assert_allclose(weighted_mean(scores, values, k=7), slow, rtol=1e-5)
 
 
+def test_slides_of_trained_patients_and_of_new_ones_are_never_pooled():
+    from dataclasses import replace
+
+    from stamp_index.evaluate.report import Embedded, _galleries
+
+    parts = [
+        Embedded(
+            replace(toy_slide(name, n_spots=10, seed=0), patient_id=patient),
+            _units(10, 4, 0),
+            _units(10, 4, 1),
+        )
+        for name, patient in (("A2", "P1"), ("A3", "P1"), ("B1", "P2"))
+    ]
+    split = {"train": ["A1"], "patients": {"A1": "P1"}}
+    galleries = _galleries(split, parts)
+    assert {label: len(members) for label, members in galleries.items()} == {
+        "all held out by section": 2,
+        "slide A2 (held out by section)": 1,
+        "slide A3 (held out by section)": 1,
+        "slide B1 (held out by patient)": 1,
+    }
+
+
 def test_a_folder_without_a_split_is_refused(tmp_path):
     with pytest.raises(StampIndexError, match="split.json is missing"):
         evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])

@@ -272,11 +272,22 @@ def test_a_split_that_cannot_be_made_says_why(slides, patients, names, message):
         ("sampler.kind=cluster", "Unknown sampler 'cluster'"),
         ("colour=red", "unknown fields: colour"),
         ("model.dim=0", "dim is 0"),
+        ("sampler.batch_size=2.5", "sampler.batch_size is 2.5; expected a value of type int"),
+        ("optimiser.epochs=many", "optimiser.epochs is 'many'; expected a value of type int"),
     ],
 )
 def test_a_wrong_recipe_value_is_named(override, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("stamp", (override,))
+
+
+def test_a_recipe_that_extends_another_may_change_the_kind_of_tower(tmp_path):
+    path = tmp_path / "vit.toml"
+    path.write_text(
+        'extends = "stamp"\n[model.image_tower]\nkind = "vit"\nmodel = "vit_tiny_patch16_224"\n'
+    )
+    tower = load_recipe(path).model.image_tower
+    assert tower == {"kind": "vit", "model": "vit_tiny_patch16_224"}
 
 
 def test_an_unknown_recipe_lists_those_there_are():
@@ -309,4 +320,12 @@ def test_the_command_trains_a_phantom_writes_a_run_and_refuses_another_recipe(tm
     assert json.loads((out / "split.json").read_text())["held_out"] == ["P2_A"]
     other = CliRunner().invoke(main, [*arguments, "--seed", "5"])
     assert other.exit_code == 1
-    assert "holds a run with another recipe, seed or split" in other.output
+    assert "holds a run with another recipe, seed, split, panel or slides" in other.output
+    swapped = [*map(str, paths), "--out", str(out), "--hold-out-patient", "P1", "--quiet", *sets]
+    before = (out / "split.json").read_text()
+    assert CliRunner().invoke(main, swapped).exit_code == 1
+    assert (out / "split.json").read_text() == before
+    unknown = CliRunner().invoke(main, [*arguments, "--gene", "ERBB22"])
+    assert unknown.exit_code == 1
+    assert "cannot hold ERBB22" in unknown.output
+    assert "ERBB2" in unknown.output

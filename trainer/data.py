@@ -10,7 +10,8 @@ import torch
 
 from stamp_index.encoders.features import CENTRE_CELL
 from stamp_index.encoders.gene_input import GeneInput
-from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel
+from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, close_names
+from trainer.recipe import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,15 @@ def fit_gene_input(
 ) -> GeneInput:
     """Fit panel and profile statistics on the training slides."""
     panel = GenePanel.fit(slides, recipe.genes.n_genes, always=always)
+    missing = [gene for gene in always if gene not in panel.column_of]
+    if missing:
+        names = sorted({gene for slide in slides for gene in slide.genes})
+        near = {gene: ", ".join(close_names(gene, names)) or "none" for gene in missing}
+        msg = (
+            f"The panel cannot hold {', '.join(missing)}: not measured by half of the training slides, or expressed "
+            f"in too few spots. Close names: {near}. Correct or leave them out."
+        )
+        raise RecipeError(msg)
     aligned = [panel.align(slide.counts, slide.genes) for slide in slides]
     return GeneInput.fit(panel, aligned, int(recipe.model.gene_tower.get("context", 64)))
 
@@ -167,7 +177,9 @@ def kept_genes(n: int, n_genes: int, genes: Genes, rng: np.random.Generator) -> 
     kind = rng.random(n)
     share = rng.uniform(0.3, 1.0, size=n)
     short = kind < genes.short_share
-    share[short] = np.exp(rng.uniform(np.log(4 / n_genes), np.log(0.3), size=int(short.sum())))
+    share[short] = np.exp(
+        rng.uniform(np.log(min(4 / n_genes, 0.3)), np.log(0.3), size=int(short.sum()))
+    )
     kept: NDArray[np.bool_] = rng.random((n, n_genes)) < share[:, None]
     kept[kind >= 1 - genes.full_share] = True
     return kept

@@ -13,6 +13,7 @@ from stamp_index.slides import PatchSpec
 _T = TypeVar("_T")
 RECIPES: Final = Path(__file__).parent / "recipes"
 LOSS_KINDS: Final = ("clip", "clip_one_way", "locate")
+_TYPES: Final = {"int": int, "float": (int, float), "str": str}
 SAMPLER_KINDS: Final = ("uniform", "same_slide_partner")
 
 
@@ -164,8 +165,14 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        old = merged.get(key)
+        # A tower of another kind brings its own settings and takes none over.
+        same = (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _merge(old, value) if same else value
     return merged
 
 
@@ -221,7 +228,17 @@ def _make(kind: type[_T], values: dict[str, Any], section: str) -> _T:
     if unknown:
         msg = f"[{section}] has unknown fields: {', '.join(unknown)}; expected {', '.join(sorted(known))}."
         raise RecipeError(msg)
-    return kind(**values)
+    try:
+        made = kind(**values)
+    except TypeError as exc:
+        msg = f"[{section}] is incomplete: {exc}."
+        raise RecipeError(msg) from exc
+    for name, value in vars(made).items():
+        wanted = _TYPES[str(kind.__annotations__[name])]
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            msg = f"{section}.{name} is {value!r}; expected a value of type {kind.__annotations__[name]}."
+            raise RecipeError(msg)
+    return made
 
 
 def _check(recipe: Recipe) -> None:

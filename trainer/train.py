@@ -6,7 +6,9 @@ checkpoint ``encoder/`` and the closed-form floor ``ridge/`` fitted on the same 
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.features import FeatureCache
+from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.model import StampModel
 from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.stamp_encoder import StampEncoder
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stamp_index.encoders.gene_input import GeneInput
+    from stamp_index.slides import Slide
     from trainer.data import TrainingSet
 
 _RIDGE_AXES = 32
@@ -54,8 +58,9 @@ def main(**options: object) -> None:
     """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
     try:
         run_training(**options)  # type: ignore[arg-type]
-    except (StampIndexError, RecipeError) as exc:
-        raise click.ClickException(str(exc)) from exc
+    except (StampIndexError, ValueError, OSError) as exc:
+        notes = getattr(exc, "__notes__", ())
+        raise click.ClickException("\n".join([str(exc), *notes])) from exc
 
 
 def run_training(  # noqa: PLR0913 - one argument per command-line option
@@ -82,28 +87,52 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
         )
         raise RecipeError(msg)
     split = make_split(slides, hold_out_patient, hold_out_slide)
-    out.mkdir(parents=True, exist_ok=True)
-    split.save(out)
     training = [slide for slide in slides if slide.slide_id in split.train]
     click.echo(split.describe())
     torch.manual_seed(seed)
     gene_input = fit_gene_input(recipe, training, always)
-    model = StampModel(recipe.model, len(gene_input.panel))
-    model.config.image_tower.pop("weights", None)  # from here on the checkpoint holds them
+    record = {
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "split": split.to_dict(),
+        "panel": gene_input.panel.hash,
+        "slides": {slide.slide_id: _content(slide) for slide in training},
+    }
+    _check_same_run(out, record)
+    split.save(out)
+    model = _build(recipe, len(gene_input.panel))
     n_images = sum(slide.n_spots for slide in training) * (1 + recipe.n_placements)
     with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
         cache = FeatureCache(features or out / "features", model.image, progress=bar.update)
         data = assemble(recipe, training, gene_input, cache, seed=seed)
     start_from_statistics(model, data, gene_input.context)
-    record = {"recipe": recipe.to_dict(), "seed": seed, "split": split.to_dict()}
-    _check_same_run(out, record)
     train(recipe, model, data, Run(out, seed, quiet))
     encoder = StampEncoder(model, gene_input, name=recipe.name, fingerprint="")
     fingerprint = save_encoder(encoder, out / "encoder", training=record)
-    save_encoder(_fit_ridge(recipe, gene_input, data), out / "ridge", training=record)
+    if isinstance(model.image, HybridTower):  # ridge needs a frozen trunk's features
+        save_encoder(_fit_ridge(recipe, gene_input, data), out / "ridge", training=record)
     plot_losses(out / LOG, out / "losses.png")
     click.echo(f"Encoder {recipe.name} {fingerprint} is in {out / 'encoder'}.")
     return fingerprint
+
+
+def _build(recipe: Recipe, n_genes: int) -> StampModel:
+    """Build the model; the checkpoint's config names no pretrained file, since it holds every weight."""
+    try:
+        model = StampModel(recipe.model, n_genes)
+    except (TypeError, ValueError) as exc:
+        msg = f"The towers of recipe {recipe.name!r} cannot be built: {exc}"
+        raise RecipeError(msg) from exc
+    tower = {key: value for key, value in recipe.model.image_tower.items() if key != "weights"}
+    model.config = replace(recipe.model, image_tower=tower)
+    return model
+
+
+def _content(slide: Slide) -> str:
+    """Hash of what is trained on: image, pixel size and counts with their positions."""
+    image = slide.image.content_hash() if slide.image is not None else ""
+    text = f"{image} {slide.mpp!r} {slide.counts_hash()} {slide.xy_px.tolist()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> RidgeEncoder:
@@ -117,11 +146,12 @@ def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> Ridg
 
 def _check_same_run(out: Path, record: dict[str, object]) -> None:
     """Refuse to go on with a run of another recipe, seed or split."""
+    out.mkdir(parents=True, exist_ok=True)
     path = out / "run.json"
     text = json.dumps(record, indent=1, sort_keys=True)
     if path.exists() and (out / STATE).exists() and path.read_text() != text:
         msg = (
-            f"{out} holds a run with another recipe, seed or split. Give another --out, or delete the "
+            f"{out} holds a run with another recipe, seed, split, panel or slides. Give another --out, or delete the "
             "folder to start again."
         )
         raise RecipeError(msg)

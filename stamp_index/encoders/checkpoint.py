@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT: Final = 1
+# Raised when code outside the weights changes an embedding: resampling, normalisation, clipping, signatures.
+PREPROCESSING: Final = 1
 MANIFEST: Final = "encoder.json"
 WEIGHTS: Final = "weights.safetensors"
 _PREFIX: Final = "model."
@@ -154,6 +156,7 @@ def _shape(encoder: Trained) -> dict[str, Any]:
             for name, spec in specs.items()
         }
     config["context"] = encoder.gene_input.context
+    config["preprocessing"] = PREPROCESSING
     return {
         "kind": kind,
         "name": encoder.name,
@@ -176,7 +179,7 @@ def _arrays(encoder: Trained) -> dict[str, NDArray[np.float32]]:
 def _fingerprint(shape: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> str:
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     for name in sorted(arrays):
-        digest.update(name.encode())
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()[:16]
 

@@ -48,9 +48,20 @@ def planted_precision(
         "image": np.concatenate([part.image for part in known]),
         "gene": np.concatenate([part.gene for part in known]),
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for planted, text in PLANTED_QUERIES.items():
-        vector = encoder.encode_signature(parse_signature(text).weights)
+        weights = parse_signature(text).weights
+        missing = [gene for gene in weights if gene not in encoder.panel.column_of]
+        if missing:
+            rows.append(
+                {
+                    "planted query": text,
+                    "encoder": name,
+                    "domain": f"not in panel: {', '.join(missing)}",
+                }
+            )
+            continue
+        vector = encoder.encode_signature(weights)
         row: dict[str, Any] = {"planted query": text, "encoder": name, "domain": planted}
         for side, vectors in sides.items():
             top = np.argsort(-(vectors @ vector), kind="stable")[:TOP]

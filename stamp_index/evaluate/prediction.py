@@ -102,5 +102,5 @@ def _chosen(
     panel: GenePanel, reference: NDArray[np.float64], genes: Sequence[str]
 ) -> NDArray[np.int64]:
     if genes:
-        return np.array([panel.column_of[gene] for gene in genes if gene in panel.column_of])
+        return np.array([panel.column_of[gene] for gene in genes], dtype=np.int64)
     return np.sort(np.argsort(-reference.var(axis=0), kind="stable")[:_N_GENES])

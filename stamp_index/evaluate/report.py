@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stamp_index.embed import embed_slide
-from stamp_index.encoders import FeatureCache, load_encoder
-from stamp_index.errors import StampIndexError
+from stamp_index.encoders import FeatureCache, load_encoder, read_manifest
+from stamp_index.errors import MissingGenesError, StampIndexError
 from stamp_index.evaluate.metrics import (
     bootstrap_interval,
     retrieval_ranks,
@@ -19,6 +19,7 @@ from stamp_index.evaluate.metrics import (
 )
 from stamp_index.evaluate.planted import planted_precision
 from stamp_index.evaluate.prediction import prediction_table
+from stamp_index.genes import close_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ class Report:
         by = self.split["by"]
         note = {
             "patient": "held out by patient",
-            "section": "held out by SECTION: the patient of the held-out slides was also trained on",
+            "section": "held out by SECTION: a patient of held-out slides was also trained on",
             "nothing": "nothing held out",
         }[by]
         lines = [
@@ -114,8 +115,8 @@ def evaluate_run(
     run : path
         Folder that the trainer wrote: ``split.json``, ``encoder/``, ``ridge/``.
     slides : sequence of Slide
-        The training slides (the reference for prediction) and the held-out ones. Slides that the
-        split does not name are evaluated as held out when their patient was not trained on.
+        The training slides (the reference for prediction) and the held-out ones. A slide that the split does
+        not name counts as held out too; every row says whether its patient was trained on.
     features : path, optional
         Feature cache; by default the run's own.
     genes : sequence of str
@@ -126,17 +127,21 @@ def evaluate_run(
     Returns
     -------
     Report
-        Retrieval over the whole held-out gallery and within each slide, for the encoder, ridge and chance.
+        Retrieval within each held-out slide and over all of them (those of new patients and those of trained
+        patients apart), for the encoder, ridge and two baselines that look at nothing.
 
     Raises
     ------
     EvaluationError
         If the run has no split, or none of the slides is held out.
+    MissingGenesError
+        If one of `genes` is not in the encoder's panel.
     """
     run = Path(run)
     split = _read_split(run)
     train, held_out = _sides(split, slides)
     encoders: dict[str, Encoder] = {"trained": load_encoder(run / "encoder")}
+    _check_genes(encoders["trained"], genes)
     if (run / "ridge" / "encoder.json").exists():
         encoders["PCA + ridge"] = load_encoder(run / "ridge")
     main = encoders["trained"]
@@ -145,8 +150,10 @@ def evaluate_run(
     for name, encoder in encoders.items():
         cache = FeatureCache(features or run / "features", encoder, progress=progress)  # type: ignore[arg-type]
         embedded[name] = (_embed(encoder, train, cache), _embed(encoder, held_out, cache))
-        report.retrieval += _retrieval(name, embedded[name][1])
-    report.retrieval += _constant_rows(embedded["trained"])
+        report.retrieval += _retrieval(name, _galleries(split, embedded[name][1]))
+    report.retrieval += _constant_rows(
+        embedded["trained"][0], _galleries(split, embedded["trained"][1])
+    )
     report.planted = [
         row
         for name, encoder in encoders.items()
@@ -157,12 +164,26 @@ def evaluate_run(
     return report
 
 
+def _check_genes(encoder: Encoder, genes: Sequence[str]) -> None:
+    missing = [gene for gene in genes if gene not in encoder.panel.column_of]
+    if missing:
+        near = [name for gene in missing for name in close_names(gene, encoder.panel.genes)]
+        msg = (
+            f"{', '.join(missing)} cannot be predicted: not in the encoder's panel of {len(encoder.panel)} genes. "
+            f"Close names: {', '.join(near) or 'none'}. Correct or leave them out."
+        )
+        raise MissingGenesError(msg)
+
+
 def _read_split(run: Path) -> dict[str, Any]:
     path = run / "split.json"
     if not path.is_file():
         msg = f"{run} is not a training run: split.json is missing. Give the folder of --out."
         raise EvaluationError(msg)
     split: dict[str, Any] = json.loads(path.read_text())
+    # The checkpoint's own record decides what was trained on, whatever lies beside it.
+    if (run / "encoder" / "encoder.json").is_file():
+        split = read_manifest(run / "encoder")["training"].get("split", split)
     return split
 
 
@@ -189,10 +210,25 @@ def _embed(encoder: Encoder, slides: Sequence[Slide], cache: FeatureCache) -> li
     return found
 
 
-def _retrieval(name: str, parts: list[Embedded]) -> list[dict[str, Any]]:
-    galleries = {f"slide {part.slide.slide_id}": [part] for part in parts}
-    if len(parts) > 1:
-        galleries = {"all held out": parts, **galleries}
+def _galleries(split: dict[str, Any], parts: list[Embedded]) -> dict[str, list[Embedded]]:
+    """Held-out slides together, new patients and trained patients apart, and each alone."""
+    trained = {split["patients"].get(name) for name in split["train"]} - {"", None}
+    by: dict[str, list[Embedded]] = {}
+    for part in parts:
+        patient = part.slide.patient_id
+        kind = (
+            "section" if patient in trained else "patient" if patient else "slide (patient unknown)"
+        )
+        by.setdefault(f"all held out by {kind}", []).append(part)
+    alone = {
+        f"slide {part.slide.slide_id} ({label.removeprefix('all ')})": [part]
+        for label, members in by.items()
+        for part in members
+    }
+    return {label: members for label, members in by.items() if len(members) > 1} | alone
+
+
+def _retrieval(name: str, galleries: dict[str, list[Embedded]]) -> list[dict[str, Any]]:
     rows = []
     for gallery, members in galleries.items():
         image = np.concatenate([part.image for part in members])
@@ -240,25 +276,26 @@ def _row(
 
 
 def _constant_rows(
-    embedded: tuple[list[Embedded], list[Embedded]],
+    train: list[Embedded], galleries: dict[str, list[Embedded]]
 ) -> list[dict[str, Any]]:
     """Baselines that look at nothing: random vectors, and the training mean as every query."""
-    train, held_out = embedded
-    gene = np.concatenate([part.gene for part in held_out])
-    patients = np.repeat("all", len(gene))
-    noise = np.random.default_rng(0).normal(size=gene.shape).astype(np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    label = "all held out" if len(held_out) > 1 else f"slide {held_out[0].slide.slide_id}"
-    rows = [
-        _row(
-            label, "random", "image_to_gene", ranks=retrieval_ranks(noise, gene), patients=patients
-        )
-    ]
-    if train:
-        mean = np.concatenate([part.gene for part in train]).mean(axis=0)
-        queries = np.tile(mean / np.linalg.norm(mean), (len(gene), 1))
-        ranks = retrieval_ranks(queries, gene)
-        rows.append(_row(label, "mean expression", "image_to_gene", ranks=ranks, patients=patients))
+    rows = []
+    for gallery, members in galleries.items():
+        image = np.concatenate([part.image for part in members])
+        gene = np.concatenate([part.gene for part in members])
+        for direction, targets, side in (
+            ("image_to_gene", gene, "gene"),
+            ("gene_to_image", image, "image"),
+        ):
+            noise = np.random.default_rng(0).normal(size=targets.shape).astype(np.float32)
+            queries = {"random": noise}
+            if train:
+                mean = np.concatenate([getattr(part, side) for part in train]).mean(axis=0)
+                queries["mean expression"] = np.tile(mean, (len(targets), 1))
+            for name, vectors in queries.items():
+                ranks = retrieval_ranks(vectors, targets)
+                alike = np.repeat("all", len(ranks))
+                rows.append(_row(gallery, name, direction, ranks=ranks, patients=alike))
     return rows
 
 
