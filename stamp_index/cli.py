@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stamp_index.errors import StampIndexError
+from stamp_index.errors import QueryError, StampIndexError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +124,7 @@ def index(store_path: Path, recipe: str | None, seed: int) -> None:
 @click.option("--genes", help="A signature, for example 'CD8A high, EPCAM low'.")
 @click.option("--image", type=_PATH, help="A picture; give its --mpp.")
 @click.option("--spot", help="A spot id of the store.")
+@click.option("--profile", type=_PATH, help="A CSV file of gene,count lines: a gene profile.")
 @click.option("--mpp", type=float, help="Microns per pixel of the picture.")
 @click.option("--against", type=click.Choice(["image", "gene"]), help="Side to search.")
 @click.option("-k", default=10, show_default=True)
@@ -156,14 +157,21 @@ def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
     from stamp_index.search import parse_filters
     from stamp_index.slides import safe_open
 
-    given = [name for name in ("genes", "image", "spot") if asked[name]]
+    given = [name for name in ("genes", "image", "spot", "profile") if asked[name]]
     if len(given) != 1:
-        msg = f"Give exactly one of --genes, --image and --spot; got {len(given)}."
+        msg = f"Give exactly one of --genes, --image, --spot and --profile; got {len(given)}."
         raise click.UsageError(msg)
+    for option, needs in (("exclude_own", "spot"), ("mpp", "image")):
+        if asked[option] not in (None, "nothing") and given != [needs]:
+            msg = f"--{option.replace('_', '-')} goes with --{needs} only."
+            raise click.UsageError(msg)
     filters = parse_filters(asked["filter_text"]) if asked["filter_text"] else None
     common: dict[str, Any] = {"k": asked["k"], "filters": filters, "genes": asked["report"]}
     if asked["genes"]:
         return searcher.search_genes(asked["genes"], against=asked["against"] or "image", **common)
+    if asked["profile"]:
+        counts = read_profile(asked["profile"])
+        return searcher.search_profile(counts, against=asked["against"] or "image", **common)
     against = asked["against"] or "gene"
     if asked["spot"]:
         own = asked["exclude_own"]
@@ -175,12 +183,40 @@ def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
     return searcher.search_image(picture, mpp=asked["mpp"], against=against, **common)
 
 
+def read_profile(path: Path) -> dict[str, float]:
+    """Read a gene profile: a CSV file of ``gene,count`` lines; a header is skipped.
+
+    Raises
+    ------
+    QueryError
+        If the file is missing or a line is not a gene and a number; the line is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"The profile {path} cannot be read ({exc}). Give a CSV file of gene,count lines."
+        raise QueryError(msg) from exc
+    counts: dict[str, float] = {}
+    for number, line in enumerate(lines, start=1):
+        gene, _, value = line.partition(",")
+        try:
+            count = float(value)
+        except ValueError as exc:
+            if number == 1 or not line.strip():
+                continue
+            msg = f"Line {number} of {path} is {line!r}; expected a gene and a count, such as CD8A,12."
+            raise QueryError(msg) from exc
+        counts[gene.strip()] = counts.get(gene.strip(), 0.0) + count
+    return counts
+
+
 @main.command()
 @click.argument("run", type=_PATH)
 @click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
 @click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
 @click.option("--features", type=_PATH, help="Feature cache; default: the run's own.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
+@click.option("--store", type=_PATH, help="Also report the ANN recall of this store's indexes.")
 @click.option("--json", "json_path", type=_PATH, help="Also write the report here.")
 def evaluate(
     run: Path,
@@ -189,14 +225,17 @@ def evaluate(
     features: Path | None,
     *,
     mpp: float | None,
+    store: Path | None,
     json_path: Path | None,
 ) -> None:
     """Measure a training RUN on the slides that it did not see, baselines beside every number."""
-    from stamp_index.evaluate import evaluate_run
+    from stamp_index.evaluate import ann_recall, evaluate_run
     from stamp_index.readers import SlideOptions
 
     slides = _read(paths, SlideOptions(mpp=mpp))
     report = evaluate_run(run, slides, features=features, genes=genes)
+    if store is not None:
+        report.ann = ann_recall(store)
     report.save(run / "evaluation.json")
     if json_path is not None:
         report.save(json_path)

@@ -52,7 +52,7 @@ def build_demo(folder: Path | str, *, say: Callable[[str], object]) -> Path:
     _train(paths, run, say)
     slides = [read(path) for path in paths]
     _store(slides, run, store, say)
-    _evaluate(slides, run, say)
+    _evaluate(slides, run, store, say=say)
     say(f"The demo is in {folder} ({time.perf_counter() - started:.0f} s).")
     return store
 
@@ -104,8 +104,8 @@ def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], obj
         build_indexes(store)
 
 
-def _evaluate(slides: list[Slide], run: Path, say: Callable[[str], object]) -> None:
-    from stamp_index.evaluate import evaluate_run
+def _evaluate(slides: list[Slide], run: Path, store: Path, *, say: Callable[[str], object]) -> None:
+    from stamp_index.evaluate import ann_recall, evaluate_run
     from stamp_index.phantom import PLANTED_QUERIES
 
     path = run / "evaluation.json"
@@ -119,6 +119,7 @@ def _evaluate(slides: list[Slide], run: Path, say: Callable[[str], object]) -> N
         if term.strip().endswith("high")
     ]
     report = evaluate_run(run, slides, genes=markers)
+    report.ann = ann_recall(store)
     report.save(path)
     say(report.to_markdown())
 

@@ -8,10 +8,11 @@ from stamp_index.evaluate.metrics import (
     retrieval_ranks,
     retrieval_recall_at_k,
 )
-from stamp_index.evaluate.report import Report, evaluate_run
+from stamp_index.evaluate.report import Report, ann_recall, evaluate_run
 
 __all__ = [
     "Report",
+    "ann_recall",
     "bootstrap_interval",
     "evaluate_run",
     "pearson_per_gene",

@@ -68,6 +68,8 @@ class Report:
         Mean Pearson correlation of expression predicted by retrieval.
     encoder : dict
         Name and fingerprint.
+    ann : list of dict
+        Recall of a store's indexes against exact search, where a store was given.
     """
 
     split: dict[str, Any]
@@ -75,6 +77,7 @@ class Report:
     retrieval: list[dict[str, Any]] = field(default_factory=list)
     planted: list[dict[str, Any]] = field(default_factory=list)
     prediction: list[dict[str, Any]] = field(default_factory=list)
+    ann: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: Path | str) -> None:
         """Write the report as JSON."""
@@ -94,7 +97,7 @@ class Report:
             "",
             *_table(self.retrieval),
         ]
-        for rows in (self.planted, self.prediction):
+        for rows in (self.planted, self.prediction, self.ann):
             if rows:
                 lines += ["", *_table(rows)]
         return "\n".join(lines)
@@ -162,6 +165,35 @@ def evaluate_run(
     for name in encoders:
         report.prediction += prediction_table(name, main.panel, *embedded[name], genes=genes)
     return report
+
+
+def ann_recall(store: Path | str) -> list[dict[str, Any]]:
+    """Recall of a store's indexes against exact search, measured when they were built.
+
+    Parameters
+    ----------
+    store : path
+        Folder of the store.
+
+    Returns
+    -------
+    list of dict
+        One row for each index and kind of query; empty where the store has no index.
+    """
+    from stamp_index.index import Index, index_folder
+    from stamp_index.store import Store
+
+    opened = Store.open(store)
+    rows = []
+    for modality in ("image", "gene"):
+        folder = index_folder(opened, modality)
+        if folder.exists():
+            card = Index.load(folder, opened).card
+            rows += [
+                {"index": modality, "queries": side, "N": card.n, "ann_recall@10": recall}
+                for side, recall in card.ann_recall_at_10.items()
+            ]
+    return rows
 
 
 def _check_genes(encoder: Encoder, genes: Sequence[str]) -> None:
