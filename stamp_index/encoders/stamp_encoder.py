@@ -99,7 +99,7 @@ class StampEncoder:
         The direction from the opposite signature to this one. The difference cancels what all short panels
         share, which on its own would send every query to the same spots. On HER2ST C5, top-20 hits of 60
         single HVGs were told from other spots by measured expression with a mean AUC of .60 without and .62
-        with it; on the phantom's held-out patient every planted domain filled at least .95 of the top 20.
+        with it (benchmarks/RESULTS.md has what planted queries find).
         """
         opposite = {gene: -weight for gene, weight in weights.items()}
         towards, away = (
