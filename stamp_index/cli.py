@@ -72,9 +72,28 @@ def phantom(folder: Path, *, patients: int, slides_per_patient: int, spots: int,
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(arguments: tuple[str, ...]) -> None:
     """Train a recipe on slides; see `stamp-index train --help`."""
+    _trainer("train", arguments)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def pretrain(arguments: tuple[str, ...]) -> None:
+    """Train a gene encoder on counts alone (stage 1); see `stamp-index pretrain --help`."""
+    _trainer("pretrain", arguments)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def report(arguments: tuple[str, ...]) -> None:
+    """Put training runs side by side; see `stamp-index report --help`."""
+    _trainer("report", arguments)
+
+
+def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
+    """The trainer runs in a process of its own and says itself what it takes."""
     from stamp_index.training import run_trainer
 
-    sys.exit(run_trainer(arguments))
+    sys.exit(run_trainer([verb, *arguments]))
 
 
 @main.command()

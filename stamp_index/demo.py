@@ -75,7 +75,16 @@ def _train(paths: list[Path], run: Path, say: Callable[[str], object]) -> None:
         return
     say(f"2/5 training STAMP on patients other than {HELD_OUT}")
     status = run_trainer(
-        [*map(str, paths), "--recipe", "demo", "--hold-out-patient", HELD_OUT, "--out", str(run)]
+        [
+            "train",
+            *map(str, paths),
+            "--recipe",
+            "demo",
+            "--hold-out-patient",
+            HELD_OUT,
+            "--out",
+            str(run),
+        ]
     )
     if status:
         msg = f"Training ended with status {status}; its message is above. Run the demo again to go on."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from stamp_index.encoders import FeatureCache, load_encoder, save_encoder
 from stamp_index.encoders.features import region_offsets_um
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.image_tower import HybridTower, pool_cells
-from stamp_index.encoders.model import ModelConfig, StampModel
+from stamp_index.encoders.model import AlignModel, ModelConfig
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
-from stamp_index.encoders.stamp_encoder import StampEncoder
+from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.encoders.trunk import load_trunk
 from stamp_index.encoders.vit_tower import VitTower
 from stamp_index.errors import EncoderError, MissingGenesError
@@ -41,14 +42,14 @@ def slide():
 @pytest.fixture(scope="module")
 def gene_input(slide):
     panel = GenePanel.fit([slide], 40, min_spots=2)
-    return GeneInput.fit(panel, [panel.align(slide.counts, slide.genes)], 8)
+    return GeneInput.fit(panel, [slide], 8)
 
 
 @pytest.fixture(scope="module")
 def encoder(gene_input):
     torch.manual_seed(0)
-    model = StampModel(CONFIG, len(gene_input.panel))
-    return StampEncoder(model, gene_input, name="stamp", fingerprint="")
+    model = AlignModel(CONFIG, len(gene_input.panel))
+    return TrainedEncoder(model, gene_input, name="stamp", fingerprint="")
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,9 @@ def test_region_offsets_agree_with_the_published_placements(shared_data):
 def test_profile_is_centred_on_the_slide_and_zero_where_not_measured(gene_input, slide):
     keep = [i for i, gene in enumerate(slide.genes) if gene != gene_input.panel.genes[0]]
     genes = tuple(slide.genes[i] for i in keep)
-    batch = gene_input.batch(csr_matrix(slide.counts[:, keep]), genes, own_slide=True)
+    batch = gene_input.slide_batch(
+        replace(slide, counts=csr_matrix(slide.counts[:, keep]), genes=genes, gene_ids=())
+    )
     assert np.all(batch.profile[:, 0] == 0)
     # The training mean has the weight of 20 spots, so the slide's mean is pulled to but not onto zero.
     assert abs(batch.profile[:, 1:].mean()) < 0.1
@@ -153,10 +156,13 @@ def test_opposite_signatures_are_opposite_directions(encoder, gene_input):
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-5)
 
 
-def test_counts_that_share_too_few_genes_with_the_panel_are_refused(gene_input):
+def test_a_slide_that_shares_too_few_genes_with_the_panel_is_refused(gene_input, slide):
     genes = (gene_input.panel.genes[0], *(f"Mouse{i}" for i in range(50)))
+    mouse = replace(
+        slide, counts=csr_matrix(np.ones((slide.n_spots, 51))), genes=genes, gene_ids=()
+    )
     with pytest.raises(MissingGenesError, match="Only 1 of the panel's 40 human genes"):
-        gene_input.batch(csr_matrix(np.ones((3, 51))), genes, own_slide=True)
+        gene_input.slide_batch(mouse)
 
 
 def test_checkpoint_gives_the_same_embeddings_and_fingerprint(tmp_path, encoder, images, slide):
@@ -170,9 +176,9 @@ def test_checkpoint_gives_the_same_embeddings_and_fingerprint(tmp_path, encoder,
 def test_another_weight_is_another_fingerprint(tmp_path, encoder, gene_input):
     first = save_encoder(encoder, tmp_path / "a")
     torch.manual_seed(9)
-    other = StampModel(CONFIG, len(gene_input.panel))
+    other = AlignModel(CONFIG, len(gene_input.panel))
     second = save_encoder(
-        StampEncoder(other, gene_input, name="stamp", fingerprint=""), tmp_path / "b"
+        TrainedEncoder(other, gene_input, name="stamp", fingerprint=""), tmp_path / "b"
     )
     assert first != second
 
@@ -181,7 +187,7 @@ def test_a_changed_checkpoint_is_refused_with_both_fingerprints(tmp_path, encode
     fingerprint = save_encoder(encoder, tmp_path)
     path = tmp_path / "encoder.json"
     manifest = json.loads(path.read_text())
-    manifest["config"]["patch"]["width_um"] = 111.0
+    manifest["config"]["model"]["patch"]["width_um"] = 111.0
     path.write_text(json.dumps(manifest))
     with pytest.raises(
         EncoderError, match=f"says fingerprint {fingerprint}, but its contents give"
@@ -270,12 +276,13 @@ def test_vit_weights_that_do_not_fit_are_refused_with_their_names(tmp_path, vit_
 
 
 class CountingPreparer:
-    prepared_id = "mean"
-
     def __init__(self):
         self.seen = 0
 
-    def prepare(self, images):
+    def prepared_id(self, side):
+        return "mean"
+
+    def prepare(self, images, side):
         self.seen += len(images)
         return images[:, ::32, ::32].astype(np.float16)
 

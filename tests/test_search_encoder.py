@@ -27,8 +27,8 @@ def store(tmp_path_factory, slide):
     """A store with a small ridge encoder, fitted on its only slide."""
     folder = tmp_path_factory.mktemp("carried")
     panel = GenePanel.fit([slide], None, min_spots=2)
-    gene_input = GeneInput.fit(panel, [panel.align(slide.counts, slide.genes)], 8)
-    profiles = gene_input.batch(slide.counts, slide.genes, own_slide=True).profile
+    gene_input = GeneInput.fit(panel, [slide], 8)
+    profiles = gene_input.slide_batch(slide).profile
     specs = (PatchSpec(112.0, 64), PatchSpec(336.0, 64))
     patches, regions = (read_patches(slide, spec) for spec in specs)
     features = tuple(mean_token(load_trunk().tokens(images)) for images in (patches, regions))

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from stamp_index.encoders import FeatureCache, load_encoder
-from stamp_index.encoders.model import StampModel
+from stamp_index.encoders.model import AlignModel
 from stamp_index.genes import PAD, TOKEN_OFFSET
 from tests.support import toy_slide
 from trainer.data import (
@@ -157,7 +157,7 @@ def prepared(slides, tmp_path):
     torch.manual_seed(0)
     recipe = load_recipe("stamp", TINY)
     gene_input = fit_gene_input(recipe, slides)
-    model = StampModel(recipe.model, len(gene_input.panel))
+    model = AlignModel(recipe.model, len(gene_input.panel))
     data = assemble(
         recipe, slides, gene_input, FeatureCache(tmp_path / "features", model.image), seed=0
     )
@@ -202,7 +202,7 @@ def test_an_interrupted_run_ends_where_a_whole_one_does(prepared, slides, tmp_pa
 
     def fresh():
         torch.manual_seed(0)
-        return StampModel(recipe.model, len(gene_input.panel))
+        return AlignModel(recipe.model, len(gene_input.panel))
 
     whole, folder = fresh(), tmp_path / "whole"
     folder.mkdir()

@@ -1,67 +1,86 @@
-"""Training data: prepared images and gene inputs of the training slides' spots."""
+"""Training data: what a step needs of the training slides' spots."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.utils.data import Dataset
 
 from stamp_index.encoders.features import CENTRE_CELL
 from stamp_index.encoders.gene_input import GeneInput
+from stamp_index.encoders.model import Inputs
 from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, close_names
+from trainer.augment import turn, turned_cells
+from trainer.images import UnreadableSlideError
 from trainer.recipe import RecipeError
+from trainer.sampler import epoch_batches, with_company
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from stamp_index.encoders.features import FeatureCache
     from stamp_index.encoders.gene_input import GeneBatch
     from stamp_index.slides import Slide
+    from trainer.images import ImageSource
     from trainer.recipe import Genes, Recipe
 
-_SPARE = 3  # rank tokens kept per context position, so that gene dropout can refill the context
+SPARE = 3  # rank tokens kept per context position, so that gene dropout can refill the context
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All pairs of the training slides; images stay memory-mapped per slide.
+    """All pairs of the training slides; images are fetched when a batch is drawn.
 
     Attributes
     ----------
-    patches : list of ndarray (n_s, h, w, c)
-        Prepared patches per slide.
-    regions : list of list of ndarray (n_s, h, w, c)
-        Prepared regions per slide and placement.
+    slide_ids : tuple of str
+    spot_ids : ndarray of shape (n,), str
+    images : ImageSource
     cells : ndarray of shape (n, p), int64
-        Cell of the patch in each placement.
+        Cells of the patch in the region placements that may be drawn.
     genes : GeneBatch of n spots
-        With `_SPARE` times the context's tokens.
+        With `SPARE` times the context's tokens.
     slide_of : ndarray of shape (n,), int64
+        Never decreases.
+    strata : ndarray of shape (n,), int64
+        What the sampler balances.
+    cluster_of : ndarray of shape (n,), int64, or None
+        Expression cluster of each spot within its slide, where the sampler asks for it.
     xy_um : ndarray of shape (n, 2), float64
     """
 
-    patches: list[NDArray[np.generic]]
-    regions: list[list[NDArray[np.generic]]]
+    slide_ids: tuple[str, ...]
+    spot_ids: NDArray[np.str_]
+    images: ImageSource
     cells: NDArray[np.int64]
     genes: GeneBatch
     slide_of: NDArray[np.int64]
+    strata: NDArray[np.int64]
+    cluster_of: NDArray[np.int64] | None
     xy_um: NDArray[np.float64]
 
     @property
     def first_row(self) -> NDArray[np.int64]:
         """Number of each slide's first spot."""
-        return np.concatenate([[0], np.cumsum([len(part) for part in self.patches])[:-1]])
+        return np.searchsorted(self.slide_of, np.arange(len(self.slide_ids)))
 
 
 def fit_gene_input(
-    recipe: Recipe, slides: Sequence[Slide], always: Sequence[str] = ()
+    recipe: Recipe,
+    slides: Sequence[Slide],
+    *,
+    always: Sequence[str] = (),
+    panel: GenePanel | None = None,
 ) -> GeneInput:
-    """Fit panel and profile statistics on the training slides."""
-    panel = GenePanel.fit(slides, recipe.genes.n_genes, always=always)
+    """Fit panel (unless one is given) and profile statistics on the training slides."""
+    settings = recipe.genes
+    panel = panel or GenePanel.fit(
+        slides, settings.n_genes, always=always, ranking=settings.ranking
+    )
     missing = [gene for gene in always if gene not in panel.column_of]
     if missing:
         names = sorted({gene for slide in slides for gene in slide.genes})
@@ -71,41 +90,21 @@ def fit_gene_input(
             f"in too few spots. Close names: {near}. Correct or leave them out."
         )
         raise RecipeError(msg)
-    aligned = [panel.align(slide.counts, slide.genes) for slide in slides]
-    return GeneInput.fit(panel, aligned, int(recipe.model.gene_tower.get("context", 64)))
+    context = int(recipe.model.gene_tower.get("context", 64))
+    return GeneInput.fit(panel, slides, context, recipe.around)
 
 
-def assemble(
-    recipe: Recipe,
-    slides: Sequence[Slide],
-    gene_input: GeneInput,
-    cache: FeatureCache,
-    *,
-    seed: int,
-) -> TrainingSet:
-    """Prepare the images and gene inputs of all spots; what the cache holds is not read again."""
-    config = recipe.model
-    placements = [_placements(slide.n_spots, recipe.n_placements, seed) for slide in slides]
-    wide = GeneInput(gene_input.panel, gene_input.mean, gene_input.std, gene_input.context * _SPARE)
-    batches = [wide.batch(slide.counts, slide.genes, own_slide=True) for slide in slides]
-    genes = type(batches[0])(
-        np.concatenate([batch.tokens for batch in batches]),
-        np.concatenate([batch.profile for batch in batches]),
-    )
-    return TrainingSet(
-        [cache.patches(slide, config.patch) for slide in slides],
-        [
-            [cache.regions(slide, config.region, cells) for cells in placed.T]
-            for slide, placed in zip(slides, placements, strict=True)
-        ],
-        np.concatenate(placements),
-        genes,
-        np.repeat(np.arange(len(slides)), [slide.n_spots for slide in slides]),
-        np.concatenate([slide.xy_um for slide in slides]),
+def wide_batches(gene_input: GeneInput, slides: Sequence[Slide]) -> GeneBatch:
+    """Gene inputs of all spots, one slide after the other, with spare tokens."""
+    wide = replace(gene_input, context=gene_input.context * SPARE)
+    batches = [wide.slide_batch(slide) for slide in slides]
+    names = [field.name for field in fields(batches[0])]
+    return type(batches[0])(
+        **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
     )
 
 
-def _placements(n: int, count: int, seed: int) -> NDArray[np.int64]:
+def placements(n: int, count: int, seed: int) -> NDArray[np.int64]:
     """Cells (n, count): the centre first, whose region also serves retrieval, then others at random."""
     others = [cell for cell in range(9) if cell != CENTRE_CELL]
     rng = np.random.default_rng(seed)
@@ -118,58 +117,219 @@ def _placements(n: int, count: int, seed: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's tensors: b spots with one region placement each."""
+    """One step's tensors of b spots, in groups of `group` (an anchor and its company).
 
-    patch: torch.Tensor  # (b, h, w, c)
-    region: torch.Tensor  # (b, h, w, c)
-    label: torch.Tensor  # (b,) cell of the patch in the region
-    tokens: torch.Tensor  # (b, context)
-    profile: torch.Tensor  # (b, g)
-    same: torch.Tensor  # (b, b) True where j is no negative of i
+    Attributes
+    ----------
+    inputs : Inputs
+    label : Tensor of shape (b,), int64
+        Cell of the patch in its region.
+    target : Tensor of shape (b, g), float32
+        Profile with all its genes, which decoders are held against.
+    place : Tensor of shape (b, 3), float32
+        Slide number and position in um.
+    row : Tensor of shape (b,), int64
+        Numbers of the spots, to name them.
+    group : int
+    unreadable : tuple of str
+        What could not be read and was left out.
+    """
+
+    inputs: Inputs
+    label: torch.Tensor
+    target: torch.Tensor
+    place: torch.Tensor
+    row: torch.Tensor
+    group: int = 1
+    unreadable: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Copy to a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Page-locked copy, for the loader."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def rows(self, part: slice) -> Batch:
+        """Some of the spots."""
+        return self._map(lambda tensor: tensor[part])
+
+    def _map(self, change: object) -> Batch:
+        def moved(values: object) -> dict[str, torch.Tensor]:
+            return {
+                name: change(value)  # type: ignore[operator]
+                for name, value in vars(values).items()
+                if isinstance(value, torch.Tensor)
+            }
+
+        return replace(self, inputs=replace(self.inputs, **moved(self.inputs)), **moved(self))
+
+
+class Steps(Dataset):  # type: ignore[misc]
+    """Batches by the number of their step, each from a seed of its own.
+
+    A step is the same whatever was drawn before it, in whatever process and in however many: a run that was
+    interrupted goes on exactly, and n ranks together draw what one would.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    recipe : Recipe
+    seed : int
+    rank, world : int
+        Which share of every batch to draw.
+    skip_unreadable : bool
+        True: spots whose images cannot be read are left out and named in the batch. False: an error.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        recipe: Recipe,
+        *,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        skip_unreadable: bool = False,
+    ) -> None:
+        self.data, self.recipe, self.seed = data, recipe, seed
+        self.rank, self.world = rank, world
+        self.skip_unreadable = skip_unreadable
+        self._epoch: tuple[int, list[NDArray[np.int64]]] = (-1, [])
+        self.per_epoch = len(self._anchors(0))
+
+    def __len__(self) -> int:
+        return self.per_epoch * self.recipe.optimiser.epochs
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, at = divmod(step, self.per_epoch)
+        rng = np.random.default_rng([self.seed, 1, step])
+        data = self.data
+        groups = with_company(
+            self.recipe.sampler, self._anchors(epoch)[at], data.slide_of, data.cluster_of, rng
+        )
+        mine = np.array_split(np.arange(len(groups)), self.world)[self.rank]
+        return draw(data, groups, self.recipe, rng, part=mine, skip_unreadable=self.skip_unreadable)
+
+    def _anchors(self, epoch: int) -> list[NDArray[np.int64]]:
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng([self.seed, 0, epoch])
+            data = self.data
+            batches = epoch_batches(self.recipe.sampler, data.strata, rng)
+            self._epoch = (epoch, batches)
+        return self._epoch[1]
 
 
 def draw(
-    data: TrainingSet, spots: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator
+    data: TrainingSet,
+    groups: NDArray[np.int64],
+    recipe: Recipe,
+    rng: np.random.Generator,
+    *,
+    part: NDArray[np.int64] | None = None,
+    skip_unreadable: bool = False,
 ) -> Batch:
-    """Gather one augmented batch of spots (b,)."""
-    placement = rng.integers(0, data.cells.shape[1], size=len(spots))
-    patch, region = _images(data, spots, placement)
-    label = data.cells[spots, placement]
-    turn = int(rng.integers(0, 8))
-    kept = kept_genes(len(spots), data.genes.profile.shape[1], recipe.genes, rng)
-    context = int(recipe.model.gene_tower.get("context", 64))
-    tokens, profile = drop_genes(data.genes.tokens[spots], data.genes.profile[spots], kept, context)
-    return Batch(
-        torch.from_numpy(_turn(patch, turn)),
-        torch.from_numpy(_turn(region, turn)),
-        torch.from_numpy(_turned_cells(turn)[label]),
-        torch.from_numpy(tokens),
-        torch.from_numpy(profile),
-        torch.from_numpy(overlapping(data, spots, recipe.model.patch.width_um)),
+    """Gather one augmented batch.
+
+    Parameters
+    ----------
+    data : TrainingSet
+    groups : ndarray of shape (b, m), int64
+        Spot numbers: anchors and their company.
+    recipe : Recipe
+    rng : Generator
+        Decides for the whole batch, also for what `part` leaves out.
+    part : ndarray of int64, optional
+        Which groups to fetch.
+    skip_unreadable : bool
+        See `Steps`.
+    """
+    n, size = groups.size, groups.shape[1]
+    chance = _Chance(
+        column=rng.integers(0, data.cells.shape[1], size=n),
+        turn=int(rng.integers(0, 8)),
+        kept=kept_genes(n, data.genes.niche.shape[1], recipe.genes, rng),
+        stain=rng.uniform(-1, 1, size=(n, 2, 2, 3)),
     )
+    part = np.arange(len(groups)) if part is None else part
+    unreadable: list[str] = []
+    while True:
+        try:
+            return _fetch(data, groups, recipe, (chance, part, tuple(unreadable)))
+        except UnreadableSlideError as exc:
+            if not skip_unreadable:
+                raise
+            unreadable.append(data.slide_ids[exc.slide_number])
+            touched = (data.slide_of[groups[part]] == exc.slide_number).any(axis=1)
+            part = part[~touched]
+
+
+@dataclass(frozen=True)
+class _Chance:
+    """What was drawn for the n spots of a whole batch."""
+
+    column: NDArray[np.int64]  # (n,)
+    turn: int
+    kept: NDArray[np.bool_]  # (n, g)
+    stain: NDArray[np.float64]  # (n, 2, 2, 3): patch and region, factor and shift, stain
+
+
+def _fetch(
+    data: TrainingSet,
+    groups: NDArray[np.int64],
+    recipe: Recipe,
+    drawn: tuple[_Chance, NDArray[np.int64], tuple[str, ...]],
+) -> Batch:
+    chance, part, unreadable = drawn
+    size = groups.shape[1]
+    rows = (part[:, None] * size + np.arange(size)).ravel()
+    spots = groups.ravel()[rows]
+    cells = data.cells[spots, chance.column[rows]]
+    patch, region = _images(data, spots, (cells, chance.stain[rows]), recipe)
+    context = int(recipe.model.gene_tower.get("context", 64))
+    tokens, profile, niche = drop_genes(data.genes, spots, chance.kept[rows], context)
+    follows = region is not None and region.ndim == 4
+    place = np.concatenate([data.slide_of[spots, None], data.xy_um[spots]], axis=1)
+    return Batch(
+        Inputs(
+            _tensor(patch, chance.turn), _tensor(region, chance.turn),
+            torch.from_numpy(tokens), torch.from_numpy(profile),
+            torch.from_numpy(niche) if "niche" in recipe.model.sides else None,
+        ),
+        torch.from_numpy(turned_cells(chance.turn)[cells] if follows else cells),
+        torch.from_numpy(data.genes.profile[spots, : data.genes.niche.shape[1]]),
+        torch.from_numpy(place.astype(np.float32)),
+        torch.from_numpy(spots),
+        size,
+        unreadable,
+    )  # fmt: skip
 
 
 def _images(
-    data: TrainingSet, spots: NDArray[np.int64], placement: NDArray[np.int64]
-) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    one_patch, one_region = data.patches[0][0], data.regions[0][0][0]
-    patch = np.empty((len(spots), *one_patch.shape), dtype=one_patch.dtype)
-    region = np.empty((len(spots), *one_region.shape), dtype=one_region.dtype)
-    row = spots - data.first_row[data.slide_of[spots]]
-    for at, (slide, i, j) in enumerate(zip(data.slide_of[spots], row, placement, strict=True)):
-        patch[at] = data.patches[slide][i]
-        region[at] = data.regions[slide][j][i]
+    data: TrainingSet,
+    spots: NDArray[np.int64],
+    how: tuple[NDArray[np.int64], NDArray[np.float64]],
+    recipe: Recipe,
+) -> tuple[NDArray[np.generic] | None, NDArray[np.generic] | None]:
+    """Patches and regions of spots (b,); what no loss looks at is not fetched."""
+    cells, stain = how
+    slide = data.slide_of[spots]
+    row = spots - data.first_row[slide]
+    sides = recipe.image_sides
+    patch = data.images.patches(slide, row, stain[:, 0]) if "patch" in sides else None
+    region = data.images.regions(slide, row, cells, stain[:, 1]) if "region" in sides else None
     return patch, region
 
 
-def overlapping(data: TrainingSet, spots: NDArray[np.int64], patch_um: float) -> NDArray[np.bool_]:
-    """Mark (b, b) pairs off the diagonal that are one spot, or spots closer than a patch."""
-    xy = data.xy_um[spots]
-    near = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1)) < patch_um  # (b, b)
-    one_slide = data.slide_of[spots][:, None] == data.slide_of[spots][None]
-    found: NDArray[np.bool_] = near & one_slide
-    np.fill_diagonal(found, val=False)
-    return found
+def _tensor(image: NDArray[np.generic] | None, which: int) -> torch.Tensor | None:
+    """Turned images as a tensor; tokens without a grid (b, t, c) cannot be turned."""
+    if image is None:
+        return None
+    return torch.from_numpy(turn(image, which) if image.ndim == 4 else np.ascontiguousarray(image))
 
 
 def kept_genes(n: int, n_genes: int, genes: Genes, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -180,28 +340,24 @@ def kept_genes(n: int, n_genes: int, genes: Genes, rng: np.random.Generator) -> 
     share[short] = np.exp(
         rng.uniform(np.log(min(4 / n_genes, 0.3)), np.log(0.3), size=int(short.sum()))
     )
-    kept: NDArray[np.bool_] = rng.random((n, n_genes)) < share[:, None]
+    kept: NDArray[np.bool_] = rng.random((n, n_genes), dtype=np.float32) < share[:, None]
     kept[kind >= 1 - genes.full_share] = True
     return kept
 
 
 def drop_genes(
-    tokens: NDArray[np.int32], profile: NDArray[np.float32], kept: NDArray[np.bool_], context: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Remove genes from tokens (n, t) and profile (n, g); the ranks below a lost gene move up."""
+    genes: GeneBatch, spots: NDArray[np.int64], kept: NDArray[np.bool_], context: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Tokens (b, context), profile (b, s * g) and niche (b, g) of spots (b,), less the genes not kept (b, g).
+
+    The ranks below a lost gene move up.
+    """
+    tokens = genes.tokens[spots]
     column = np.maximum(tokens - TOKEN_OFFSET, 0)
-    stays = (tokens != PAD) & np.take_along_axis(kept, column, axis=1)  # (n, t)
+    stays = (tokens != PAD) & np.take_along_axis(kept, column, axis=1)  # (b, t)
     order = np.argsort(~stays, axis=1, kind="stable")[:, :context]
     moved = np.take_along_axis(np.where(stays, tokens, PAD), order, axis=1)
-    return moved.astype(np.int32), np.where(kept, profile, 0).astype(np.float32)
-
-
-def _turn(grid: NDArray[np.generic], turn: int) -> NDArray[np.generic]:
-    """One of the eight symmetries of a square, on (b, h, w, ...)."""
-    turned = np.rot90(grid, turn % 4, axes=(1, 2))
-    return np.ascontiguousarray(turned[:, :, ::-1] if turn >= 4 else turned)
-
-
-def _turned_cells(turn: int) -> NDArray[np.int64]:
-    """Where each of the nine cells lies after `_turn`."""
-    return np.argsort(_turn(np.arange(9).reshape(1, 3, 3), turn).ravel())
+    n_scales = genes.profile.shape[1] // kept.shape[1]
+    profile = genes.profile[spots] * np.tile(kept, n_scales)
+    niche = genes.niche[spots] * kept
+    return moved.astype(np.int32), profile, niche

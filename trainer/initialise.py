@@ -1,95 +1,88 @@
 """Start a model from closed-form statistics of its training data.
 
 With a few hundred pairs, towers that start at random fit the training spots long before they find what carries
-over. Here every tower starts from principal axes and every head from the ridge regression onto the axes of
-expression, so that training starts at the closed-form floor and can only be worth it by beating it.
+over. Here the model's direct linear paths start at the shrunk canonical correlation analysis of the training
+pairs, and the heads of the towers at zero: training starts at the closed-form encoder and adds to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
+from torch import nn
 
-from stamp_index.encoders.axes import leading_axes
 from stamp_index.encoders.image_tower import HybridTower
+from stamp_index.encoders.linear_maps import shrunk_cca, shrunk_ridge
+from trainer.images import CachedImages
+from trainer.recipe import RecipeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stamp_index.encoders.model import StampModel
+    from stamp_index.encoders.linear_maps import LinearMap
+    from stamp_index.encoders.model import AlignModel
     from trainer.data import TrainingSet
 
-AXES = 32
-_CHUNK = 256
+_CHUNK: Final = 256
 
 
-def start_from_statistics(model: StampModel, data: TrainingSet, context: int) -> None:
-    """Fit the towers' first maps and the three matching heads on the training spots, in closed form.
+def start_from_statistics(model: AlignModel, data: TrainingSet) -> None:
+    """Fit the direct paths of `model` on the training spots, in closed form, and silence its heads.
 
-    A tower that is not frozen underneath (a ViT) keeps its own start.
+    Raises
+    ------
+    RecipeError
+        If the model has no direct paths, or its images are not cached features.
     """
+    if "gene" not in model.direct or not isinstance(data.images, CachedImages):
+        msg = (
+            'start = "closed_form" needs model.direct = true and an image tower with a frozen trunk (hybrid); this '
+            'recipe has another. Use start = "random".'
+        )
+        raise RecipeError(msg)
     model.eval()
-    model.gene.init_axes(data.genes.profile, AXES)
-    if not isinstance(model.image, HybridTower):
-        return
-    patches = np.concatenate([np.asarray(part) for part in data.patches])
-    regions = np.concatenate([np.asarray(placed[0]) for placed in data.regions])
-    model.image.fit_channels(patches, regions)
-    target = data.genes.profile @ leading_axes(data.genes.profile, AXES).T  # (n, k)
-    x, around = model.image.mean_features(patches), model.image.mean_features(regions)
-    _fit_linear(model.image.summary, x, target)
-    _fit_linear(model.image.region_summary, around, target)
-    tokens = data.genes.tokens[:, :context]
-    features = {
-        "patch": _features(lambda p: model.image(p).cls, patches),
-        "region": _features(lambda r, p: region_cls(model, r, p), regions, patches),
-        "gene": _features(model.gene, tokens, data.genes.profile),
-    }
-    for head, feature in features.items():
-        _fit_head(model.heads[head], feature, target)
+    images = {"patch": data.images.all_patches()}
+    if "region" in model.config.sides:
+        images["region"] = data.images.all_regions()
+    tower = model.tower_of("patch")
+    if isinstance(tower, HybridTower):
+        tower.fit_channels(*images.values())  # type: ignore[arg-type]
+    features = {side: _summaries(model, side, image) for side, image in images.items()}
+    profile = data.genes.profile
+    _, genes = shrunk_cca(
+        np.concatenate(list(features.values()), axis=1), profile, model.config.dim
+    )
+    _set(model.direct["gene"], genes)
+    scores = genes(profile)
+    for side, feature in features.items():
+        # Each side by itself, so that a patch without its region is embedded as well as it can be.
+        _set(model.direct[side], shrunk_ridge(feature, scores))
+    with torch.no_grad():
+        for side in (*features, "gene"):
+            first = next(m for m in model.heads[side].modules() if isinstance(m, nn.Linear))
+            first.weight.zero_()
+            first.bias.zero_()
 
 
-def region_cls(model: StampModel, region: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
-    """CLS of a region as the model's own configuration reads it."""
-    return model.image(region, patch if model.config.region_sees_patch else None).cls
-
-
-def _features(tower: object, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+def _summaries(model: AlignModel, side: str, images: NDArray[np.generic]) -> NDArray[np.float32]:
+    device = model.direct["gene"].weight.device
     with torch.inference_mode():
         parts = [
-            tower(
-                *(torch.from_numpy(np.array(array[at : at + _CHUNK])) for array in inputs)
-            ).numpy()  # type: ignore[operator]
-            for at in range(0, len(inputs[0]), _CHUNK)
+            model.summary(side, torch.from_numpy(np.array(images[at : at + _CHUNK])).to(device))
+            .cpu()
+            .numpy()
+            for at in range(0, len(images), _CHUNK)
         ]
     return np.concatenate(parts)
 
 
-def _fit_linear(
-    linear: torch.nn.Linear, inputs: NDArray[np.float32], target: NDArray[np.float32]
-) -> None:
-    """Set the first rows of a linear map to the ridge regression of target (n, k) on inputs (n, c)."""
-    from sklearn.linear_model import RidgeCV
-
-    ridge = RidgeCV(np.logspace(1, 5, 9), fit_intercept=False).fit(inputs, target)
+def _set(linear: nn.Linear, fitted: LinearMap) -> None:
+    """First outputs of a layer from a fitted map; any others stay silent."""
+    k = fitted.weight.shape[1]
     with torch.no_grad():
-        linear.weight.normal_(std=1e-3)
+        linear.weight.zero_()
         linear.bias.zero_()
-        linear.weight[: target.shape[1]] = torch.from_numpy(ridge.coef_.astype(np.float32))
-
-
-def _fit_head(
-    head: torch.nn.Linear, features: NDArray[np.float32], target: NDArray[np.float32]
-) -> None:
-    """Set the head's first rows to the ridge regression of target (n, k) on features (n, width)."""
-    from sklearn.linear_model import RidgeCV
-
-    ridge = RidgeCV(np.logspace(0, 5, 11)).fit(features, target)
-    k = min(target.shape[1], head.out_features)
-    with torch.no_grad():
-        head.weight.normal_(std=1e-3)
-        head.bias.zero_()
-        head.weight[:k] = torch.from_numpy(ridge.coef_[:k].astype(np.float32))
-        head.bias[:k] = torch.from_numpy(ridge.intercept_[:k].astype(np.float32))
+        linear.weight[:k] = torch.from_numpy(fitted.weight.T)
+        linear.bias[:k] = torch.from_numpy(fitted.bias)

@@ -1,176 +1,294 @@
-"""The training loop: one file, plain torch."""
+"""The training loop: steps, epochs, validation, resume."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from stamp_index.encoders.image_tower import pool_cells
-from trainer.data import draw
-from trainer.losses import loss_of
-from trainer.sampler import batches
+from trainer.data import Steps
+from trainer.objective import Objective
+from trainer.runtime import Runtime
+from trainer.schedule import learning_rate, make_optimiser, set_step
+from trainer.state import Parts, append_log, load_state, save_state
+from trainer.step import NonFiniteLossError, gradients
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from stamp_index.encoders.model import StampModel
+    from stamp_index.encoders.model import AlignModel
     from trainer.data import Batch, TrainingSet
-    from trainer.recipe import Optimiser, Recipe
+    from trainer.recipe import Recipe
 
-STATE = "state.pt"
-LOG = "log.jsonl"
+BAD_BATCH: Final = "non_finite_batch.json"
+
+
+class TrainingStoppedError(RuntimeError):
+    """Training cannot go on; what was reached is kept."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run writes, and its seed."""
+    """Where a run writes, its seed, and how it works.
+
+    Attributes
+    ----------
+    folder : Path
+    seed : int
+    quiet : bool
+        No progress bar.
+    workers : int
+        Processes that draw batches; 0 draws them in this one.
+    save_minutes : float
+        The state is written after every epoch, and within one after this many minutes.
+    skip_unreadable : bool
+        See `trainer.data.Steps`.
+    """
 
     folder: Path
     seed: int
     quiet: bool = False
+    workers: int = 0
+    save_minutes: float = 10.0
+    skip_unreadable: bool = False
 
 
-def train(recipe: Recipe, model: StampModel, data: TrainingSet, run: Run) -> None:
-    """Train `model` in place; a run that was interrupted goes on after its last whole epoch.
+def train(
+    recipe: Recipe,
+    model: AlignModel,
+    data: TrainingSet,
+    run: Run,
+    *,
+    validate: Callable[[AlignModel], dict[str, float]] | None = None,
+    runtime: Runtime | None = None,
+) -> None:
+    """Train `model` in place; a run that was interrupted goes on exactly where its state was saved.
 
-    Every epoch starts from its own seed, so an interrupted run ends where an uninterrupted one does.
+    Parameters
+    ----------
+    recipe, model, data, run
+        What to train, and where to write.
+    validate : callable, optional
+        Gives ``recall`` and anything else to log, of the model in eval mode; called after each epoch in the
+        main process. The model ends at its best epoch, else at its last.
+    runtime : Runtime, optional
+        Made of the recipe's precision by default.
+
+    Raises
+    ------
+    TrainingStoppedError
+        If the loss is not finite; the spots of its batch are in ``non_finite_batch.json``.
+    UnreadableSlideError
+        If a slide cannot be read any more, unless `run.skip_unreadable`.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device).train()
-    optimiser = torch.optim.AdamW(parameter_groups(model, recipe.optimiser), lr=recipe.optimiser.lr)
-    per_epoch = _steps_per_epoch(recipe, data)
-    total = per_epoch * recipe.optimiser.epochs
-    first = _resume(run, model, optimiser)
-    with tqdm(total=total, initial=first * per_epoch, unit="step", disable=run.quiet) as bar:
-        for epoch in range(first, recipe.optimiser.epochs):
-            rng = np.random.default_rng([run.seed, epoch])
-            torch.manual_seed(run.seed * 100_003 + epoch)
-            started, sums, step = time.perf_counter(), {}, epoch * per_epoch
-            for spots in batches(recipe.sampler, data.slide_of, rng):
-                _set_lr(optimiser, recipe.optimiser, step, total)
-                batch = _to(draw(data, spots, recipe, rng), device)
-                values = training_step(recipe, model, optimiser, batch)
-                sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-                step += 1
+    _Training(recipe, model, data, run, runtime or Runtime(recipe.optimiser.precision)).run(
+        validate
+    )
+
+
+class _Training:
+    """One run while it lasts."""
+
+    def __init__(
+        self, recipe: Recipe, model: AlignModel, data: TrainingSet, run: Run, runtime: Runtime
+    ) -> None:
+        self.recipe, self.data, self.where, self.runtime = recipe, data, run, runtime
+        self.settings = recipe.optimiser
+        model.to(runtime.device)
+        objective = Objective(recipe).to(runtime.device)
+        optimiser = make_optimiser((model, objective), self.settings)
+        average = None
+        if self.settings.ema:
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema), use_buffers=True
+            )
+        self.parts = Parts(model, objective, optimiser, average)
+        self.progress = load_state(run.folder, self.parts)
+        self.steps = Steps(
+            data,
+            recipe,
+            seed=run.seed,
+            rank=runtime.rank,
+            world=runtime.world,
+            skip_unreadable=run.skip_unreadable,
+        )
+        self.total = len(self.steps)
+        self.unreadable: set[str] = set()
+
+    def run(self, validate: Callable[[AlignModel], dict[str, float]] | None) -> None:
+        started = saved = time.monotonic()
+        hidden = self.where.quiet or not self.runtime.is_main
+        with tqdm(total=self.total, initial=self.progress.step, unit="step", disable=hidden) as bar:
+            for batch in self._batches():
+                values = self._step(batch)
                 bar.update()
                 bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
-            record = {
-                "epoch": epoch + 1,
-                "step": step,
-                "lr": optimiser.param_groups[0]["lr"],
-                "scale": float(model.log_scale.detach().exp()),
-                "seconds": round(time.perf_counter() - started, 2),
-                **{name: value / per_epoch for name, value in sums.items()},
-            }
-            _save(run, model, optimiser, record)
-    model.eval()
+                now = time.monotonic()
+                if self.progress.step % self.steps.per_epoch == 0:
+                    stop = self._end_epoch(validate, now - started)
+                    started = saved = time.monotonic()
+                    if stop:
+                        break
+                elif now - saved > 60 * self.where.save_minutes:
+                    self._save()
+                    saved = now
+        self._finish()
 
+    def _batches(self) -> Iterator[Batch]:
+        """Batches from the step that comes next; one loader for the whole run, so that it never drains."""
+        cuda = self.runtime.device.type == "cuda"
+        workers = self.where.workers
+        remaining = range(self.progress.step, self.total)
+        loader = DataLoader(
+            self.steps,
+            batch_size=None,
+            sampler=remaining,
+            num_workers=workers,
+            # Slides hold open files, which must not be shared with a forked process.
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=cuda,
+        )
+        yield from loader
 
-def training_step(
-    recipe: Recipe, model: StampModel, optimiser: torch.optim.Optimizer, batch: Batch
-) -> dict[str, float]:
-    """One step; returns every loss by name, and their weighted sum as ``loss``."""
-    embeddings = embed_batch(recipe, model, batch)
-    scale = model.log_scale.exp().clamp(max=recipe.optimiser.max_scale)
-    values = {term.name: loss_of(term, embeddings, scale) for term in recipe.losses}
-    loss = sum(
-        (term.weight * values[term.name] for term in recipe.losses),
-        torch.zeros((), device=scale.device),
-    )
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimiser.max_norm)
-    optimiser.step()
-    return {"loss": loss.item(), **{name: value.item() for name, value in values.items()}}
+    def _step(self, batch: Batch) -> dict[str, float]:
+        parts, runtime, step = self.parts, self.runtime, self.progress.step
+        self._name_unreadable(batch)
+        if runtime.agree(flag=len(batch) < 2 * batch.group):
+            self.progress.step += 1  # nothing left to contrast
+            return {"loss": float("nan")}
+        torch.manual_seed((self.where.seed * 1_000_003 + step) * 64 + runtime.rank)
+        parts.model.train()
+        set_step(parts.optimiser, self.settings, step, self.total)
+        parts.optimiser.zero_grad(set_to_none=True)
+        try:
+            values = gradients(
+                parts.model,
+                parts.objective,
+                batch.to(runtime.device),
+                wanted=self.recipe.wanted,
+                runtime=runtime,
+                micro_batch=self.settings.micro_batch,
+            )
+        except NonFiniteLossError as exc:
+            raise self._stopped(batch, exc) from exc
+        learned = [*parts.model.parameters(), *parts.objective.parameters()]
+        torch.nn.utils.clip_grad_norm_(learned, self.settings.max_norm)
+        parts.optimiser.step()
+        if parts.average is not None:
+            parts.average.update_parameters(parts.model)
+        self.progress.step += 1
+        numbers = torch.stack(list(values.values())).tolist()
+        found = dict(zip(values, numbers, strict=True))
+        sums = self.progress.sums
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value
+        sums["steps"] = sums.get("steps", 0.0) + 1
+        return found
 
+    def _name_unreadable(self, batch: Batch) -> None:
+        for name in set(batch.unreadable) - self.unreadable:
+            self.unreadable.add(name)
+            tqdm.write(f"Slide {name} cannot be read any more and is left out.")
 
-def embed_batch(recipe: Recipe, model: StampModel, batch: Batch) -> dict[str, torch.Tensor]:
-    """Embed what the recipe's losses need, and nothing else."""
-    needed = {side for term in recipe.losses for side in (term.left, term.right)}
-    if "image" in needed:
-        needed |= {"patch", "region"}
-    localised = any(term.kind == "locate" for term in recipe.losses)
-    embeddings = {"same": batch.same, "label": batch.label}
-    if "patch" in needed:
-        embeddings["patch"] = model.embed_patch(batch.patch)
-    if "gene" in needed:
-        embeddings["gene"] = model.embed_genes(batch.tokens, batch.profile)
-    if localised or ("region" in needed and model.config.region_sees_patch):
-        seen = model.image(batch.region, batch.patch)
-        embeddings["reference"] = model.project("position", seen.inserted)
-        embeddings["cells"] = model.project("position", pool_cells(seen.tokens))
-        embeddings["region"] = model.project("region", seen.cls)
-    if "region" in needed and not model.config.region_sees_patch:
-        embeddings["region"] = model.embed_region(batch.region, batch.patch)
-    if "image" in needed:
-        both = embeddings["patch"] + embeddings["region"]
-        embeddings["image"] = torch.nn.functional.normalize(both, dim=-1)
-    return embeddings
+    def _stopped(self, batch: Batch, exc: NonFiniteLossError) -> TrainingStoppedError:
+        path = self.where.folder / BAD_BATCH.replace(
+            ".json", f"_{self.runtime.rank}.json" if self.runtime.rank else ".json"
+        )
+        spots = [str(self.data.spot_ids[row]) for row in batch.row.tolist()]
+        path.write_text(
+            json.dumps({"step": self.progress.step, "error": str(exc), "spots": spots}, indent=1)
+        )
+        msg = (
+            f"{exc} Training stopped at step {self.progress.step}; the spots of its batch are in {path}. Look at "
+            "their images and counts, lower optimiser.lr, or set optimiser.precision to fp32; then run again to go on."
+        )
+        return TrainingStoppedError(msg)
 
+    def _end_epoch(
+        self, validate: Callable[[AlignModel], dict[str, float]] | None, seconds: float
+    ) -> bool:
+        """Log, validate and save; True when training is to end here."""
+        epoch = self.progress.step // self.steps.per_epoch
+        record = self._record(epoch, seconds)
+        stop = False
+        if validate is not None and self.runtime.is_main:
+            stop = self._validate(validate, epoch, record)
+        stop = self.runtime.agree(flag=stop)
+        self.progress.sums = {}
+        self._save()
+        if self.runtime.is_main:
+            append_log(self.where.folder, record, epoch=epoch)
+            self._tensorboard(record)
+        return stop
 
-def parameter_groups(model: StampModel, settings: Optimiser) -> list[dict[str, Any]]:
-    """Weight decay on matrices only: not on biases, norms, prompts, positions or the scale."""
-    decayed, plain = [], []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            matrix = parameter.ndim == 2 and name.endswith(".weight")
-            (decayed if matrix else plain).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    def _record(self, epoch: int, seconds: float) -> dict[str, Any]:
+        sums = dict(self.progress.sums)
+        steps = max(1.0, sums.pop("steps", 1.0))
+        record = {
+            "epoch": epoch,
+            "step": self.progress.step,
+            "lr": learning_rate(self.settings, self.progress.step - 1, self.total),
+            "scale": float(self.parts.objective.scale.detach()),
+            "seconds": round(seconds, 2),
+            **{name: value / steps for name, value in sums.items()},
+        }
+        if self.unreadable:
+            record["unreadable"] = sorted(self.unreadable)
+        return record
 
+    def _validate(
+        self,
+        validate: Callable[[AlignModel], dict[str, float]],
+        epoch: int,
+        record: dict[str, Any],
+    ) -> bool:
+        model = self._averaged()
+        model.eval()
+        found = validate(model)
+        record.update({f"validation_{name}": value for name, value in found.items()})
+        progress = self.progress
+        if found["recall"] > progress.best:
+            progress.best, progress.best_epoch, progress.stale = found["recall"], epoch, 0
+            self.parts.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+        else:
+            progress.stale += 1
+        patience = self.recipe.validation.patience
+        return bool(patience) and progress.stale >= patience
 
-def learning_rate(settings: Optimiser, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine that ends at zero and stays there."""
-    warmup = max(1, round(settings.warmup_share * total))
-    if step < warmup:
-        return settings.lr * (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
+    def _averaged(self) -> AlignModel:
+        average = self.parts.average
+        model: AlignModel = self.parts.model if average is None else average.module
+        return model
 
+    def _finish(self) -> None:
+        """Leave the model at its best epoch, or its average, or its last step."""
+        model = self.parts.model
+        if self.parts.best is not None:
+            model.load_state_dict(self.parts.best)
+        elif self.parts.average is not None:
+            model.load_state_dict(self.parts.average.module.state_dict())
+        model.eval()
+        self.runtime.wait()
 
-def _set_lr(optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, total: int) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate(settings, step, total)
+    def _save(self) -> None:
+        if self.runtime.is_main:
+            save_state(self.where.folder, self.parts, self.progress)
 
-
-def _steps_per_epoch(recipe: Recipe, data: TrainingSet) -> int:
-    n = len(data.slide_of)
-    steps, rest = divmod(n, recipe.sampler.batch_size)
-    alone = rest == 1 and recipe.sampler.kind == "uniform"
-    return steps + (rest > 0 and not alone)
-
-
-def _to(batch: Batch, device: str) -> Batch:
-    return type(batch)(**{name: tensor.to(device) for name, tensor in vars(batch).items()})
-
-
-def _save(
-    run: Run, model: StampModel, optimiser: torch.optim.Optimizer, record: dict[str, Any]
-) -> None:
-    """Write the state, then the log line: a line in the log always has its state behind it."""
-    state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "record": record}
-    draft = run.folder / f"{STATE}.tmp"
-    torch.save(state, draft)
-    draft.replace(run.folder / STATE)
-    with (run.folder / LOG).open("a") as log:
-        log.write(json.dumps(record) + "\n")
-
-
-def _resume(run: Run, model: StampModel, optimiser: torch.optim.Optimizer) -> int:
-    path = run.folder / STATE
-    if not path.exists():
-        (run.folder / LOG).unlink(missing_ok=True)
-        return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["record"]["epoch"])
+    def _tensorboard(self, record: dict[str, Any]) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return  # an extra; log.jsonl has the same numbers
+        with SummaryWriter(
+            str(self.where.folder / "tensorboard"), purge_step=record["epoch"]
+        ) as writer:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(name, value, record["epoch"])

@@ -2,91 +2,175 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from stamp_index.encoders.gene_input import Around
 from stamp_index.encoders.model import ModelConfig
-from stamp_index.slides import PatchSpec
+from stamp_index.encoders.neighbours import ITSELF, Neighbourhood
 
-_T = TypeVar("_T")
-RECIPES: Final = Path(__file__).parent / "recipes"
-LOSS_KINDS: Final = ("clip", "clip_one_way", "locate")
-_TYPES: Final = {"int": int, "float": (int, float), "str": str}
-SAMPLER_KINDS: Final = ("uniform", "same_slide_partner")
+LossKind = Literal["clip", "clip_one_way", "clip_soft", "clip_paired", "locate", "reconstruct"]
+Side = Literal["", "patch", "region", "image", "gene", "niche", "fused_spot", "fused_niche"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class RecipeError(ValueError):
     """A recipe has a field or a value that the trainer does not know."""
 
 
-@dataclass(frozen=True)
-class LossTerm:
+class _Section(BaseModel):
+    """Unknown keys and values of another type are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LossTerm(_Section):
     """One weighted loss.
 
     Attributes
     ----------
     kind : str
-        ``clip`` (symmetric), ``clip_one_way`` (left finds right) or ``locate`` (patch in its region).
+        ``clip`` (symmetric), ``clip_one_way`` (left finds right), ``clip_soft`` (BLEEP's soft targets),
+        ``clip_paired`` (each anchor against its own negatives, ST-Align), ``locate`` (patch in its region)
+        or ``reconstruct`` (expression decoded from `left`).
     weight : float
         Factor in the sum.
     left, right : str
-        Which embeddings a clip loss compares: ``patch``, ``region``, ``gene``, or
-        ``image``, the direction of patch + region that retrieval uses.
+        Which embeddings a loss compares: ``patch``, ``region``, ``gene``, ``niche``, ``fused_spot``,
+        ``fused_niche``, or ``image``, the direction of patch + region that retrieval uses.
+    form : str
+        Of ``reconstruct``: a loss of `trainer.reconstruction`.
+    both_ways : bool
+        Of ``clip_paired``: left finds right and right finds left.
     """
 
-    kind: str
+    kind: LossKind
     weight: float = 1.0
-    left: str = ""
-    right: str = ""
+    left: Side = ""
+    right: Side = ""
+    form: str = "standardized_mse"
+    both_ways: bool = True
 
     @property
     def name(self) -> str:
         """Name in logs and plots."""
-        return self.kind if self.kind == "locate" else f"{self.kind}({self.left}, {self.right})"
+        if self.kind == "locate":
+            return self.kind
+        if self.kind == "reconstruct":
+            return f"{self.form}({self.left})"
+        return f"{self.kind}({self.left}, {self.right})"
+
+    @property
+    def needs(self) -> set[str]:
+        """Outputs of the model that the loss is computed from."""
+        if self.kind == "locate":
+            return {"reference", "cells"}
+        if self.kind == "reconstruct":
+            return {f"decoded_{self.left}"}
+        sides = {self.left, self.right}
+        return sides - {"image"} | ({"patch", "region"} if "image" in sides else set())
+
+    @model_validator(mode="after")
+    def _sides_fit_the_kind(self) -> LossTerm:
+        if self.kind == "reconstruct" and self.left not in ("patch", "gene"):
+            msg = f"reconstruct decodes patch or gene, not {self.left!r}"
+            raise ValueError(msg)
+        if self.kind not in ("locate", "reconstruct") and not (self.left and self.right):
+            msg = f"{self.kind} compares two sides; give left and right"
+            raise ValueError(msg)
+        return self
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """How batches are drawn: ``uniform``, or with one same-slide partner per spot (STAMP)."""
+class Sampler(_Section):
+    """How batches are drawn.
 
-    kind: str = "same_slide_partner"
-    batch_size: int = 128
+    Attributes
+    ----------
+    kind : str
+        ``uniform``; ``same_slide_partner``, which adds to each spot another of its slide (STAMP); or
+        ``cluster_negatives``, which adds one spot of every other expression cluster of its slide (ST-Align).
+    batch_size : int
+        Spots of a batch, without partners and negatives.
+    balance : str
+        ``none``: every spot once an epoch. ``slide`` or ``organ``: every slide or organ equally often,
+        an epoch being as long as before.
+    clusters : int
+        Of ``cluster_negatives``: clusters per slide.
+    """
+
+    kind: Literal["uniform", "same_slide_partner", "cluster_negatives"] = "same_slide_partner"
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    balance: Literal["none", "slide", "organ"] = "none"
+    clusters: Annotated[int, Field(ge=2)] = 6
 
 
-@dataclass(frozen=True)
-class Optimiser:
+class Optimiser(_Section):
     """AdamW with linear warm-up and a cosine to zero.
 
     Attributes
     ----------
     epochs : int
     lr, weight_decay : float
+    weight_decay_end : float, optional
+        Weight decay moves to this value along a cosine (ST-Align: .04 to .4).
     warmup_share : float
         Share of all steps spent in warm-up.
     max_norm : float
         Gradients are clipped to this norm.
-    max_scale : float
-        The logit scale is clamped here (CLIP: 100).
+    ema : float
+        Decay of the moving average of the weights, 0 for none; the average is what is saved.
+    micro_batch : int
+        Spots per forward pass; 0 for the whole batch. Smaller values give the same gradients in less memory
+        (cached contrastive gradients, arXiv 2101.06983), at the price of a second forward pass.
+    precision : str
+        ``auto`` is bfloat16 on a GPU that has it, else float32.
     """
 
-    epochs: int = 30
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_share: float = 0.1
-    max_norm: float = 1.0
-    max_scale: float = 100.0
+    epochs: Annotated[int, Field(ge=0)] = 30
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    weight_decay_end: Annotated[float, Field(ge=0)] | None = None
+    warmup_share: Share = 0.1
+    max_norm: Positive = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
-@dataclass(frozen=True)
-class Genes:
-    """Panel and gene dropout.
+class Scale(_Section):
+    """Logit scale, the inverse of the temperature: its start, whether it learns, and its largest value."""
+
+    start: Positive = 1 / 0.07
+    learnable: bool = True
+    largest: Positive = 100.0  # CLIP's clamp
+
+
+class Surroundings(_Section):
+    """Spots averaged around a spot; see `stamp_index.encoders.neighbours.Neighbourhood`."""
+
+    k: Annotated[int, Field(ge=0)] = 0
+    radius_um: Annotated[float, Field(ge=0)] = 0.0
+    self_weight: Share = 0.5
+
+
+class Genes(_Section):
+    """Panel, surroundings and gene dropout.
 
     Attributes
     ----------
     n_genes : int
         Size of the panel.
+    ranking : str
+        How the panel is chosen; see `stamp_index.genes.GenePanel.fit`.
+    stage1 : str
+        Folder of a stage-1 gene encoder, whose panel and weights the gene tower takes over; empty: none.
+    scales : list of Surroundings
+        Blocks of the profile; none: the spot itself alone.
+    niche : Surroundings, optional
+        What the niche profile is averaged over.
     full_share : float
         Share of spots that keep every gene in a step.
     short_share : float
@@ -94,181 +178,101 @@ class Genes:
         uniform share of 30 to 100 %.
     """
 
-    n_genes: int = 1000
-    full_share: float = 0.4
-    short_share: float = 0.2
+    n_genes: Annotated[int, Field(ge=2)] = 1000
+    ranking: Literal["variance", "spatial"] = "variance"
+    stage1: str = ""
+    scales: list[Surroundings] = []
+    niche: Surroundings | None = None
+    full_share: Share = 0.4
+    short_share: Share = 0.2
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Genes:
+        if self.full_share + self.short_share > 1:
+            msg = "full_share + short_share is more than 1"
+            raise ValueError(msg)
+        return self
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Images(_Section):
+    """Where training images come from, and how they are varied.
+
+    Attributes
+    ----------
+    source : str
+        ``auto``: cached features where the towers are frozen underneath, else pixels read from the slides.
+        ``slides``: read from the slides at every step. ``shards``: pixels cached once per slide, for slides
+        that are slow to read.
+    placements : int
+        Regions per spot, of the nine that hold its patch in another cell.
+    stain : float
+        Largest relative change of the haematoxylin, eosin and residual channels (pixels only).
+    """
+
+    source: Literal["auto", "slides", "shards"] = "auto"
+    placements: Annotated[int, Field(ge=1, le=9)] = 9
+    stain: Share = 0.0
+
+
+class Validation(_Section):
+    """What is measured on validation slides after each epoch.
+
+    Attributes
+    ----------
+    patience : int
+        Training ends after this many epochs without a better recall; 0: never.
+    k : int
+        Of recall@k, the mean of both directions within each slide.
+    """
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    k: Count = 10
+
+
+class Recipe(_Section):
     """Everything that one training run is told, besides its slides."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: str
     model: ModelConfig
     losses: tuple[LossTerm, ...]
-    sampler: Sampler = field(default_factory=Sampler)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    genes: Genes = field(default_factory=Genes)
-    n_placements: int = 9  # region placements prepared per spot, of the nine possible
+    start: Literal["closed_form", "random"] = "random"
+    sampler: Sampler = Sampler()
+    optimiser: Optimiser = Optimiser()
+    scale: Scale = Scale()
+    genes: Genes = Genes()
+    images: Images = Images()
+    validation: Validation = Validation()
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Outputs of the model that the losses need."""
+        return frozenset(name for term in self.losses for name in term.needs)
+
+    @property
+    def image_sides(self) -> frozenset[str]:
+        """Which images the losses look at: patch, region or both."""
+        wanted = self.wanted
+        looked = {"patch": {"patch", "decoded_patch"}, "region": {"region"}}
+        looked["patch"] |= {"fused_spot"}
+        looked["region"] |= {"fused_niche"}
+        if self.model.localised:
+            looked["patch"] |= {"reference", "cells", "region"}  # a region is read beside its patch
+            looked["region"] |= {"reference", "cells"}
+        return frozenset(side for side, names in looked.items() if wanted & names)
+
+    @property
+    def around(self) -> Around:
+        """Surroundings as the gene input takes them."""
+        made = [Neighbourhood(**scale.model_dump()) for scale in self.genes.scales]
+        niche = self.genes.niche
+        return Around(
+            tuple(ITSELF if scale.k == 0 else scale for scale in made) or (ITSELF,),
+            None if niche is None else Neighbourhood(**niche.model_dump()),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
-
-
-def load_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Load a recipe by name or from a file.
-
-    Parameters
-    ----------
-    name_or_path : str or path
-        ``stamp`` for ``trainer/recipes/stamp.toml``, or a path to a TOML file.
-    overrides : tuple of str
-        ``section.key=value`` with a TOML value, for example ``optimiser.epochs=5``.
-
-    Raises
-    ------
-    RecipeError
-        For an unknown recipe, section, key or value.
-    """
-    values = _read(name_or_path)
-    for override in overrides:
-        key, _, text = override.partition("=")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        _set(values, key.strip(), value)
-    return _recipe(values)
-
-
-def _read(name_or_path: str | Path) -> dict[str, Any]:
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in RECIPES.glob("*.toml")))
-        msg = f"There is no recipe {str(name_or_path)!r}. Known recipes: {known}; or give a .toml file."
-        raise RecipeError(msg)
-    try:
-        values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as exc:
-        msg = f"The recipe {path} is not valid TOML: {exc}."
-        raise RecipeError(msg) from exc
-    base = values.pop("extends", None)
-    if base is None:
-        return values
-    parent = path.parent / f"{base}.toml"
-    return _merge(_read(parent if parent.is_file() else base), values)
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        # A tower of another kind brings its own settings and takes none over.
-        same = (
-            isinstance(old, dict)
-            and isinstance(value, dict)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        merged[key] = _merge(old, value) if same else value
-    return merged
-
-
-def _set(values: dict[str, Any], key: str, value: object) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            msg = f"Cannot set {key!r}: {section!r} is a value, not a section."
-            raise RecipeError(msg)
-    values[last] = value
-
-
-def _recipe(values: dict[str, Any]) -> Recipe:
-    values = dict(values)
-    try:
-        name = str(values.pop("name"))
-        model = dict(values.pop("model"))
-        patch_um = float(model.pop("patch_um"))
-        patch_px, region_px = int(model.pop("patch_px")), int(model.pop("region_px"))
-        config = ModelConfig(
-            PatchSpec(patch_um, patch_px), PatchSpec(3 * patch_um, region_px), int(model.pop("dim")),
-            dict(model.pop("image_tower")), dict(model.pop("gene_tower")),
-            bool(model.pop("region_ref_leak", True)),
-        )  # fmt: skip
-        losses = tuple(_make(LossTerm, term, "losses") for term in values.pop("losses"))
-    except KeyError as exc:
-        msg = f"The recipe has no {exc}. Start from trainer/recipes/stamp.toml."
-        raise RecipeError(msg) from exc
-    except ValueError as exc:
-        msg = f"The recipe cannot be used: {exc}"
-        raise RecipeError(msg) from exc
-    recipe = Recipe(
-        name,
-        config,
-        losses,
-        _make(Sampler, values.pop("sampler", {}), "sampler"),
-        _make(Optimiser, values.pop("optimiser", {}), "optimiser"),
-        _make(Genes, values.pop("genes", {}), "genes"),
-        int(values.pop("n_placements", 9)),
-    )
-    unknown = [*values, *(f"model.{key}" for key in model)]
-    if unknown:
-        msg = f"The recipe has unknown fields: {', '.join(unknown)}."
-        raise RecipeError(msg)
-    _check(recipe)
-    return recipe
-
-
-def _make(kind: type[_T], values: dict[str, Any], section: str) -> _T:
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        msg = f"[{section}] has unknown fields: {', '.join(unknown)}; expected {', '.join(sorted(known))}."
-        raise RecipeError(msg)
-    try:
-        made = kind(**values)
-    except TypeError as exc:
-        msg = f"[{section}] is incomplete: {exc}."
-        raise RecipeError(msg) from exc
-    for name, value in vars(made).items():
-        wanted = _TYPES[str(kind.__annotations__[name])]
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            msg = f"{section}.{name} is {value!r}; expected a value of type {kind.__annotations__[name]}."
-            raise RecipeError(msg)
-    return made
-
-
-def _check(recipe: Recipe) -> None:
-    for term in recipe.losses:
-        if term.kind not in LOSS_KINDS:
-            msg = f"Unknown loss {term.kind!r}; expected one of {', '.join(LOSS_KINDS)}."
-            raise RecipeError(msg)
-        sides = {term.left, term.right} - {"patch", "region", "image", "gene"}
-        if term.kind != "locate" and sides:
-            msg = f"Loss {term.name} compares {', '.join(map(repr, sides))}; expected patch, region, image or gene."
-            raise RecipeError(msg)
-    if not recipe.losses:
-        msg = "The recipe has no losses."
-        raise RecipeError(msg)
-    if recipe.sampler.kind not in SAMPLER_KINDS:
-        msg = (
-            f"Unknown sampler {recipe.sampler.kind!r}; expected one of {', '.join(SAMPLER_KINDS)}."
-        )
-        raise RecipeError(msg)
-    checks = {
-        "optimiser.epochs": recipe.optimiser.epochs >= 1,
-        "optimiser.lr": recipe.optimiser.lr > 0,
-        "sampler.batch_size": recipe.sampler.batch_size >= 2,
-        "n_placements (1 to 9)": 1 <= recipe.n_placements <= 9,
-        "genes.n_genes": recipe.genes.n_genes >= 2,
-        "genes.full_share + genes.short_share (0 to 1)": 0
-        <= recipe.genes.full_share + recipe.genes.short_share
-        <= 1,
-    }
-    bad = [name for name, fine in checks.items() if not fine]
-    if bad:
-        msg = f"Out of range in the recipe: {', '.join(bad)}."
-        raise RecipeError(msg)
+        values = self.model_dump(exclude={"model"})
+        return {**values, "losses": list(values["losses"]), "model": self.model.to_dict()}

@@ -1,4 +1,4 @@
-"""Batches of spots."""
+"""Batches of spots, in groups: a spot alone, with a partner of its slide, or with negatives of its own."""
 
 from __future__ import annotations
 
@@ -6,55 +6,94 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from trainer.clusters import cluster_partners
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.recipe import Sampler
 
 
-def batches(
-    sampler: Sampler, slide_of: NDArray[np.int64], rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def epoch_batches(
+    sampler: Sampler, strata: NDArray[np.int64], rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """One epoch of batches of spot numbers.
 
     Parameters
     ----------
     sampler : Sampler
-        ``uniform`` gives `batch_size` spots; ``same_slide_partner`` adds to each another spot of its slide,
-        so that every spot has a hard negative (STAMP, ``src/data/datamodules.py``), never itself.
-    slide_of : ndarray of shape (n,), int64
-        Slide number of each spot.
+        See there.
+    strata : ndarray of shape (n,), int64
+        What is balanced: slide or organ number of each spot; all the same where nothing is.
     rng : Generator
         Decides the order.
 
-    Yields
-    ------
-    ndarray of shape (b,) or (2b,), int64
-        A last batch of a single spot is left out: it has no negatives.
+    Returns
+    -------
+    list of ndarray of shape (b,), int64
+        Anchors of each step. A last batch of a single spot is left out: it has no negatives.
     """
-    order = rng.permutation(len(slide_of))
-    for start in range(0, len(order), sampler.batch_size):
-        batch = order[start : start + sampler.batch_size]
-        if sampler.kind == "same_slide_partner":
-            batch = np.concatenate([batch, partners(batch, slide_of, rng)])
-        if len(batch) > 1:
-            yield batch
+    order = _balanced(strata, rng)
+    starts = range(0, len(order), sampler.batch_size)
+    parts = [order[start : start + sampler.batch_size] for start in starts]
+    alone = sampler.kind == "uniform" and len(parts) > 1 and len(parts[-1]) == 1
+    return parts[:-1] if alone else parts
+
+
+def _balanced(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """N spot numbers in random order, every stratum equally often; within one, all spots before any again."""
+    n = len(strata)
+    names = np.unique(strata)
+    if len(names) == 1:
+        return rng.permutation(n)
+    quota = np.full(len(names), n // len(names))
+    quota[rng.permutation(len(names))[: n % len(names)]] += 1
+    drawn = []
+    for name, count in zip(names, quota, strict=True):
+        members = np.flatnonzero(strata == name)
+        rounds = -(-count // len(members))
+        drawn.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count])
+    return rng.permutation(np.concatenate(drawn))
+
+
+def group_size(sampler: Sampler) -> int:
+    """Spots that each anchor brings, itself included."""
+    extra = {"uniform": 0, "same_slide_partner": 1, "cluster_negatives": sampler.clusters - 1}
+    return 1 + extra[sampler.kind]
+
+
+def with_company(
+    sampler: Sampler,
+    anchors: NDArray[np.int64],
+    slide_of: NDArray[np.int64],
+    cluster_of: NDArray[np.int64] | None,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Groups (b, m) of spot numbers: the anchor, then its partner or its negatives."""
+    if sampler.kind == "uniform":
+        return anchors[:, None]
+    if sampler.kind == "same_slide_partner":
+        return np.stack([anchors, partners(anchors, slide_of, rng)], axis=1)
+    if cluster_of is None:
+        msg = "cluster_negatives needs the clusters of the spots."
+        raise ValueError(msg)
+    others = cluster_partners(anchors, slide_of, cluster_of, sampler.clusters, rng)
+    return np.concatenate([anchors[:, None], others], axis=1)
 
 
 def partners(
     spots: NDArray[np.int64], slide_of: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Another spot of the same slide for each of `spots` (b,); a slide's only spot is its own partner."""
-    found = spots.copy()
-    for slide in np.unique(slide_of[spots]):
-        mine = np.flatnonzero(slide_of[spots] == slide)
-        members = np.flatnonzero(slide_of == slide)
-        if len(members) == 1:
-            continue
-        # A draw among the others: skip over the spot itself.
-        draw = rng.integers(0, len(members) - 1, size=len(mine))
-        own = np.searchsorted(members, spots[mine])
-        found[mine] = members[draw + (draw >= own)]
-    return found
+    """Another spot of the same slide for each of `spots` (b,), so that every spot has a hard negative.
+
+    `slide_of` (n,) never decreases.
+
+    As in STAMP (``src/data/datamodules.py``), but never the spot itself; a slide's only spot is its own
+    partner, which the loss masks.
+    """
+    mine = slide_of[spots]
+    first = np.searchsorted(slide_of, mine)  # spots of a slide stand together
+    size = np.searchsorted(slide_of, mine, side="right") - first
+    draw = rng.integers(0, np.maximum(size - 1, 1))
+    found: NDArray[np.int64] = first + draw + (draw >= spots - first)  # skips over the spot itself
+    return np.where(size > 1, found, spots)

@@ -1,7 +1,8 @@
-"""Train a recipe on slides: ``python -m trainer.train SLIDE... --hold-out-patient P --out RUN``.
+"""Train a recipe on slides: ``python -m trainer train SLIDE... --hold-out-patient P --out RUN``.
 
-A run's folder holds ``split.json``, ``log.jsonl``, ``losses.png``, ``state.pt`` (to resume from), the
-checkpoint ``encoder/`` and the closed-form floor ``ridge/`` fitted on the same slides.
+A run's folder holds ``run.json`` (recipe, seed, slides), ``split.json``, ``environment.json``, ``log.jsonl``,
+``tensorboard/``, ``curves.png``, ``state.pt`` (to go on from), the checkpoint ``encoder/`` with its card, and
+the baseline ``ridge/`` fitted on the same slides.
 """
 
 from __future__ import annotations
@@ -10,55 +11,70 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 import torch
-from tqdm import tqdm
 
+from stamp_index.encoders.backbones import licence_notice
 from stamp_index.encoders.checkpoint import save_encoder
-from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.image_tower import HybridTower
-from stamp_index.encoders.model import StampModel
 from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
-from stamp_index.encoders.stamp_encoder import StampEncoder
+from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
 from stamp_index.readers import SlideOptions, find_slides, read
-from trainer.data import assemble, fit_gene_input
+from trainer.card import write_card
+from trainer.data import fit_gene_input
+from trainer.environment import write_environment
+from trainer.images import CachedImages
 from trainer.initialise import start_from_statistics
-from trainer.loop import LOG, STATE, Run, train
-from trainer.plot import plot_losses
-from trainer.recipe import Recipe, RecipeError, load_recipe
-from trainer.split import make_split
+from trainer.loop import Run, TrainingStoppedError, train
+from trainer.plot import plot_curves
+from trainer.prepare import Cohort, Job, Preparation, build_model, load_gene_encoder, worker_count
+from trainer.recipe import Recipe, RecipeError
+from trainer.recipe_file import load_recipe
+from trainer.runtime import Runtime
+from trainer.split import Split, Wish, make_split, read_split
+from trainer.state import LOG, STATE
+from trainer.validation import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stamp_index.encoders.gene_input import GeneInput
+    from stamp_index.encoders.model import AlignModel
     from stamp_index.slides import Slide
     from trainer.data import TrainingSet
 
 _RIDGE_AXES = 32
+_PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
 @click.option("--recipe", "recipe_name", default="stamp", help="Name of a recipe, or a .toml file.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--overlay", "overlays", multiple=True, help="A partial recipe laid over it.")
+@click.option("--out", required=True, type=_PATH, help="Folder of the run.")
 @click.option("--hold-out-patient", multiple=True, help="Patients kept out of training.")
 @click.option("--hold-out-slide", multiple=True, help="Slides kept out of training.")
+@click.option(
+    "--validate-patient", multiple=True, help="Patients that the best epoch is chosen on."
+)
+@click.option("--validate-slide", multiple=True, help="Slides that the best epoch is chosen on.")
+@click.option("--split", "split_path", type=_PATH, help="split.json of another run, instead.")
 @click.option("--gene", "always", multiple=True, help="A gene that the panel must hold.")
 @click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
-@click.option("--features", type=click.Path(path_type=Path), help="Folder of the feature cache.")
+@click.option("--features", type=_PATH, help="Folder of the feature cache.")
+@click.option("--workers", type=int, help="Processes that read patches; by default as needed.")
+@click.option("--skip-unreadable", is_flag=True, help="Go on without a slide that fails.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def main(**options: object) -> None:
+def command(**options: object) -> None:
     """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
     try:
         run_training(**options)  # type: ignore[arg-type]
-    except (StampIndexError, ValueError, OSError) as exc:
+    except (StampIndexError, TrainingStoppedError, ValueError, OSError) as exc:
         notes = getattr(exc, "__notes__", ())
         raise click.ClickException("\n".join([str(exc), *notes])) from exc
 
@@ -68,17 +84,79 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
     paths: Sequence[Path],
     recipe_name: str,
     out: Path,
-    hold_out_patient: Sequence[str],
-    hold_out_slide: Sequence[str],
-    always: Sequence[str],
-    overrides: Sequence[str],
-    mpp: float | None,
-    features: Path | None,
-    seed: int,
-    quiet: bool,
+    hold_out_patient: Sequence[str] = (),
+    hold_out_slide: Sequence[str] = (),
+    validate_patient: Sequence[str] = (),
+    validate_slide: Sequence[str] = (),
+    split_path: Path | None = None,
+    overrides: Sequence[str] = (),
+    overlays: Sequence[str] = (),
+    mpp: float | None = None,
+    **options: Any,
 ) -> str:
-    """Read, split, prepare, train and save; returns the encoder's fingerprint."""
-    recipe = load_recipe(recipe_name, tuple(overrides))
+    """Read slides, split them and train; `options` are the fields of `Job`. Returns the fingerprint."""
+    recipe = load_recipe(recipe_name, overrides, overlays)
+    slides = _read(paths, mpp)
+    if split_path is not None:
+        split = read_split(split_path, slides)
+    else:
+        held, checked = (
+            Wish(hold_out_patient, hold_out_slide),
+            Wish(validate_patient, validate_slide),
+        )
+        split = make_split(slides, held, checked)
+    return train_slides(slides, split, Job(recipe, out, **options))
+
+
+def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
+    """Prepare, train and save; returns the encoder's fingerprint (empty in all but the main process).
+
+    Raises
+    ------
+    RecipeError, StampIndexError, TrainingStoppedError
+        For whatever does not fit, before anything of an earlier run is touched.
+    """
+    recipe, out = job.recipe, job.out
+    if recipe.validation.patience and not split.validate:
+        msg = "validation.patience needs slides to validate on; give --validate-patient or --validate-slide."
+        raise RecipeError(msg)
+    roles = ([s for s in slides if s.slide_id in ids] for ids in (split.train, split.validate))
+    cohort = Cohort(split, *roles)
+    runtime = Runtime(recipe.optimiser.precision)
+    _say(job, runtime, split.describe(), *_licences(recipe))
+    torch.manual_seed(job.seed)
+    panel, stage1 = load_gene_encoder(recipe)
+    gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
+    record = _record(recipe, cohort, gene_input, job.seed)
+    if runtime.is_main:
+        _check_same_run(out, record)
+        split.save(out)
+        write_environment(out / "environment.json")
+    runtime.wait()
+    model = build_model(recipe, gene_input, stage1).to(runtime.device)
+    data, cache = Preparation(cohort, gene_input, job).assemble(model, runtime)
+    if recipe.start == "closed_form":
+        start_from_statistics(model, data)
+    validate = None
+    if cohort.validate:
+        validate = Validator(cohort.validate, gene_input, cache, recipe.validation.k)
+    n_workers = job.workers if job.workers is not None else worker_count(data, runtime)
+    run = Run(out, job.seed, job.quiet, workers=n_workers, skip_unreadable=job.skip_unreadable)
+    train(recipe, model, data, run, validate=validate, runtime=runtime)
+    fingerprint = ""
+    if runtime.is_main:
+        fingerprint = _save(recipe, model, gene_input, (out, record, data))
+    _say(job, runtime, f"Encoder {recipe.name} {fingerprint} is in {out / 'encoder'}.")
+    runtime.finish()
+    return fingerprint
+
+
+def _say(job: Job, runtime: Runtime, *lines: str) -> None:
+    if runtime.is_main and not job.quiet:
+        click.echo("\n".join(lines))
+
+
+def _read(paths: Sequence[Path], mpp: float | None) -> list[Slide]:
     slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
     if not slides:
         msg = (
@@ -86,46 +164,56 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
             "files of legacy ST sections."
         )
         raise RecipeError(msg)
-    split = make_split(slides, hold_out_patient, hold_out_slide)
-    training = [slide for slide in slides if slide.slide_id in split.train]
-    click.echo(split.describe())
-    torch.manual_seed(seed)
-    gene_input = fit_gene_input(recipe, training, always)
-    record = {
+    # Several slides in one order, whatever the order they were named in.
+    return sorted(slides, key=lambda slide: slide.slide_id)
+
+
+def _licences(recipe: Recipe) -> list[str]:
+    """Terms of the backbones that the encoder will contain."""
+    towers = (recipe.model.image_tower, recipe.model.region_tower)
+    names = {tower.get("backbone") or tower.get("model") for tower in towers} - {None}
+    return [licence_notice(str(name)) for name in sorted(names)]
+
+
+def _record(recipe: Recipe, cohort: Cohort, gene_input: GeneInput, seed: int) -> dict[str, object]:
+    return {
         "recipe": recipe.to_dict(),
         "seed": seed,
-        "split": split.to_dict(),
+        "split": cohort.split.to_dict(),
         "panel": gene_input.panel.hash,
-        "slides": {slide.slide_id: _content(slide) for slide in training},
+        "slides": {slide.slide_id: _content(slide) for slide in (*cohort.train, *cohort.validate)},
     }
-    _check_same_run(out, record)
-    split.save(out)
-    model = _build(recipe, len(gene_input.panel))
-    n_images = sum(slide.n_spots for slide in training) * (1 + recipe.n_placements)
-    with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
-        cache = FeatureCache(features or out / "features", model.image, progress=bar.update)
-        data = assemble(recipe, training, gene_input, cache, seed=seed)
-    start_from_statistics(model, data, gene_input.context)
-    train(recipe, model, data, Run(out, seed, quiet))
-    encoder = StampEncoder(model, gene_input, name=recipe.name, fingerprint="")
+
+
+def _save(
+    recipe: Recipe,
+    model: AlignModel,
+    gene_input: GeneInput,
+    made: tuple[Path, dict[str, object], TrainingSet],
+) -> str:
+    out, record, data = made
+    _merge_adapters(model)
+    encoder = TrainedEncoder(model, gene_input, name=recipe.name, fingerprint="")
     fingerprint = save_encoder(encoder, out / "encoder", training=record)
-    if isinstance(model.image, HybridTower):  # ridge needs a frozen trunk's features
+    if isinstance(model.tower_of("patch"), HybridTower) and "region" in recipe.model.sides:
         save_encoder(_fit_ridge(recipe, gene_input, data), out / "ridge", training=record)
-    plot_losses(out / LOG, out / "losses.png")
-    click.echo(f"Encoder {recipe.name} {fingerprint} is in {out / 'encoder'}.")
+    if (out / LOG).exists():
+        plot_curves([out], out / "curves.png")
+    write_card(out)
     return fingerprint
 
 
-def _build(recipe: Recipe, n_genes: int) -> StampModel:
-    """Build the model; the checkpoint's config names no pretrained file, since it holds every weight."""
-    try:
-        model = StampModel(recipe.model, n_genes)
-    except (TypeError, ValueError) as exc:
-        msg = f"The towers of recipe {recipe.name!r} cannot be built: {exc}"
-        raise RecipeError(msg) from exc
-    tower = {key: value for key, value in recipe.model.image_tower.items() if key != "weights"}
-    model.config = replace(recipe.model, image_tower=tower)
-    return model
+def _merge_adapters(model: AlignModel) -> None:
+    """Fold LoRA into the weights that it adapts: searching then needs no peft."""
+    merged = {}
+    for field, name in (("image_tower", "image"), ("region_tower", "region")):
+        settings = getattr(model.config, field)
+        if settings.get("train") == "lora":
+            tower = model.towers[name]
+            n_blocks = settings.get("blocks", 1) or tower.n_blocks
+            tower.merge()
+            merged[field] = {**settings, "train": "last", "blocks": n_blocks}
+    model.config = replace(model.config, **merged)
 
 
 def _content(slide: Slide) -> str:
@@ -136,12 +224,15 @@ def _content(slide: Slide) -> str:
 
 
 def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> RidgeEncoder:
-    """Fit the floor on the same pairs, from the same trunk where the recipe has one."""
+    """Fit the baseline on the same pairs, from the same trunk."""
+    images = data.images
+    if not isinstance(images, CachedImages):
+        msg = "Ridge is fitted on cached features."
+        raise TypeError(msg)
     specs = (recipe.model.patch, recipe.model.region)
-    patches = np.concatenate([mean_token(np.asarray(part)) for part in data.patches])
-    regions = np.concatenate([mean_token(np.asarray(placed[0])) for placed in data.regions])
+    features = (mean_token(images.all_patches()), mean_token(images.all_regions()))
     dim = min(_RIDGE_AXES, *data.genes.profile.shape)
-    return RidgeEncoder.fit(gene_input, data.genes.profile, (patches, regions), specs, dim=dim)
+    return RidgeEncoder.fit(gene_input, data.genes.profile, features, specs, dim=dim)
 
 
 def _check_same_run(out: Path, record: dict[str, object]) -> None:
@@ -156,7 +247,3 @@ def _check_same_run(out: Path, record: dict[str, object]) -> None:
         )
         raise RecipeError(msg)
     path.write_text(text)
-
-
-if __name__ == "__main__":
-    main()

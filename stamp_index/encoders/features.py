@@ -22,12 +22,16 @@ _BATCH = 64
 
 
 class Preparer(Protocol):
-    """What the cache asks of an encoder or a tower."""
+    """What the cache asks of an encoder or a model. A side is ``patch`` or ``region``."""
 
-    prepared_id: str
+    def prepared_id(self, side: str) -> str:
+        """Name of what `prepare` gives."""
+        ...
 
-    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float16] | NDArray[np.uint8]:
-        """Map (n, s, s, 3) images to fixed inputs (n, h, w, c)."""
+    def prepare(
+        self, images: NDArray[np.uint8], side: str
+    ) -> NDArray[np.float16] | NDArray[np.uint8]:
+        """Map (n, s, s, 3) images to fixed inputs (n, ...)."""
         ...
 
 
@@ -68,13 +72,14 @@ class FeatureCache:
     def _cached(
         self, slide: Slide, spec: PatchSpec, cells: NDArray[np.int64] | None
     ) -> NDArray[np.float16]:
+        side = "patch" if cells is None else "region"
         path = self.folder / f"{self._key(slide, spec, cells)}.npy"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             offsets = None if cells is None else region_offsets_um(cells, spec.width_um)
             parts = []
             for images in iter_patches(slide, spec, batch_size=_BATCH, offsets_um=offsets):
-                parts.append(self.preparer.prepare(images))
+                parts.append(self.preparer.prepare(images, side))
                 if self.progress is not None:
                     self.progress(len(images))
             draft = path.with_suffix(".tmp.npy")
@@ -83,9 +88,10 @@ class FeatureCache:
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _key(self, slide: Slide, spec: PatchSpec, cells: NDArray[np.int64] | None) -> str:
+        side = "patch" if cells is None else "region"
         digest = hashlib.sha256()
         digest.update(slide.image.content_hash().encode() if slide.image else b"")
-        digest.update(f"{slide.mpp!r} {spec!r} {self.preparer.prepared_id}".encode())
+        digest.update(f"{slide.mpp!r} {spec!r} {self.preparer.prepared_id(side)}".encode())
         digest.update(np.ascontiguousarray(slide.xy_px, dtype="<f8").tobytes())
         digest.update(b"patch" if cells is None else cells.astype("<i8").tobytes())
         return f"{slide.slide_id}-{digest.hexdigest()[:16]}".replace("/", "_")

@@ -34,6 +34,8 @@ class GeneTower(nn.Module):
         Of the transformer.
     dropout : float
         Inside the blocks.
+    n_scales : int
+        Scales of a profile, one block of `n_genes` each.
     """
 
     def __init__(
@@ -45,32 +47,63 @@ class GeneTower(nn.Module):
         depth: int = 1,
         heads: int = 4,
         dropout: float = 0.1,
+        n_scales: int = 1,
     ) -> None:
         super().__init__()
         self.width = width
         self.embed = nn.Embedding(n_genes + TOKEN_OFFSET, width, padding_idx=PAD)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.rank = nn.Parameter(torch.randn(context, width) * 0.02)
-        self.profile = nn.Linear(n_genes, width)
+        self.profile = nn.Linear(n_genes * n_scales, width)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def init_axes(self, profiles: NDArray[np.float32], n_axes: int) -> None:
-        """Start profile map and gene embeddings from the principal axes of profiles (n, g)."""
-        weight = torch.from_numpy(leading_axes(profiles, min(n_axes, self.width)))  # (k, g)
+        """Start profile map and gene embeddings from the principal axes of profiles (n, s * g)."""
+        weight = torch.from_numpy(leading_axes(profiles, min(n_axes, self.width)))  # (k, s * g)
         k = len(weight)
         with torch.no_grad():
             self.profile.weight.normal_(std=1e-3)
             self.profile.weight[:k] = weight
             self.profile.bias.zero_()
-            self.embed.weight[TOKEN_OFFSET:, :k] += weight.T
+            n_genes = len(self.embed.weight) - TOKEN_OFFSET
+            own = weight[:, :n_genes]  # tokens rank the spot's own counts: the first scale
+            self.embed.weight[TOKEN_OFFSET:, :k] += own.T
+
+    def positions(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Encode tokens (b, t), t at most `context`, as one feature for each rank (b, t, width).
+
+        For stage 1, which predicts hidden genes: CLS starts from zeros, since the profile would name
+        the hidden genes.
+
+        Raises
+        ------
+        ValueError
+            If t is above `context`.
+        """
+        check_tokens(tokens, len(self.rank))
+        cls = torch.zeros_like(self.rank[:1]).expand(len(tokens), 1, -1)  # (b, 1, width)
+        return self.norm(self._encode(cls, tokens)[:, 1:])  # type: ignore[no-any-return]
 
     def forward(self, tokens: torch.Tensor, profile: torch.Tensor) -> torch.Tensor:
-        """Encode tokens (b, context) and profile (b, g) as features (b, width)."""
-        x = self.embed(tokens.long()) + self.rank  # (b, context, width)
+        """Encode tokens (b, context) and profile (b, s * g) as features (b, width)."""
+        check_tokens(tokens, len(self.rank))
         cls = self.profile(profile)[:, None]  # (b, 1, width)
+        return self.norm(self._encode(cls, tokens)[:, 0])  # type: ignore[no-any-return]
+
+    def _encode(self, cls: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Run the blocks over CLS (b, 1, width) and tokens (b, t); gives (b, 1 + t, width) before the norm."""
+        x = self.embed(tokens.long()) + self.rank[: tokens.shape[1]]  # (b, t, width)
         keep = torch.cat([torch.ones_like(tokens[:, :1], dtype=torch.bool), tokens != PAD], dim=1)
         x = torch.cat([cls, x], dim=1)
         for block in self.blocks:
             x = block(x, keep)
-        return self.norm(x[:, 0])  # type: ignore[no-any-return]
+        encoded: torch.Tensor = x
+        return encoded
+
+
+def check_tokens(tokens: torch.Tensor, context: int) -> None:
+    """Refuse more rank tokens than a tower has ranks."""
+    if tokens.ndim != 2 or tokens.shape[1] > context:
+        msg = f"tokens have shape {tuple(tokens.shape)}; the tower takes (b, t) with t at most {context}."
+        raise ValueError(msg)

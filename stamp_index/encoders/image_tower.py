@@ -100,6 +100,7 @@ class HybridTower(nn.Module):
                 raise ValueError(msg)
         n_patch, n_region = ((px // trunk.stride_px) ** 2 for px in (patch_px, region_px))
         self.width = width
+        self.summary_width = trunk.channels
         self.prepared_id = f"efficientnet_lite0-{trunk.weights_hash[:8]}"
         self.token_dropout = token_dropout
         self.register_buffer("channel_mean", torch.zeros(trunk.channels))
@@ -136,7 +137,8 @@ class HybridTower(nn.Module):
         mean = x.mean(1)  # (b, c)
         # CLS starts from the mean token: with a few hundred pairs attention alone never finds it.
         if reference is None:
-            position = self.position
+            # A region without its patch's thumbnail comes this way too, and has positions of its own.
+            position = self.position if h * w == len(self.position) else self.region_position
             cls = self.cls + self.summary(mean)  # (b, width)
             inserted = self.prompt.expand(b, -1)
         else:
@@ -154,11 +156,10 @@ class HybridTower(nn.Module):
             sequence[:, 0], sequence[:, 1], sequence[:, 2:].reshape(b, h, w, self.width)
         )
 
-    def mean_features(self, prepared: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Standardised mean token (n, c) of trunk tokens (n, h, w, c)."""
-        mean = prepared.astype(np.float32).mean((1, 2))
-        scaled: NDArray[np.float32] = (mean - self.channel_mean.numpy()) / self.channel_std.numpy()
-        return scaled
+    def summarise(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Standardised mean token (b, c) of trunk tokens (b, h, w, c), for a direct path into the space."""
+        mean: torch.Tensor = self.feature_dropout(self._standard(prepared).mean((1, 2)))
+        return mean
 
     def _standard(self, prepared: torch.Tensor) -> torch.Tensor:
         return (prepared.float() - self.channel_mean) / self.channel_std

@@ -1,29 +1,31 @@
-"""The two-tower model: towers, heads and one learnable scale."""
+"""The alignment model that every recipe is an instance of: towers, heads, and what they put out."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from stamp_index.encoders.gene_tower import GeneTower
-from stamp_index.encoders.image_tower import HybridTower, ImageTower
-from stamp_index.encoders.vit_tower import VitTower
+from stamp_index.encoders.decoders import make_decoder
+from stamp_index.encoders.fusion import AttentionFusion, Tokeniser
+from stamp_index.encoders.heads import make_head
+from stamp_index.encoders.image_tower import pool_cells
+from stamp_index.encoders.towers import GENE_TOWERS, IMAGE_TOWERS, make_gene_tower, make_image_tower
 from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-IMAGE_TOWERS: dict[str, type[HybridTower] | type[VitTower]] = {
-    "hybrid": HybridTower,
-    "vit": VitTower,
-}
-GENE_TOWERS: dict[str, type[GeneTower]] = {"rank_profile": GeneTower}
-HEADS = ("patch", "region", "gene", "position")
+    from numpy.typing import NDArray
+
+    from stamp_index.encoders.image_tower import TowerOutput
+
+SIDES: Final = ("patch", "region", "gene", "niche")
+RETRIEVALS: Final = ("patch", "sum", "concat")
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,35 @@ class ModelConfig:
     Attributes
     ----------
     patch, region : PatchSpec
-        What the image tower sees; the region is three patches wide.
+        What the image towers see around a spot.
     dim : int
-        Length of an embedding.
+        Length of one side's embedding.
     image_tower, gene_tower : dict
         ``kind`` and the tower's own settings.
+    region_tower : dict
+        A tower of its own for regions; empty: the image tower reads them too (STAMP).
+    niche_tower : dict
+        A tower of its own for the expression around a spot; empty: there is none.
+    head : dict
+        ``kind`` and settings of the heads into the space.
+    fusion : dict
+        Attention between image and gene tokens (ST-Align); empty: none. ``n_tokens``, ``token_width``.
+    decoders : dict
+        Settings of the decoder from a side to expression, by side (``patch``, ``gene``).
+    sides : tuple of str
+        Which of ``patch``, ``region``, ``gene``, ``niche`` have a head.
+    localised : bool
+        True: a patch is located among its region's nine cells (STAMP), for which the region must be three
+        patches wide.
     region_sees_patch : bool
         True: the region's feature is read beside the inserted thumbnail of its patch, as in STAMP. False:
         the thumbnail serves localisation alone (``region_ref_leak = false`` in a recipe).
+    direct : bool
+        True: a linear path from mean image features and the profile into the space stands beside the towers,
+        which then learn what it cannot express; see ``trainer/initialise.py``.
+    retrieval : str
+        What is compared in a search: ``patch`` with gene; ``sum``, the direction of patch + region, with
+        gene; ``concat``, patch and region side by side, with gene and niche.
     """
 
     patch: PatchSpec
@@ -48,10 +71,19 @@ class ModelConfig:
     dim: int = 128
     image_tower: dict[str, Any] = field(default_factory=lambda: {"kind": "hybrid"})
     gene_tower: dict[str, Any] = field(default_factory=lambda: {"kind": "rank_profile"})
+    region_tower: dict[str, Any] = field(default_factory=dict)
+    niche_tower: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=lambda: {"kind": "linear"})
+    fusion: dict[str, Any] = field(default_factory=dict)
+    decoders: dict[str, Any] = field(default_factory=dict)
+    sides: tuple[str, ...] = ("patch", "region", "gene")
+    localised: bool = True
     region_sees_patch: bool = True
+    direct: bool = False
+    retrieval: str = "sum"
 
     def __post_init__(self) -> None:
-        if not np.isclose(self.region.width_um, 3 * self.patch.width_um):
+        if self.localised and not np.isclose(self.region.width_um, 3 * self.patch.width_um):
             msg = (
                 f"The region is {self.region.width_um:g} um wide and the patch {self.patch.width_um:g} um; "
                 "the nine cells of a region are patches, so it must be three patches wide."
@@ -60,33 +92,83 @@ class ModelConfig:
         if self.dim < 1:
             msg = f"dim is {self.dim}; it must be at least 1."
             raise ValueError(msg)
+        self._check_towers()
+        self._check_sides()
+
+    def _check_towers(self) -> None:
         for kinds, tower, what in (
             (IMAGE_TOWERS, self.image_tower, "image tower"),
+            (IMAGE_TOWERS, self.region_tower or self.image_tower, "region tower"),
             (GENE_TOWERS, self.gene_tower, "gene tower"),
+            (GENE_TOWERS, self.niche_tower or self.gene_tower, "niche tower"),
         ):
             if tower.get("kind") not in kinds:
                 msg = f"Unknown {what} {tower.get('kind')!r}; expected one of {', '.join(kinds)}."
                 raise ValueError(msg)
 
+    def _check_sides(self) -> None:
+        if self.retrieval not in RETRIEVALS:
+            msg = f"retrieval is {self.retrieval!r}; expected one of {', '.join(RETRIEVALS)}."
+            raise ValueError(msg)
+        needed = {"patch", "gene"}
+        if self.retrieval != "patch" or self.localised:
+            needed.add("region")
+        if self.retrieval == "concat":
+            needed.add("niche")
+        if self.fusion:
+            needed = set(SIDES)
+        missing = sorted(needed - set(self.sides))
+        if missing:
+            msg = f"The model has no side {', '.join(missing)}, which its retrieval, fusion or localisation needs."
+            raise ValueError(msg)
+        if "niche" in self.sides and not self.niche_tower:
+            msg = "The side niche needs a [model.niche_tower]."
+            raise ValueError(msg)
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the vectors that are searched."""
+        return self.dim * (2 if self.retrieval == "concat" else 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return {**asdict(self), "sides": list(self.sides)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
         return cls(
-            PatchSpec(**values["patch"]),
-            PatchSpec(**values["region"]),
-            int(values["dim"]),
-            dict(values["image_tower"]),
-            dict(values["gene_tower"]),
-            bool(values["region_sees_patch"]),
+            **{
+                **values,
+                "patch": PatchSpec(**values["patch"]),
+                "region": PatchSpec(**values["region"]),
+                "sides": tuple(values["sides"]),
+            }
         )
 
 
-class StampModel(nn.Module):
-    """Image tower, gene tower and linear heads into one space (arXiv 2602.13944, stage 2).
+@dataclass(frozen=True)
+class Inputs:
+    """Tensors of b spots; a field that a model has no use for may be None.
+
+    Attributes
+    ----------
+    patch, region : Tensor of shape (b, ...)
+        Prepared images, as the towers' `prepare` gives them.
+    tokens : Tensor of shape (b, context), int
+    profile : Tensor of shape (b, s * g), float32
+    niche : Tensor of shape (b, g), float32
+    """
+
+    patch: torch.Tensor | None = None
+    region: torch.Tensor | None = None
+    tokens: torch.Tensor | None = None
+    profile: torch.Tensor | None = None
+    niche: torch.Tensor | None = None
+
+
+class AlignModel(nn.Module):
+    """Image and gene towers with heads into one space.
 
     Parameters
     ----------
@@ -94,39 +176,210 @@ class StampModel(nn.Module):
         Shape of the model.
     n_genes : int
         Length of the gene panel.
+    n_scales : int
+        Scales of a profile; see `stamp_index.encoders.gene_input.Around`.
     """
 
-    def __init__(self, config: ModelConfig, n_genes: int) -> None:
+    def __init__(self, config: ModelConfig, n_genes: int, n_scales: int = 1) -> None:
         super().__init__()
         self.config = config
-        image = {key: value for key, value in config.image_tower.items() if key != "kind"}
-        gene = {key: value for key, value in config.gene_tower.items() if key != "kind"}
-        self.image: ImageTower = IMAGE_TOWERS[config.image_tower["kind"]](
-            config.patch.size_px, config.region.size_px, **image
+        self.n_genes = n_genes
+        px = (config.patch.size_px, config.region.size_px)
+        self.towers = nn.ModuleDict({"image": make_image_tower(config.image_tower, px)})
+        if config.region_tower:
+            self.towers["region"] = make_image_tower(config.region_tower, px[::-1])
+        self.towers["gene"] = make_gene_tower(config.gene_tower, n_genes, n_scales)
+        if config.niche_tower:
+            self.towers["niche"] = make_gene_tower(config.niche_tower, n_genes, 1)
+        widths = {side: int(self.tower_of(side).width) for side in config.sides}
+        if config.fusion:
+            self._add_fusion(widths)
+        settings = {key: value for key, value in config.head.items() if key != "kind"}
+        self.heads = nn.ModuleDict(
+            {
+                side: make_head(
+                    config.head.get("kind", "linear"), widths[side], config.dim, **settings
+                )
+                for side in config.sides
+            }
         )
-        self.gene = GENE_TOWERS[config.gene_tower["kind"]](n_genes, **gene)
-        widths = {
-            "patch": self.image.width,
-            "region": self.image.width,
-            "position": self.image.width,
+        if config.localised:
+            self.heads["position"] = nn.Linear(self.tower_of("region").width, config.dim)
+        self.direct = nn.ModuleDict()
+        if config.direct:
+            widths = {"gene": n_genes * n_scales, "niche": n_genes}
+            for side in config.sides:
+                width = widths.get(side) or int(self.tower_of(side).summary_width)
+                self.direct[side] = nn.Linear(width, config.dim)
+        self.decoders = nn.ModuleDict(
+            {
+                side: make_decoder(dim=config.dim, n_genes=n_genes, **settings)
+                for side, settings in config.decoders.items()
+                if not hasattr(self.tower_of(side), "decode")
+            }
+        )
+
+    def _add_fusion(self, widths: dict[str, int]) -> None:
+        """Tokens of every side, and attention between the two of a spot and the two of its niche."""
+        shape = dict(self.config.fusion)
+        n_tokens, token_width = int(shape.pop("n_tokens")), int(shape.pop("token_width"))
+        self.tokenisers = nn.ModuleDict(
+            {side: Tokeniser(widths[side], n_tokens, token_width) for side in SIDES}
+        )
+        self.fusions = nn.ModuleDict(
+            {name: AttentionFusion(token_width, n_tokens, **shape) for name in ("spot", "niche")}
+        )
+        flat = n_tokens * token_width
+        head = {key: value for key, value in self.config.head.items() if key != "kind"}
+        self.fused_heads = nn.ModuleDict(
+            {
+                name: make_head(
+                    self.config.head.get("kind", "linear"), flat, self.config.dim, **head
+                )
+                for name in ("spot", "niche")
+            }
+        )
+        widths.update(dict.fromkeys(SIDES, flat))
+
+    def tower_of(self, side: str) -> nn.Module:
+        """Tower that a side is read from."""
+        if side in ("patch", "region"):
+            return self.towers[
+                "region" if side == "region" and "region" in self.towers else "image"
+            ]
+        return self.towers[side]
+
+    def prepared_id(self, side: str) -> str:
+        """Name of what `prepare` gives for ``patch`` or ``region``; part of fingerprints and cache files."""
+        name: str = self.tower_of(side).prepared_id
+        return name
+
+    def prepare(
+        self, images: NDArray[np.uint8], side: str
+    ) -> NDArray[np.float16] | NDArray[np.uint8]:
+        """Map patches or regions (n, s, s, 3) to the fixed inputs of their tower (n, ...)."""
+        prepared: NDArray[np.float16] = self.tower_of(side).prepare(images)
+        return prepared
+
+    def forward(self, inputs: Inputs, wanted: Collection[str]) -> dict[str, torch.Tensor]:
+        """Compute what is wanted, and nothing else.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            b spots.
+        wanted : collection of str
+            Of ``patch``, ``region``, ``gene``, ``niche``, ``fused_spot``, ``fused_niche``, ``reference``,
+            ``cells``, ``decoded_patch``, ``decoded_gene``.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Outputs of the heads before they are scaled to unit length: (b, dim), cells (b, 9, dim),
+            decoded expression (b, g).
+        """
+        wanted = set(wanted)
+        if self.config.fusion:
+            return self._fused(inputs, wanted)
+        out: dict[str, torch.Tensor] = {}
+        located = bool(wanted & {"reference", "cells"})
+        if located or (
+            "region" in wanted and self.config.region_sees_patch and self.config.localised
+        ):
+            seen = self._image("region", inputs.region, inputs.patch)
+            out["reference"] = self.heads["position"](seen.inserted)
+            out["cells"] = self.heads["position"](pool_cells(seen.tokens))
+            if self.config.region_sees_patch:
+                out["region"] = self._headed("region", seen.cls, inputs)
+        for side in SIDES:
+            decoded = f"decoded_{side}"
+            if wanted & {side, decoded} and side not in out:
+                feature = self._feature(side, inputs)
+                out[side] = self._headed(side, feature, inputs)
+                if decoded in wanted:
+                    out[decoded] = self._decode(side, feature, out[side])
+        return {name: value for name, value in out.items() if name in wanted}
+
+    def _headed(self, side: str, feature: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+        """Head on a tower's feature (b, width), and the direct path beside it."""
+        out: torch.Tensor = self.heads[side](feature)
+        if side not in self.direct:
+            return out
+        if side in ("patch", "region"):
+            summary = self.summary(side, getattr(inputs, side))
+        else:
+            summary = inputs.niche if side == "niche" else inputs.profile
+        return out + self.direct[side](summary)  # type: ignore[no-any-return]
+
+    def summary(self, side: str, prepared: torch.Tensor) -> torch.Tensor:
+        """Mean feature (b, c) of prepared images, which the direct path starts from."""
+        found: torch.Tensor = self.tower_of(side).summarise(prepared)  # type: ignore[operator]
+        return found
+
+    def _decode(self, side: str, feature: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        tower = self.tower_of(side)
+        decoded: torch.Tensor
+        if side in self.decoders:
+            decoded = self.decoders[side](embedding)
+        else:
+            decoded = tower.decode(feature)  # type: ignore[operator]
+        return decoded
+
+    def _fused(self, inputs: Inputs, wanted: set[str]) -> dict[str, torch.Tensor]:
+        pairs = {"fused_spot": ("patch", "gene"), "fused_niche": ("region", "niche")}
+        needed = wanted | {side for name, pair in pairs.items() if name in wanted for side in pair}
+        tokens = {
+            side: self.tokenisers[side](self._feature(side, inputs))  # (b, s, l)
+            for side in SIDES
+            if side in needed
         }
-        widths["gene"] = self.gene.width
-        self.heads = nn.ModuleDict({name: nn.Linear(widths[name], config.dim) for name in HEADS})
-        self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / 0.07))))  # CLIP's start
+        out = {side: self.heads[side](x.flatten(1)) for side, x in tokens.items() if side in wanted}
+        for name, (image, gene) in pairs.items():
+            if name in wanted:
+                short = name.removeprefix("fused_")
+                fused = self.fusions[short](tokens[image], tokens[gene])  # (b, s, l)
+                out[name] = self.fused_heads[short](fused.flatten(1))
+        return out
 
-    def project(self, head: str, features: torch.Tensor) -> torch.Tensor:
-        """Map features (b, ..., width) through a head to unit vectors (b, ..., dim)."""
-        return functional.normalize(self.heads[head](features), dim=-1)
+    def _feature(self, side: str, inputs: Inputs) -> torch.Tensor:
+        """Output of a side's tower before its head: (b, width)."""
+        if side == "patch":
+            return self._image("patch", inputs.patch, None).cls
+        if side == "region":
+            reference = (
+                inputs.patch if self.config.region_sees_patch and self.config.localised else None
+            )
+            return self._image("region", inputs.region, reference).cls
+        profile = inputs.niche if side == "niche" else inputs.profile
+        feature: torch.Tensor = self.towers[side](inputs.tokens, profile)
+        return feature
 
-    def embed_patch(self, patch: torch.Tensor) -> torch.Tensor:
-        """Embed prepared patches in patch mode: (b, dim), unit length."""
-        return self.project("patch", self.image(patch).cls)
+    def _image(
+        self, side: str, prepared: torch.Tensor | None, reference: torch.Tensor | None
+    ) -> TowerOutput:
+        output: TowerOutput = self.tower_of(side)(prepared, reference)
+        return output
 
-    def embed_region(self, region: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
-        """Embed prepared regions around prepared patches: (b, dim), unit length."""
-        reference = patch if self.config.region_sees_patch else None
-        return self.project("region", self.image(region, reference).cls)
+    def embed_images(self, patch: torch.Tensor, region: torch.Tensor | None = None) -> torch.Tensor:
+        """Embed prepared images for retrieval: (b, embedding_dim), unit length.
 
-    def embed_genes(self, tokens: torch.Tensor, profile: torch.Tensor) -> torch.Tensor:
-        """Embed gene inputs: (b, dim), unit length."""
-        return self.project("gene", self.gene(tokens, profile))
+        Without a region the embedding rests on the patch alone.
+        """
+        alone = self.config.retrieval == "patch" or region is None
+        sides = ("patch",) if alone else ("patch", "region")
+        found = self(Inputs(patch=patch, region=region), sides)
+        return self._joined([functional.normalize(found[side], dim=-1) for side in sides])
+
+    def embed_genes(
+        self, tokens: torch.Tensor, profile: torch.Tensor, niche: torch.Tensor
+    ) -> torch.Tensor:
+        """Embed gene inputs for retrieval: (b, embedding_dim), unit length."""
+        sides = ("gene", "niche") if self.config.retrieval == "concat" else ("gene",)
+        found = self(Inputs(tokens=tokens, profile=profile, niche=niche), sides)
+        return self._joined([functional.normalize(found[side], dim=-1) for side in sides])
+
+    def _joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        if self.config.retrieval == "concat":
+            parts += [torch.zeros_like(parts[0])] * (2 - len(parts))
+            return functional.normalize(torch.cat(parts, dim=-1), dim=-1)
+        return functional.normalize(torch.stack(parts).sum(0), dim=-1)

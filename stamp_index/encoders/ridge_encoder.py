@@ -5,11 +5,14 @@ It fits in seconds on the user's own slides and is the floor that every trained 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.trunk import load_trunk
+from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from stamp_index.encoders.gene_input import GeneInput
     from stamp_index.genes import GenePanel
-    from stamp_index.slides import PatchSpec, Slide
+    from stamp_index.slides import Slide
 
 
 class RidgeEncoder:
@@ -38,6 +40,8 @@ class RidgeEncoder:
         As in `Encoder`.
     """
 
+    kind: ClassVar = "ridge"
+
     def __init__(
         self,
         gene_input: GeneInput,
@@ -54,7 +58,30 @@ class RidgeEncoder:
         self.fingerprint = fingerprint
         self.dim = int(self.arrays["axes"].shape[1])
         self.panel: GenePanel = gene_input.panel
-        self.prepared_id = f"efficientnet_lite0-{load_trunk().weights_hash[:8]}"
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values that `from_parts` builds the same encoder from."""
+        specs = {"patch": self.patch, "region": self.region}
+        widths = {name: asdict(spec) for name, spec in specs.items()}
+        return {**widths, "gene_input": self.gene_input.settings()}
+
+    def arrays_to_save(self) -> dict[str, NDArray[np.float32]]:
+        """Everything that was fitted, by name."""
+        return {**self.arrays, **self.gene_input.arrays()}
+
+    @classmethod
+    def from_parts(
+        cls,
+        settings: Mapping[str, Any],
+        panel: GenePanel,
+        arrays: Mapping[str, NDArray[np.float32]],
+        names: tuple[str, str],
+    ) -> Self:
+        """Inverse of `settings` and `arrays_to_save`; `names` are the encoder's name and fingerprint."""
+        gene_input = GeneInput.from_parts(settings["gene_input"], panel, arrays)
+        specs = (PatchSpec(**settings["patch"]), PatchSpec(**settings["region"]))
+        own = {name: array for name, array in arrays.items() if not name.startswith("profile_")}
+        return cls(gene_input, own, specs, name=names[0], fingerprint=names[1])
 
     @classmethod
     def fit(
@@ -107,7 +134,11 @@ class RidgeEncoder:
         }
         return cls(gene_input, {k: v.astype(np.float32) for k, v in arrays.items()}, specs)
 
-    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+    def prepared_id(self, side: str) -> str:
+        """Name of the trunk that patches and regions go through."""
+        return f"efficientnet_lite0-{load_trunk().weights_hash[:8]}"
+
+    def prepare(self, images: NDArray[np.uint8], side: str) -> NDArray[np.float16]:
         """Trunk tokens (n, h, w, c) of RGB images (n, s, s, 3)."""
         return load_trunk().tokens(images)
 
@@ -115,8 +146,8 @@ class RidgeEncoder:
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Embed patches (n, s, s, 3), with their regions where there are any: (n, d), unit length."""
-        prepared = None if regions is None else self.prepare(regions)
-        return self.encode_prepared(self.prepare(patches), prepared)
+        prepared = None if regions is None else self.prepare(regions, "region")
+        return self.encode_prepared(self.prepare(patches, "patch"), prepared)
 
     def encode_prepared(
         self, patches: NDArray[np.float16], regions: NDArray[np.float16] | None = None
@@ -133,12 +164,12 @@ class RidgeEncoder:
 
     def encode_counts(self, counts: csr_matrix, genes: Sequence[str]) -> NDArray[np.float32]:
         """Embed profiles (n, k) from anywhere, against the training mean: (n, d), unit length."""
-        batch = self.gene_input.batch(counts, genes, own_slide=False)
+        batch = self.gene_input.batch(counts, genes)
         return _unit(batch.profile @ self.arrays["axes"])
 
     def encode_spots(self, slide: Slide) -> NDArray[np.float32]:
         """Embed a slide's own spots, against the slide's mean: (n, d), unit length."""
-        batch = self.gene_input.batch(slide.counts, slide.genes, own_slide=True)
+        batch = self.gene_input.slide_batch(slide)
         return _unit(batch.profile @ self.arrays["axes"])
 
     def encode_signature(self, weights: Mapping[str, float]) -> NDArray[np.float32]:

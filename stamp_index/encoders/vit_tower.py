@@ -1,88 +1,148 @@
-"""Any timm vision transformer as an image tower, with weights from a local file."""
+"""STAMP's vision model on any ViT: one token inserted after CLS, in patch and in region mode."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from stamp_index.encoders.adapt import adapt, merge
+from stamp_index.encoders.backbone_networks import ConchBackbone, VitBackbone, run_blocks, square
+from stamp_index.encoders.backbones import TIMM, backbone_spec, load_backbone, registry
 from stamp_index.encoders.image_tower import TowerOutput
-from stamp_index.encoders.torch_compat import declare_torchvision_ops
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# ImageNet statistics, as STAMP normalises for UNI (recipes: arXiv 2602.13944, released code).
+# ImageNet statistics, as STAMP normalises for UNI (arXiv 2602.13944, released code).
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
 class VitTower(nn.Module):
-    """STAMP's vision model on a timm ViT.
+    """STAMP's vision model on a ViT.
 
     Parameters
     ----------
     patch_px, region_px : int
-        Side of the images, the same for both.
+        Sides of patches and regions; multiples of the ViT's patch, best the same. Position embeddings are
+        laid out for `patch_px` and interpolated for another `region_px`.
     model : str
-        Name of a timm ViT without registers, for example ``vit_large_patch16_224``.
+        A ViT of the registry (``uni``, ``h-optimus-0``, ...) or of timm (``vit_large_patch16_224``; images
+        are then normalised by ImageNet's statistics, as STAMP does for UNI, and with ``timm:`` before the
+        name by the model's own).
     weights : str
-        Local ``.safetensors`` file with the model's state dict; empty starts from random weights.
+        A local file or folder, ``hub``, or empty for random weights: see `load_backbone`.
+    train : str
+        What of the ViT is trained: ``full``, ``frozen``, ``lora`` or ``last``. The prompt and the reference's
+        projection always are.
+    blocks : int
+        How many of the last blocks LoRA adapts (0: all) or ``last`` trains.
+    rank, alpha, dropout : int, int, float
+        Of LoRA; the defaults are SEAL's.
+    checkpointing : bool
+        Compute activations again in the backward pass: less memory, a third more time.
+    revision : str
+        Branch, tag or commit on the hub.
     trainable : bool
-        False freezes the ViT and trains the prompt and the reference's projection alone.
+        Older spelling in stored configurations: False is ``train="frozen"``.
+
+    Raises
+    ------
+    EncoderError
+        If the model is no ViT with a CLS token, or cannot be had or trained as asked.
+
+    Notes
+    -----
+    The inserted token stands right after CLS, before registers (STAMP's released ``_prompt_learner.py``; its
+    UNI has no registers). It attends in every block, so no part of a frozen ViT can be run ahead.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of a recipe's [model.image_tower]
         self,
         patch_px: int,
         region_px: int,
         *,
         model: str,
         weights: str = "",
+        train: str = "full",
+        blocks: int = 1,
+        rank: int = 8,
+        alpha: int = 8,
+        dropout: float = 0.15,
+        checkpointing: bool = False,
+        revision: str = "",
         trainable: bool = True,
     ) -> None:
         super().__init__()
-        if patch_px != region_px:
-            msg = f"A ViT sees patches and regions at one size; got {patch_px} and {region_px} px."
-            raise ValueError(msg)
-        vit: Any = _create(model, patch_px)
-        self.vit = vit
-        self.width = int(vit.embed_dim)
+        plain = model.lower() not in registry() and not model.startswith(TIMM)
+        name = f"{TIMM}{model}" if plain else model
+        spec = backbone_spec(name)
+        backbone = load_backbone(name, weights=weights, image_px=patch_px, revision=revision)
+        check_vit(backbone, model)
+        if spec.patch_px and region_px % spec.patch_px:
+            msg = f"Regions of {region_px} px cannot be cut into patches of {spec.patch_px} px."
+            raise EncoderError(msg)
+        self.vit: Any = backbone.network
+        self.adaptation = adapt(
+            self.vit,
+            train if trainable else "frozen",
+            blocks=blocks,
+            rank=rank,
+            alpha=alpha,
+            dropout=dropout,
+            targets=spec.lora if train == "lora" else None,
+        )
+        self.checkpointing = checkpointing
+        self.width = int(self.vit.embed_dim)
         self.prepared_id = "pixels"
-        if weights:
-            load_local_weights(self.vit, Path(weights))
-        self.vit.requires_grad_(requires_grad=trainable)
         self.prompt = nn.Parameter(torch.randn(1, 1, self.width) * 0.02)
         self.reference = nn.Linear(self.width, self.width)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        for statistic, values in (
+            ("mean", _MEAN if plain else spec.mean),
+            ("std", _STD if plain else spec.std),
+        ):
+            self.register_buffer(statistic, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     mean: torch.Tensor
     std: torch.Tensor
 
+    def train(self, mode: bool = True) -> VitTower:  # noqa: FBT001, FBT002 - as nn.Module.train
+        """Set training mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        self.adaptation.set_training(self.vit, mode)
+        return self
+
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Pixels themselves: nothing of a trainable ViT can be cached."""
+        """Pixels themselves: the inserted token reaches every block, so nothing can be cached."""
         return images
 
     def forward(self, prepared: torch.Tensor, reference: torch.Tensor | None = None) -> TowerOutput:
         """Encode images (b, s, s, 3) in [0, 255]; `reference`, the patches, turns region mode on."""
         vit = self.vit
-        x = vit._pos_embed(vit.patch_embed(self._normal(prepared)))  # (b, 1 + t, width)
+        x = vit._pos_embed(vit.patch_embed(self._normal(prepared)))  # (b, prefix + t, width)
         if reference is None:
             inserted = self.prompt.expand(len(x), -1, -1)
         else:
             inserted = self.reference(self._thumbnail(reference))
-        n_prefix = vit.num_prefix_tokens
         x = torch.cat([x[:, :1], inserted, x[:, 1:]], dim=1)
-        x = vit.norm(vit.blocks(vit.norm_pre(x)))
-        tokens = x[:, 1 + n_prefix :]  # (b, t, width)
-        side = int(tokens.shape[1] ** 0.5)
-        return TowerOutput(x[:, 0], x[:, 1], tokens.reshape(len(x), side, side, self.width))
+        x = vit.norm(run_blocks(vit.blocks, vit.norm_pre(x), checkpointing=self.checkpointing))
+        tokens = x[:, 1 + vit.num_prefix_tokens :]  # (b, t, width)
+        return TowerOutput(x[:, 0], x[:, 1], square(tokens))
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the network."""
+        return len(self.vit.blocks)
+
+    def merge(self) -> None:
+        """Fold LoRA into its layers, in place; the weights are then those of ``train="last"``."""
+        merge(self.vit)
+        if self.adaptation.mode == "lora":
+            self.adaptation = adapt(self.vit, "frozen")
 
     def _normal(self, images: torch.Tensor) -> torch.Tensor:
         x = images.permute(0, 3, 1, 2).float() / 255
@@ -98,49 +158,19 @@ class VitTower(nn.Module):
         return token
 
 
-def load_local_weights(network: nn.Module, path: Path) -> str:
-    """Load a state dict strictly from a safetensors file and return the file's SHA-256.
+def check_vit(backbone: Any, model: str) -> None:  # noqa: ANN401
+    """Refuse what STAMP's token cannot be inserted into.
 
     Raises
     ------
     EncoderError
-        If the file is missing, is no safetensors file, or its tensors do not fit.
+        If the backbone is no ViT, has no CLS token, or pools by attention.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        msg = f"The weights file {path} does not exist. Give a local .safetensors file."
-        raise EncoderError(msg)
-    try:
-        state = load_file(path)
-    except SafetensorError as exc:
-        msg = f"{path} is not a readable .safetensors file ({exc}). Convert the weights first."
-        raise EncoderError(msg) from exc
-    own = network.state_dict()
-    missing = sorted(set(own) - set(state))
-    extra = sorted(set(state) - set(own))
-    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if missing or extra or wrong:
-        msg = (
-            f"The weights in {path} do not fit {type(network).__name__}: {len(missing)} tensors missing "
-            f"({', '.join(missing[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}), {len(wrong)} of "
-            f"another shape ({', '.join(wrong[:3])}). Give the file of the same timm model."
-        )
-        raise EncoderError(msg)
-    network.load_state_dict(state)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _create(model: str, size_px: int) -> nn.Module:
-    declare_torchvision_ops()
-    import timm
-
-    if not timm.is_model(model):
-        msg = f"timm has no model named {model!r}. See timm.list_models('vit_*')."
-        raise EncoderError(msg)
-    vit: nn.Module = timm.create_model(model, num_classes=0, img_size=size_px)
-    if getattr(vit, "num_prefix_tokens", 0) != 1 or not hasattr(vit, "blocks"):
-        msg = f"{model} is not a ViT with one CLS token and no registers; choose such a model."
-        raise EncoderError(msg)
-    return vit
+    plain = isinstance(backbone, VitBackbone) and not isinstance(backbone, ConchBackbone)
+    if plain and backbone.vit.cls_token is not None:
+        return
+    msg = (
+        f"{model} is not a ViT with a CLS token, which this tower inserts its own token after. Choose such a "
+        'model, or kind = "backbone" in [model.image_tower].'
+    )
+    raise EncoderError(msg)

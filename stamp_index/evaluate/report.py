@@ -222,7 +222,9 @@ def _read_split(run: Path) -> dict[str, Any]:
 def _sides(split: dict[str, Any], slides: Sequence[Slide]) -> tuple[list[Slide], list[Slide]]:
     pictured = [slide for slide in slides if slide.image is not None]
     train = [slide for slide in pictured if slide.slide_id in split["train"]]
-    held_out = [slide for slide in pictured if slide.slide_id not in split["train"]]
+    # A validation slide has chosen the epoch: it is neither.
+    seen = {*split["train"], *split.get("validate", ())}
+    held_out = [slide for slide in pictured if slide.slide_id not in seen]
     if not held_out:
         names = ", ".join(slide.slide_id for slide in slides)
         msg = (

@@ -8,10 +8,11 @@ from stamp_index.genes.normalise import cp10k, log1p_cp10k
 from stamp_index.genes.panel import GenePanel
 from stamp_index.genes.resolver import GeneResolver
 from stamp_index.genes.signature import Signature, parse_signature
-from stamp_index.genes.tokens import PAD, TOKEN_OFFSET, compat_means, rank_tokens
+from stamp_index.genes.tokens import MASK, PAD, TOKEN_OFFSET, compat_means, rank_tokens
 
 __all__ = [
     "COMMON_ALIASES",
+    "MASK",
     "PAD",
     "TOKEN_OFFSET",
     "GenePanel",

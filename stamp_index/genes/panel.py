@@ -183,6 +183,7 @@ class GenePanel:
         *,
         min_spots: int = 10,
         always: Sequence[str] = (),
+        ranking: str = "variance",
     ) -> Self:
         """Choose a panel from training slides.
 
@@ -201,6 +202,9 @@ class GenePanel:
             Smallest number of spots that express a candidate, over all slides.
         always : sequence of str
             Genes to keep if they are candidates, however little they vary (markers to be asked for).
+        ranking : str
+            ``variance`` as above; ``spatial`` ranks the 4,000 most variable by Moran's I, which leaves out
+            genes that vary without a pattern on the tissue.
 
         Returns
         -------
@@ -224,7 +228,7 @@ class GenePanel:
         if min_spots < 1 or (n_genes is not None and n_genes < 1):
             msg = f"n_genes is {n_genes} and min_spots is {min_spots}; both must be at least 1."
             raise ValueError(msg)
-        genes = choose_genes(slides, n_genes, min_spots=min_spots, always=always)
+        genes = choose_genes(slides, n_genes, min_spots=min_spots, always=always, ranking=ranking)
         if not genes:
             msg = (
                 f"No gene is expressed in {min_spots} spots and measured by half of the "

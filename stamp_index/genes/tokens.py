@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAD: Final = 0
+MASK: Final = 2  # a hidden gene; only in the inputs of stage 1, never stored
 TOKEN_OFFSET: Final = 30  # ids 0-29 are reserved (padding, mask, CLS), as in the published models
 
 

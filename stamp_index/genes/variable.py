@@ -6,26 +6,39 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, csr_matrix
+from scipy.spatial import cKDTree
 
-from stamp_index.genes.normalise import cp10k
+from stamp_index.genes.normalise import cp10k, log1p_cp10k
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
     from stamp_index.slides.slide import Slide
 
 OVERDISPERSION: Final = 100.0  # theta of the counts' negative binomial: Lause et al. 2021, scanpy
 CHUNK: Final = 1_000  # genes made dense at a time
+RANKINGS: Final = ("variance", "spatial")
+SPATIAL_POOL: Final = 4_000
+SPATIAL_NEIGHBOURS: Final = (
+    8  # two rings of a square array's nearest, or a hexagonal array's six and two more
+)
 
 
 def choose_genes(
-    slides: Sequence[Slide], n_genes: int | None, *, min_spots: int, always: Sequence[str]
+    slides: Sequence[Slide],
+    n_genes: int | None,
+    *,
+    min_spots: int,
+    always: Sequence[str],
+    ranking: str,
 ) -> tuple[str, ...]:
-    """Pick candidate genes, and among them the most variable; see `GenePanel.fit`."""
+    """Pick candidate genes, and among them the first of `ranking`; see `GenePanel.fit`."""
+    if ranking not in RANKINGS:
+        msg = f"ranking is {ranking!r}; expected one of {', '.join(RANKINGS)}."
+        raise ValueError(msg)
     measured: Counter[str] = Counter()
     expressed: Counter[str] = Counter()
     for slide in slides:
@@ -39,16 +52,66 @@ def choose_genes(
     }
     if n_genes is None or len(candidates) <= n_genes:
         return tuple(sorted(candidates))
-    variances: dict[str, list[float]] = {gene: [] for gene in candidates}
-    for slide in slides:
-        values = residual_variance(slide.counts)
-        for gene, value in zip(slide.genes, values.tolist(), strict=True):
-            if gene in variances:
-                variances[gene].append(value)
-    score = {gene: sum(values) / len(values) for gene, values in variances.items()}
+    score = _mean_over_slides(slides, candidates, lambda slide: residual_variance(slide.counts))
+    if ranking == "spatial":
+        # Autocorrelation is costly, and noise where a gene hardly varies: the most variable compete.
+        pool = sorted(candidates, key=lambda gene: (-score[gene], gene))[:SPATIAL_POOL]
+        candidates = {*pool, *(gene for gene in always if gene in candidates)}
+        score = _mean_over_slides(slides, candidates, lambda slide: morans_i(slide, candidates))
     chosen = [gene for gene in dict.fromkeys(always) if gene in candidates][:n_genes]
     rest = sorted(candidates.difference(chosen), key=lambda gene: (-score[gene], gene))
     return tuple(sorted([*chosen, *rest[: n_genes - len(chosen)]]))
+
+
+def _mean_over_slides(
+    slides: Sequence[Slide],
+    candidates: Collection[str],
+    measure: Callable[[Slide], NDArray[np.float64]],
+) -> dict[str, float]:
+    """Mean of a measure of each candidate gene over the slides that have it."""
+    values: dict[str, list[float]] = {gene: [] for gene in candidates}
+    for slide in slides:
+        for gene, value in zip(slide.genes, measure(slide).tolist(), strict=True):
+            if gene in values:
+                values[gene].append(value)
+    return {gene: sum(found) / len(found) for gene, found in values.items()}
+
+
+def morans_i(slide: Slide, genes: Collection[str]) -> NDArray[np.float64]:
+    """Spatial autocorrelation of each of the slide's genes over the nearest spots.
+
+    Parameters
+    ----------
+    slide : Slide
+    genes : collection of str
+        Which genes to measure; the others get 0.
+
+    Returns
+    -------
+    ndarray of shape (g,), float64
+        Moran's I of log1p CP10k with equal weights on each spot's `SPATIAL_NEIGHBOURS` nearest; 0 for a gene
+        that does not vary.
+    """
+    n = slide.n_spots
+    result = np.zeros(len(slide.genes))
+    k = min(SPATIAL_NEIGHBOURS, n - 1)
+    if k < 1:
+        return result
+    _, near = cKDTree(slide.xy_px).query(slide.xy_px, k=k + 1)
+    rows = np.repeat(np.arange(n), k)
+    weights = csr_matrix((np.full(n * k, 1 / k), (rows, near[:, 1:].ravel())), shape=(n, n))
+    wanted = np.flatnonzero([gene in genes for gene in slide.genes])
+    columns = csc_matrix(log1p_cp10k(slide.counts))
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        deviation = columns[:, part].toarray().astype(np.float64)
+        deviation -= deviation.mean(axis=0)
+        variance = (deviation**2).sum(axis=0)
+        covariance = (deviation * (weights @ deviation)).sum(axis=0)
+        result[part] = np.divide(
+            covariance, variance, out=np.zeros_like(variance), where=variance > 0
+        )
+    return result
 
 
 def residual_variance(counts: csr_matrix) -> NDArray[np.float64]:

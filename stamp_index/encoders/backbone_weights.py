@@ -1,0 +1,294 @@
+"""Weights of pretrained networks: reading them safely, renaming them to timm's names, fitting them strictly."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from stamp_index.errors import EncoderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from stamp_index.encoders.backbones import BackboneSpec
+
+    State = dict[str, torch.Tensor]
+
+_FILES: Final = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
+_PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt")
+_WRAPPERS: Final = ("state_dict", "model", "teacher")
+# transformers 4 (and files on the hub) -> timm, for ViTModel and Dinov2Model alike; transformers 5 names its
+# modules in memory otherwise, but saves under the old names. Both are taken, and the classifiers' prefixes.
+_TRANSFORMERS: Final = (
+    (r"^(vit|dinov2|dinov2_with_registers)\.", ""),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layernorm\.", "norm."),
+    (r"^(?:encoder\.layer|layers)\.(\d+)\.", r"blocks.\1."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.attention\.(?:attention\.)?(query|key|value)\.", r".attn.\1."),
+    (r"\.attention\.(?:attention\.)?([qkv])_proj\.", r".attn.\1_proj."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(blocks\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.mlp\.weights_in\.", ".mlp.fc1."),
+    (r"\.mlp\.(?:weights_out|down_proj)\.", ".mlp.fc2."),
+)
+_UNUSED_TRANSFORMERS: Final = r"^(embeddings\.mask_token|pooler\.|classifier\.)"
+# facebookresearch/dinov2 -> timm
+_DINOV2: Final = (
+    (r"^register_tokens$", "reg_token"),
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
+# mahmoodlab/CONCH -> ConchBackbone's trunk and pool
+_CONCH: Final = (
+    (r"^module\.", ""),
+    (r"^visual\.trunk\.", "trunk."),
+    (r"^visual\.attn_pool_contrast\.", "pool."),
+    (r"^visual\.ln_contrast\.", "pool.ln_contrast."),
+)
+_UNUSED_CONCH: Final = (
+    r"^(text|text_decoder|logit_scale|visual\.(attn_pool_caption|ln_caption|proj_contrast|head))\b"
+)
+
+
+def read_state(path: Path) -> State:
+    """Read tensors by name from a file, or from a folder that holds one.
+
+    Parameters
+    ----------
+    path : Path
+        ``.safetensors``, or a ``.bin``, ``.pt`` or ``.pth`` that holds tensors and nothing else.
+
+    Raises
+    ------
+    EncoderError
+        If there is no such file, or it is damaged or holds more than tensors.
+    """
+    if path.is_dir():
+        path = _file_of(path)
+    if not path.is_file():
+        msg = f'The weights file {path} does not exist. Give a local .safetensors file, or "hub".'
+        raise EncoderError(msg)
+    state = _read_pickled(path) if path.suffix in _PICKLED else _read_safetensors(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        msg = f"{path} is not a state dict: it holds other things than tensors by name."
+        raise EncoderError(msg)
+    return state
+
+
+def _file_of(folder: Path) -> Path:
+    for name in _FILES:
+        if (folder / name).is_file():
+            return folder / name
+    msg = f"There are no weights in the folder {folder}; expected one of {', '.join(_FILES)}."
+    raise EncoderError(msg)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as exc:
+        msg = f"{path} is not a readable .safetensors file ({exc}). Copy or convert the weights again."
+        raise EncoderError(msg) from exc
+
+
+def _read_pickled(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as exc:
+        reason = str(exc).splitlines()[0]
+        msg = (
+            f"{path} is damaged or holds more than tensors, which is not read ({reason}). Save its state "
+            "dict as .safetensors where it came from."
+        )
+        raise EncoderError(msg) from exc
+    return state if isinstance(state, dict) else {}
+
+
+def fit_state(network: nn.Module, state: State, loader: str, path: Path) -> None:
+    """Fill a network with a file's tensors, all of them or none.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A timm model, or CONCH's trunk and pool.
+    state : dict of str to Tensor
+    loader : str
+        How the file names its tensors: ``timm``, ``transformers``, ``dinov2`` or ``conch``.
+    path : Path
+        Where it came from, for errors.
+
+    Raises
+    ------
+    EncoderError
+        If a tensor is missing, unknown or of another shape. Position embeddings of another image size are
+        interpolated; a classifier is left out.
+    """
+    rename: dict[str, Callable[[State], State]] = {
+        "transformers": _from_transformers,
+        "dinov2": _from_dinov2,
+        "conch": lambda found: _renamed(found, _CONCH, _UNUSED_CONCH),
+    }
+    state = rename.get(loader, dict)(state)
+    _drop_classifier(network, state)
+    vit: Any = network["trunk"] if loader == "conch" else network  # type: ignore[index]
+    prefix = "trunk." if loader == "conch" else ""
+    # The published models interpolate as they run: timm with antialiasing, the others without.
+    _fit_positions(vit, state, prefix, antialias=loader in ("timm", "conch"))
+    own = network.state_dict()
+    missing = sorted(set(own) - set(state))
+    extra = sorted(set(state) - set(own))
+    wrong = sorted(
+        name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+    )
+    if missing or extra or wrong:
+        msg = (
+            f"The weights in {path} do not fit {type(network).__name__}: {len(missing)} tensors missing "
+            f"({', '.join(missing[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}), {len(wrong)} of "
+            f"another shape ({', '.join(wrong[:3])}). Give the file of the same model."
+        )
+        raise EncoderError(msg)
+    network.load_state_dict(state)
+
+
+def _drop_classifier(network: nn.Module, state: State) -> None:
+    names = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    for name in (names,) if isinstance(names, str) else names:
+        for key in (f"{name}.weight", f"{name}.bias"):
+            if key not in network.state_dict():
+                state.pop(key, None)
+
+
+def _renamed(state: State, rules: tuple[tuple[str, str], ...], unused: str) -> State:
+    renamed = {}
+    for name, tensor in state.items():
+        if unused and re.search(unused, name):
+            continue
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed
+
+
+def _from_transformers(state: State) -> State:
+    """Rename, and join what timm keeps in one matrix: query, key, value; gate and value of a SwiGLU."""
+    bare = _renamed(state, _TRANSFORMERS[:1], "")
+    renamed = _renamed(bare, _TRANSFORMERS[1:], _UNUSED_TRANSFORMERS)
+    for parts in (("query", "key", "value"), ("q_proj", "k_proj", "v_proj")):
+        _join(renamed, r"\.attn\.", parts, "qkv")
+    _join(renamed, r"\.mlp\.", ("gate_proj", "up_proj"), "fc1")
+    return renamed
+
+
+def _join(state: State, where: str, parts: tuple[str, ...], whole: str) -> None:
+    first = re.compile(rf"({where}){parts[0]}(\.(?:weight|bias))$")
+    for name in [name for name in state if first.search(name)]:
+        names = [first.sub(rf"\g<1>{part}\g<2>", name) for part in parts]
+        if all(part in state for part in names):
+            state[first.sub(rf"\g<1>{whole}\g<2>", name)] = torch.cat([state.pop(n) for n in names])
+
+
+def _from_dinov2(state: State) -> State:
+    return _renamed(state, _DINOV2, r"^mask_token$")
+
+
+def _fit_positions(vit: Any, state: State, prefix: str, *, antialias: bool) -> None:  # noqa: ANN401
+    """Give position embeddings the layout and the grid of the network, in place."""
+    name = f"{prefix}pos_embed"
+    own = getattr(vit, "pos_embed", None)
+    found = state.get(name)
+    if own is None or found is None or found.shape == own.shape or found.dim() != 3:
+        return
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    n_own = 0 if vit.no_embed_class else vit.num_prefix_tokens
+    n_image = found.shape[1] - n_own
+    if vit.no_embed_class and round(found.shape[1] ** 0.5) ** 2 != found.shape[1]:
+        # DINOv2 gives CLS a position too; timm adds it to the CLS token once.
+        cls = f"{prefix}cls_token"
+        if cls in state:
+            state[cls] = state[cls] + found[:, :1]
+        found = found[:, 1:]
+        n_image = found.shape[1]
+    if round(n_image**0.5) ** 2 == n_image and found.shape[-1] == own.shape[-1]:
+        grid = list(vit.patch_embed.grid_size)
+        found = resample_abs_pos_embed(found, grid, num_prefix_tokens=n_own, antialias=antialias)
+    state[name] = found
+
+
+def fetch(spec: BackboneSpec, revision: str = "") -> Path:
+    """Path of a backbone's weights in the hub's cache, downloaded if they are not there.
+
+    Raises
+    ------
+    EncoderError
+        In one sentence: access was not granted, or the hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    which = revision or None
+    for file in spec.files:
+        cached = try_to_load_from_cache(spec.hub, file, revision=which)
+        if isinstance(cached, str):
+            return Path(cached)
+    for file in spec.files:
+        try:
+            return Path(hf_hub_download(spec.hub, file, revision=which))
+        except LocalEntryNotFoundError as exc:
+            raise EncoderError(hub_sentence(spec, exc)) from exc
+        except EntryNotFoundError:
+            continue  # the repository has its weights in another file
+        except OSError as exc:
+            raise EncoderError(hub_sentence(spec, exc)) from exc
+    msg = f"There is none of {', '.join(spec.files)} in {spec.hub}; download its weights and give the file."
+    raise EncoderError(msg)
+
+
+def hub_sentence(spec: BackboneSpec, error: Exception) -> str:
+    """Say in one sentence why the hub gave nothing and what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"https://huggingface.co/{spec.hub}"
+    by_hand = f'or give a file that you have as weights = "{spec.files[0]}"'
+    if isinstance(error, RevisionNotFoundError):
+        return f"{spec.title} has no such revision on {page}; leave revision out for the newest."
+    if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+        return f"{page} does not exist for you: run `hf auth login` with an account that may see it, {by_hand}."
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{spec.title} is given on request: ask for access on {page}, run `hf auth login` once it is "
+            f"granted, {by_hand}."
+        )
+    offline = constants.HF_HUB_OFFLINE
+    if isinstance(error, LocalEntryNotFoundError) or offline:
+        reason = "HF_HUB_OFFLINE is set" if offline else "huggingface.co cannot be reached"
+        return (
+            f"The weights of {spec.title} are not on this machine and {reason}: connect once, {by_hand} "
+            f"(from {page})."
+        )
+    return f"The weights of {spec.title} could not be downloaded from {page} ({error}): try again, {by_hand}."

@@ -1,0 +1,211 @@
+"""Recipes: those that come with the trainer, and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stamp_index.encoders.model import ModelConfig
+from stamp_index.encoders.neighbours import ITSELF
+from trainer.recipe import RecipeError
+from trainer.recipe_file import OVERLAYS, RECIPES, load_recipe, recipe_names
+
+MINIMAL = """
+name = "mine"
+[model]
+patch_um = 112.0
+patch_px = 96
+region_px = 96
+[[losses]]
+kind = "clip"
+left = "patch"
+right = "gene"
+"""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_comes_along_loads_and_survives_json(name):
+    recipe = load_recipe(name)
+    assert recipe.losses
+    values = json.loads(json.dumps(recipe.to_dict()))
+    assert ModelConfig.from_dict(values["model"]) == recipe.model
+    assert [term["kind"] for term in values["losses"]] == [term.kind for term in recipe.losses]
+
+
+def test_the_list_of_recipes_leaves_out_stage_one_and_holds_the_four_and_the_baselines():
+    assert {"stamp", "umpire", "st_align", "seal", "clip", "bleep"} <= set(recipe_names())
+    assert not [name for name in recipe_names() if name.startswith("stage1")]
+
+
+@pytest.mark.parametrize("overlay", sorted(path.stem for path in OVERLAYS.glob("*.toml")))
+@pytest.mark.parametrize("name", ["stamp", "clip"])
+def test_every_overlay_lies_over_a_recipe_and_changes_it(name, overlay):
+    plain, laid = load_recipe(name), load_recipe(name, overlays=(overlay,))
+    assert laid.losses == plain.losses
+    assert laid.to_dict() != plain.to_dict()
+    # What is set on the command line comes after an overlay.
+    assert load_recipe(name, ("genes.n_genes=77",), (overlay,)).genes.n_genes == 77
+
+
+def test_stamp_holds_its_four_losses_and_what_each_needs():
+    recipe = load_recipe("stamp")
+    assert [term.name for term in recipe.losses] == [
+        "clip(patch, gene)",
+        "clip_one_way(patch, region)",
+        "clip(region, gene)",
+        "locate",
+    ]
+    assert recipe.wanted == {"patch", "region", "gene", "reference", "cells"}
+    assert recipe.image_sides == {"patch", "region"}
+    assert recipe.around.scales == (ITSELF,)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.epoch=3", r"optimiser\.epoch is unknown \(known: epochs, lr, "),
+        ("optimiser.epochs=-1", "optimiser.epochs is -1: .*greater than or equal to 0"),
+        ("optimiser.epochs=many", "optimiser.epochs is 'many': .*integer"),
+        ("optimiser.lr=0.0", "optimiser.lr is 0.0: .*greater than 0"),
+        ("optimiser.precision=fp8", "optimiser.precision is 'fp8': .*'auto', 'fp32' or 'bf16'"),
+        ("sampler.batch_size=2.5", "sampler.batch_size is 2.5: .*integer"),
+        ("sampler.batch_size=1", "sampler.batch_size is 1: "),
+        ("sampler.kind=cluster", "sampler.kind is 'cluster': .*'uniform', 'same_slide_partner'"),
+        ("images.placements=10", "images.placements is 10: "),
+        ("genes.short_share=0.9", r"full_share \+ short_share is more than 1"),
+        ("genes.niche.k=-1", "genes.niche.k is -1"),
+        ("genes.ranking=best", "genes.ranking is 'best'"),
+        ("validation.patience=-1", "validation.patience is -1"),
+        ("colour=red", r"colour is unknown \(known: name, model, losses"),
+        ("start=warm", "start is 'warm'"),
+        ("losses.0.weigth=1.0", r"weigth is unknown \(known: kind, weight, left"),
+        ("losses.0.kind=cosine", "kind is 'cosine'"),
+        ("losses.0.left=gnee", "left is 'gnee'"),
+        ("losses.0.left=", "clip compares two sides; give left and right"),
+        ("model.dim=0", "dim is 0; it must be at least 1"),
+        ("model.dimm=3", "dimm"),
+        ("model.retrieval=mean", "retrieval is 'mean'; expected one of patch, sum, concat"),
+        ("model.image_tower.kind=resnet", "Unknown image tower 'resnet'; expected one of hybrid,"),
+        ("model.gene_tower.kind=mlp", "Unknown gene tower 'mlp'; expected one of rank_profile,"),
+        ("model.region_um=300.0", "region is 300 um wide and the patch 112 um"),
+        ("model.patch_um=wide", "patch_um|could not convert"),
+    ],
+)
+def test_a_wrong_key_value_or_kind_is_named(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("stamp", (override,))
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ('{kind="clip", left="niche", right="gene"}', r"niche.*\[model.niche_tower\]"),
+        ('{kind="clip", left="fused_spot", right="gene"}',
+         r"clip\(fused_spot, gene\) needs fused_spot, which the model does not make; add \[model.fusion\]"),
+        ('{kind="reconstruct", left="patch"}',
+         r"needs decoded_patch, which the model does not make; add \[model.decoders.SIDE\]"),
+        ('{kind="reconstruct", left="region"}', "reconstruct decodes patch or gene, not 'region'"),
+        ('{kind="clip_paired", left="patch", right="gene"}',
+         "needs the sampler cluster_negatives, not same_slide_partner"),
+        ('{kind="clip", left="patch", right="gene"}', r"names the loss clip\(patch, gene\) twice"),
+    ],
+    ids=["niche", "fusion", "decoder", "region decoder", "paired", "twice"],
+)  # fmt: skip
+def test_a_loss_that_the_rest_of_the_recipe_does_not_fit_is_refused(tmp_path, term, message):
+    path = tmp_path / "mine.toml"
+    text = MINIMAL.replace("[[losses]]", f"[[losses]]\n{term[1:-1].replace(', ', chr(10))}\n[[losses]]")
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_an_unknown_form_of_reconstruction_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    extra = '[model.decoders.patch]\n[[losses]]\nkind = "reconstruct"\nleft = "patch"\nform = "l3"\n'
+    path.write_text(MINIMAL + extra)
+    with pytest.raises(RecipeError, match="Unknown form 'l3' of reconstruct; expected one of mse,"):
+        load_recipe(path)
+
+
+def test_a_weight_of_zero_takes_a_loss_and_its_needs_away():
+    recipe = load_recipe("stamp", ("losses.1.weight=0", "losses.3.weight=0.0"))
+    assert [term.name for term in recipe.losses] == ["clip(patch, gene)", "clip(region, gene)"]
+    assert recipe.wanted == {"patch", "region", "gene"}
+    assert not recipe.model.localised
+    alone = load_recipe("stamp", ("losses.1.weight=0", "losses.2.weight=0", "losses.3.weight=0"))
+    assert alone.image_sides == {"patch"}
+
+
+def test_a_recipe_without_a_loss_is_refused():
+    with pytest.raises(RecipeError, match="no losses, or every weight is 0"):
+        load_recipe("clip", ("losses.0.weight=0",))
+
+
+def test_a_minimal_recipe_has_the_sides_that_its_losses_name(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL.replace('"gene"', '"gene"\nweight = 2.0'))
+    recipe = load_recipe(path)
+    assert recipe.model.sides == ("patch", "gene")  # retrieval looks at the patch by default
+    assert recipe.losses[0].weight == 2.0
+    path.write_text(MINIMAL.replace("[[losses]]", 'retrieval = "sum"\n[[losses]]'))
+    assert load_recipe(path).model.sides == ("patch", "region", "gene")
+
+
+def test_a_recipe_without_a_model_says_where_to_start(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\n')
+    with pytest.raises(RecipeError, match="no 'model'. Start from trainer/recipes/stamp.toml"):
+        load_recipe(path)
+
+
+def test_a_recipe_that_extends_another_keeps_a_towers_settings_unless_its_kind_changes(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "stamp"\n[model.image_tower]\nwidth = 64\n')
+    assert load_recipe(path).model.image_tower["heads"] == 4
+    assert load_recipe(path).model.image_tower["width"] == 64
+    path.write_text(
+        'extends = "stamp"\n[model.image_tower]\nkind = "vit"\nmodel = "vit_tiny_patch16_224"\n'
+    )
+    assert load_recipe(path).model.image_tower == {"kind": "vit", "model": "vit_tiny_patch16_224"}
+
+
+def test_a_later_base_of_several_wins_and_a_base_may_lie_beside_its_file(tmp_path):
+    (tmp_path / "base.toml").write_text("[optimiser]\nepochs = 2\nlr = 0.5\n")
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = ["clip", "base"]\n[optimiser]\nlr = 0.25\n')
+    recipe = load_recipe(path)
+    assert (recipe.optimiser.epochs, recipe.optimiser.lr) == (2, 0.25)
+    assert recipe.sampler == load_recipe("clip").sampler
+
+
+def test_members_of_lists_are_set_by_number():
+    recipe = load_recipe("stamp", ("losses.2.weight=0.5",), ("legacy_st_scales",))
+    assert recipe.losses[2].weight == 0.5
+    scaled = load_recipe("stamp", ("genes.scales.1.k=4",), ("legacy_st_scales",))
+    assert [scale.k for scale in scaled.around.scales] == [0, 4, 36]
+
+
+@pytest.mark.parametrize("override", ["losses.9.weight=1.0", "name.x=1", "losses.left=1", "name.x.y=1"])
+def test_an_override_that_leads_nowhere_is_refused(override):
+    with pytest.raises(RecipeError, match=f"Cannot set '{override.split('=')[0]}'"):
+        load_recipe("stamp", (override,))
+
+
+def test_an_unknown_recipe_lists_those_there_are(tmp_path):
+    with pytest.raises(RecipeError, match="no recipe 'stmp'. Known recipes: bleep, clip,.* stamp"):
+        load_recipe("stmp")
+    with pytest.raises(RecipeError, match="no recipe 'nowhere'"):
+        load_recipe(tmp_path / "nowhere.toml")
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("name = ")
+    with pytest.raises(RecipeError, match=r"broken\.toml is not valid TOML"):
+        load_recipe(path)
+
+
+def test_every_recipe_file_says_in_its_first_line_what_it_is():
+    for path in RECIPES.glob("*.toml"):
+        assert path.read_text().startswith("# "), path.name

@@ -1,0 +1,98 @@
+"""The card of a trained encoder: data, terms, split, numbers, limits, and the command that makes it again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stamp_index.encoders.checkpoint import CARD
+from trainer.state import read_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_card(run: Path) -> None:
+    """Write ``encoder/CARD.md`` from what the run's folder holds."""
+    manifest = json.loads((run / "encoder" / "encoder.json").read_text())
+    made = json.loads((run / "run.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "encoder" / CARD).write_text(_card(manifest, made, environment, read_log(run)))
+
+
+def _card(
+    manifest: dict[str, Any],
+    made: dict[str, Any],
+    environment: dict[str, Any],
+    records: list[dict[str, Any]],
+) -> str:
+    recipe, split = made["recipe"], made["split"]
+    model = recipe["model"]
+    losses = ", ".join(
+        f"{term['weight']:g} {term['kind']}({term['left']}, {term['right']})"
+        for term in recipe["losses"]
+    )
+    patients = sorted({split["patients"][name] or "unknown" for name in split["train"]})
+    lines = [
+        f"# Encoder {manifest['name']} {manifest['fingerprint']}",
+        "",
+        f"Recipe `{recipe['name']}`, seed {made['seed']}. Patch {model['patch']['width_um']:g} um at "
+        f"{model['patch']['size_px']} px, region {model['region']['width_um']:g} um at {model['region']['size_px']} px, "
+        f"{len(manifest['panel']['genes'])} genes ({manifest['panel'].get('species') or 'species unknown'}).",
+        f"Losses: {losses}.",
+        "",
+        "## Data",
+        f"- Trained on {', '.join(split['train'])}: {len(patients)} patients ({', '.join(patients)}).",
+        f"- Validated on {', '.join(split['validate']) or 'nothing'}; held out {', '.join(split['held_out']) or 'nothing'}.",
+        f"- Split {split['hash']}, by {split['by']}.",
+        "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here.",
+        *_backbone(model),
+        "",
+        "## Numbers",
+        *_numbers(records),
+        "- Held-out retrieval with baselines: `stamp-index evaluate RUN SLIDE...`",
+        "",
+        "## Limits",
+        "- Genes outside the panel are not seen; expression is measured against each slide's own mean.",
+        "- Patients, stains and scanners unlike the training slides': measure before you trust it.",
+        "",
+        "## Made by",
+        f"    {_command()}",
+        f"torch {environment['packages']['torch']}, {environment['device']}, commit {environment['commit'] or 'unknown'}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _backbone(model: dict[str, Any]) -> list[str]:
+    """Licence of every pathology backbone that the weights contain."""
+    from stamp_index.encoders.backbones import licence_notice
+
+    towers = (model["image_tower"], model["region_tower"])
+    named = {tower.get("backbone", tower.get("model")) for tower in towers}
+    if "hybrid" in [tower.get("kind") for tower in towers]:
+        named.add("efficientnet_lite0")
+    return [f"- Backbone: {licence_notice(name)}" for name in sorted(filter(None, named))]
+
+
+def _numbers(records: list[dict[str, Any]]) -> list[str]:
+    if not records:
+        return ["- No training steps: the closed-form start."]
+    last = records[-1]
+    lines = [f"- {last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
+    best = max((record.get("validation_recall", -1.0) for record in records), default=-1.0)
+    if best >= 0:
+        lines.append(
+            f"- Best validation recall {best:.3f} (mean of both directions, within slides)."
+        )
+    return lines
+
+
+def _command() -> str:
+    return "python -m trainer " + " ".join(_quoted(argument) for argument in sys.argv[1:])
+
+
+def _quoted(argument: str) -> str:
+    import shlex
+
+    return shlex.quote(argument)

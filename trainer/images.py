@@ -1,0 +1,197 @@
+"""Where a step's images come from: features cached once, or pixels read from the slides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from stamp_index.encoders.features import region_offsets_um
+from stamp_index.errors import SlideError
+from stamp_index.slides import read_patches
+from trainer.augment import vary_stain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stamp_index.encoders.features import FeatureCache
+    from stamp_index.slides import PatchSpec, Slide
+
+
+class UnreadableSlideError(SlideError):
+    """Pixels of a slide could not be read in the middle of training.
+
+    Attributes
+    ----------
+    slide_number : int
+        Of the training set; -1 where the error has crossed a process.
+    """
+
+    slide_number = -1
+
+
+class ImageSource(Protocol):
+    """Gives the images of spots; `stain` (b, 2, 3) in [-1, 1] says how `vary_stain` changes each of them."""
+
+    def patches(
+        self, slide: NDArray[np.int64], row: NDArray[np.int64], stain: NDArray[np.float64]
+    ) -> NDArray[np.generic]:
+        """Patches (b, ...) of row `row` (b,) of slide number `slide` (b,)."""
+        ...
+
+    def regions(
+        self,
+        slide: NDArray[np.int64],
+        row: NDArray[np.int64],
+        cell: NDArray[np.int64],
+        stain: NDArray[np.float64],
+    ) -> NDArray[np.generic]:
+        """Regions (b, ...), placed so that the spot's patch is cell `cell` (b,)."""
+        ...
+
+
+class CachedImages:
+    """Images that a `FeatureCache` holds, memory-mapped: features of a frozen trunk, or shards of pixels.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Makes what is missing.
+    slides : sequence of Slide
+    specs : pair of PatchSpec
+        Patch and region.
+    cells : list of ndarray of shape (n_s, p), int64
+        Region placements of each slide's spots; none where regions are not used.
+    stain : float
+        Of pixels only; see `trainer.recipe.Images`.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        slides: Sequence[Slide],
+        specs: tuple[PatchSpec, PatchSpec],
+        *,
+        cells: list[NDArray[np.int64]],
+        stain: float = 0.0,
+    ) -> None:
+        self._patches = [cache.patches(slide, specs[0]) for slide in slides]
+        self._regions = [
+            [cache.regions(slide, specs[1], column) for column in placed.T]
+            for slide, placed in zip(slides, cells, strict=True)
+        ]
+        self._column = [
+            np.argsort(_with_all(placed), axis=1) for placed in cells
+        ]  # (n_s, 9): cell -> file
+        self._stain = stain
+
+    def all_patches(self) -> NDArray[np.generic]:
+        """Patches of all spots (n, ...), in memory."""
+        return np.concatenate([np.asarray(part) for part in self._patches])
+
+    def all_regions(self) -> NDArray[np.generic]:
+        """First placement of all spots' regions (n, ...), in memory."""
+        return np.concatenate([np.asarray(placed[0]) for placed in self._regions])
+
+    def patches(
+        self, slide: NDArray[np.int64], row: NDArray[np.int64], stain: NDArray[np.float64]
+    ) -> NDArray[np.generic]:
+        """See `ImageSource`."""
+        one = self._patches[0]
+        out = np.empty((len(row), *one.shape[1:]), dtype=one.dtype)
+        for number in np.unique(slide):
+            mine = slide == number
+            out[mine] = self._patches[number][row[mine]]
+        return self._varied(out, stain)
+
+    def regions(
+        self,
+        slide: NDArray[np.int64],
+        row: NDArray[np.int64],
+        cell: NDArray[np.int64],
+        stain: NDArray[np.float64],
+    ) -> NDArray[np.generic]:
+        """See `ImageSource`."""
+        one = self._regions[0][0]
+        out = np.empty((len(row), *one.shape[1:]), dtype=one.dtype)
+        for number in np.unique(slide):
+            mine = np.flatnonzero(slide == number)
+            files = self._column[number][row[mine], cell[mine]]
+            for file in np.unique(files):
+                these = mine[files == file]
+                out[these] = self._regions[number][file][row[these]]
+        return self._varied(out, stain)
+
+    def _varied(
+        self, images: NDArray[np.generic], stain: NDArray[np.float64]
+    ) -> NDArray[np.generic]:
+        return vary_stain(images, self._stain, stain) if images.dtype == np.uint8 else images
+
+
+def _with_all(placed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Placements (n, p), then the cells that are not among them: (n, 9)."""
+    missing = np.argsort((placed[:, :, None] == np.arange(9)).any(axis=1), axis=1, kind="stable")
+    return np.concatenate([placed, missing[:, : 9 - placed.shape[1]]], axis=1)
+
+
+@dataclass
+class SlideImages:
+    """Pixels read from the slides at every step, with varied stain.
+
+    Attributes
+    ----------
+    slides : sequence of Slide
+    specs : pair of PatchSpec
+        Patch and region.
+    stain : float
+        See `trainer.recipe.Images`.
+    """
+
+    slides: Sequence[Slide]
+    specs: tuple[PatchSpec, PatchSpec]
+    stain: float = 0.0
+
+    def patches(
+        self, slide: NDArray[np.int64], row: NDArray[np.int64], stain: NDArray[np.float64]
+    ) -> NDArray[np.generic]:
+        """See `ImageSource`."""
+        return self._read(slide, row, self.specs[0], (None, stain))
+
+    def regions(
+        self,
+        slide: NDArray[np.int64],
+        row: NDArray[np.int64],
+        cell: NDArray[np.int64],
+        stain: NDArray[np.float64],
+    ) -> NDArray[np.generic]:
+        """See `ImageSource`."""
+        offsets = region_offsets_um(cell, self.specs[1].width_um)
+        return self._read(slide, row, self.specs[1], (offsets, stain))
+
+    def _read(
+        self,
+        slide: NDArray[np.int64],
+        row: NDArray[np.int64],
+        spec: PatchSpec,
+        how: tuple[NDArray[np.float64] | None, NDArray[np.float64]],
+    ) -> NDArray[np.uint8]:
+        offsets, stain = how
+        out = np.empty((len(row), spec.size_px, spec.size_px, 3), dtype=np.uint8)
+        for number in np.unique(slide):
+            mine = slide == number
+            source = self.slides[number]
+            moved = None if offsets is None else offsets[mine]
+            try:
+                out[mine] = read_patches(source, spec, rows=row[mine], offsets_um=moved)
+            except (SlideError, OSError) as exc:
+                msg = (
+                    f"Slide {source.slide_id} ({source.source}) cannot be read any more: {exc} Restore it and run the "
+                    "same command again to go on, or pass --skip-unreadable to train without it."
+                )
+                error = UnreadableSlideError(msg)
+                error.slide_number = int(number)
+                raise error from exc
+        return vary_stain(out, self.stain, stain)

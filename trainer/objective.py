@@ -1,0 +1,110 @@
+"""The weighted sum of a recipe's losses, on the joined outputs of all processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainer.contrastive import clip, clip_one_way, clip_paired, clip_soft, locate
+from trainer.reconstruction import RECONSTRUCTIONS
+from trainer.sampler import group_size
+
+if TYPE_CHECKING:
+    from trainer.recipe import LossTerm, Recipe
+
+
+class Objective(nn.Module):
+    """Every loss by its name, and the logit scale that they share.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Losses, scale and sampler.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.terms = recipe.losses
+        self.largest = recipe.scale.largest
+        self.patch_um = recipe.model.patch.width_um
+        self.group = group_size(recipe.sampler)
+        log_scale = torch.tensor(float(recipe.scale.start)).log()
+        self.log_scale = nn.Parameter(log_scale, requires_grad=recipe.scale.learnable)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """Logit scale, clamped."""
+        return self.log_scale.exp().clamp(max=self.largest)
+
+    def forward(
+        self, views: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Losses of a joined batch of b spots.
+
+        Parameters
+        ----------
+        views : dict of str to Tensor
+            The model's outputs, with the batch's ``label`` (b,), ``target`` (b, g) and ``place`` (b, 3).
+
+        Returns
+        -------
+        total : Tensor, scalar
+            Weighted sum.
+        values : dict of str to Tensor
+            Each loss, unweighted, by name.
+        """
+        views = {
+            name: view.float() if view.is_floating_point() else view for name, view in views.items()
+        }
+        if any("image" in (term.left, term.right) for term in self.terms):
+            both = [functional.normalize(views[side], dim=-1) for side in ("patch", "region")]
+            views["image"] = both[0] + both[1]
+        same = overlapping(views["place"], self.patch_um)
+        values = {term.name: self._value(term, views, same) for term in self.terms}
+        total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
+        return total, values
+
+    def _value(
+        self, term: LossTerm, views: dict[str, torch.Tensor], same: torch.Tensor
+    ) -> torch.Tensor:
+        if term.kind == "locate":
+            return locate(views["reference"], views["cells"], self.scale, views["label"])
+        if term.kind == "reconstruct":
+            target = views["target"]
+            prediction = views[f"decoded_{term.left}"]
+            return RECONSTRUCTIONS[term.form](prediction, target, torch.ones_like(target[0]))
+        left, right = views[term.left], views[term.right]
+        if term.kind == "clip_paired":
+            return self._paired(term, left, right, same)
+        if term.kind == "clip_soft":
+            return clip_soft(left, right, self.scale)
+        function = clip if term.kind == "clip" else clip_one_way
+        return function(left, right, self.scale, same)
+
+    def _paired(
+        self, term: LossTerm, left: torch.Tensor, right: torch.Tensor, same: torch.Tensor
+    ) -> torch.Tensor:
+        """Each anchor against the negatives of its own group; the sampler puts the anchor first."""
+        first = torch.arange(0, len(left), self.group, device=left.device)
+        company = first[:, None] + torch.arange(1, self.group, device=left.device)  # (b, k)
+        return clip_paired(
+            left[first],
+            right[first],
+            right[company],
+            self.scale,
+            left_negatives=left[company] if term.both_ways else None,
+            same=same[first[:, None], company],
+        )
+
+
+def overlapping(place: torch.Tensor, patch_um: float) -> torch.Tensor:
+    """Mark pairs (b, b), off the diagonal, that are one spot or spots of a slide closer than a patch.
+
+    `place` (b, 3) is slide number, x and y in um.
+    """
+    near: torch.Tensor = torch.cdist(place[:, 1:], place[:, 1:]) < patch_um
+    near &= place[:, :1] == place[:, 0]
+    return near.fill_diagonal_(fill_value=False)

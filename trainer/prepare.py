@@ -1,0 +1,213 @@
+"""From slides and a recipe to a model and its training set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from stamp_index.encoders.features import FeatureCache
+from stamp_index.encoders.model import AlignModel
+from stamp_index.encoders.stage1_weights import load_stage1
+from stamp_index.errors import EncoderError
+from trainer.clusters import spot_clusters
+from trainer.data import TrainingSet, placements, wide_batches
+from trainer.images import CachedImages, SlideImages
+from trainer.recipe import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import torch
+    from numpy.typing import NDArray
+
+    from stamp_index.encoders.gene_input import GeneInput
+    from stamp_index.genes import GenePanel
+    from stamp_index.slides import Slide
+    from trainer.images import ImageSource
+    from trainer.recipe import Recipe
+    from trainer.runtime import Runtime
+    from trainer.split import Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    out : Path
+        Folder of the run.
+    always : sequence of str
+        Genes that the panel must hold.
+    features : Path, optional
+        Folder of the feature cache; by default in `out`.
+    workers : int, optional
+        Processes that read patches; by default as needed.
+    skip_unreadable : bool
+        Go on without a slide that fails.
+    seed : int
+    quiet : bool
+        No progress bars, and nothing said.
+    """
+
+    recipe: Recipe
+    out: Path
+    always: Sequence[str] = ()
+    features: Path | None = None
+    workers: int | None = None
+    skip_unreadable: bool = False
+    seed: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The slides of a run by role."""
+
+    split: Split
+    train: list[Slide]
+    validate: list[Slide]
+
+
+def load_gene_encoder(recipe: Recipe) -> tuple[GenePanel | None, dict[str, torch.Tensor]]:
+    """Panel and weights of a stage-1 gene encoder, if the recipe names one."""
+    if not recipe.genes.stage1:
+        return None, {}
+    panel, tower, state = load_stage1(recipe.genes.stage1)
+    own = {**recipe.model.gene_tower, "dropout": None}
+    other = {key: (tower.get(key), own.get(key)) for key in tower if key != "dropout"}
+    wrong = [
+        f"{key} {theirs!r} against {ours!r}"
+        for key, (theirs, ours) in other.items()
+        if theirs != ours
+    ]
+    if wrong:
+        msg = (
+            f"The gene encoder {recipe.genes.stage1} has another shape than the recipe's gene tower ({', '.join(wrong)}). "
+            "Set [model.gene_tower] as in its stage1.json."
+        )
+        raise EncoderError(msg)
+    return panel, state
+
+
+def build_model(
+    recipe: Recipe, gene_input: GeneInput, stage1: dict[str, torch.Tensor]
+) -> AlignModel:
+    """Build the model; the checkpoint's config names no pretrained file, since it holds every weight."""
+    n_scales = len(gene_input.around.scales)
+    try:
+        model = AlignModel(recipe.model, len(gene_input.panel), n_scales)
+    except (TypeError, ValueError) as exc:
+        msg = f"The towers of recipe {recipe.name!r} cannot be built: {exc}"
+        raise RecipeError(msg) from exc
+    if stage1:
+        tower = model.tower_of("gene")
+        fitting = {name: value for name, value in stage1.items() if name in tower.state_dict()}
+        # The map of the profile is no part of stage 1, which sees ranks alone.
+        fitting = {n: v for n, v in fitting.items() if not n.startswith("profile.")}
+        tower.load_state_dict(fitting, strict=False)
+    model.config = replace(
+        recipe.model,
+        **{
+            name: {
+                key: value for key, value in getattr(recipe.model, name).items() if key != "weights"
+            }
+            for name in ("image_tower", "region_tower")
+        },
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What turns slides into a training set."""
+
+    cohort: Cohort
+    gene_input: GeneInput
+    job: Job
+
+    def assemble(self, model: AlignModel, runtime: Runtime) -> tuple[TrainingSet, FeatureCache]:
+        """Prepare images and gene inputs; what the cache holds is not read again."""
+        slides, recipe, seed = self.cohort.train, self.job.recipe, self.job.seed
+        count = recipe.images.placements if "region" in recipe.model.sides else 1
+        cells = [placements(slide.n_spots, count, seed) for slide in slides]
+        genes = wide_batches(self.gene_input, slides)
+        sizes = [slide.n_spots for slide in slides]
+        slide_of = np.repeat(np.arange(len(slides)), sizes)
+        clusters = None
+        if recipe.sampler.kind == "cluster_negatives":
+            parts = np.split(genes.profile, np.cumsum(sizes)[:-1])
+            clusters = np.concatenate(
+                [spot_clusters(part, recipe.sampler.clusters, seed) for part in parts]
+            )
+        images, cache = self._images(model, cells, runtime)
+        data = TrainingSet(
+            slide_ids=tuple(slide.slide_id for slide in slides),
+            spot_ids=np.array([name for slide in slides for name in slide.spot_ids]),
+            images=images,
+            cells=np.concatenate(cells),
+            genes=genes,
+            slide_of=slide_of,
+            strata=self._strata(slide_of),
+            cluster_of=clusters,
+            xy_um=np.concatenate([slide.xy_um for slide in slides]),
+        )
+        return data, cache
+
+    def _strata(self, slide_of: NDArray[np.int64]) -> NDArray[np.int64]:
+        by = self.job.recipe.sampler.balance
+        if by == "none":
+            return np.zeros_like(slide_of)
+        if by == "slide":
+            return slide_of
+        organs = [slide.organ for slide in self.cohort.train]
+        unknown = [s.slide_id for s in self.cohort.train if not s.organ]
+        if unknown:
+            msg = f"sampler.balance = organ needs an organ of every slide; {', '.join(unknown)} have none."
+            raise RecipeError(msg)
+        return np.unique(organs, return_inverse=True)[1][slide_of]
+
+    def _images(
+        self, model: AlignModel, cells: list[NDArray[np.int64]], runtime: Runtime
+    ) -> tuple[ImageSource, FeatureCache]:
+        recipe, slides = self.job.recipe, self.cohort.train
+        quiet = self.job.quiet or not runtime.is_main
+        specs = (recipe.model.patch, recipe.model.region)
+        sides = recipe.image_sides
+        pixels = all(model.prepared_id(side) == "pixels" for side in sides)
+        live = pixels and recipe.images.source in ("auto", "slides")
+        if recipe.images.source == "slides" and not pixels:
+            msg = (
+                'images.source = "slides" needs towers that read pixels; this recipe has a frozen trunk, whose features '
+                'are cached. Use images.source = "auto".'
+            )
+            raise RecipeError(msg)
+        per_spot = ("patch" in sides) + ("region" in sides) * cells[0].shape[1]
+        n_images = 0 if live else sum(slide.n_spots for slide in slides) * per_spot
+        if not runtime.is_main:
+            runtime.wait()  # rank 0 fills the cache, the others find it full
+        with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
+            folder = self.job.features or self.job.out / "features"
+            cache = FeatureCache(folder, model, progress=bar.update)
+            used = cells if "region" in sides else [placed[:, :0] for placed in cells]
+            images: ImageSource
+            if live:
+                images = SlideImages(slides, specs, recipe.images.stain)
+            else:
+                images = CachedImages(cache, slides, specs, cells=used, stain=recipe.images.stain)
+        if runtime.is_main:
+            runtime.wait()
+        return images, cache
+
+
+def worker_count(data: TrainingSet, runtime: Runtime) -> int:
+    """Processes that read pixels: the cores, shared among the ranks; features need none."""
+    if isinstance(data.images, CachedImages):
+        return 0
+    return max(1, (os.cpu_count() or 1) // runtime.world)

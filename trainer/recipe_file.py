@@ -1,0 +1,217 @@
+"""Recipes as TOML files: named, extended, overridden, and checked in words."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from stamp_index.encoders.model import SIDES, ModelConfig
+from stamp_index.slides import PatchSpec
+from trainer.recipe import LossTerm, Recipe, RecipeError
+from trainer.reconstruction import RECONSTRUCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+RECIPES: Final = Path(__file__).parent / "recipes"
+OVERLAYS: Final = RECIPES / "overlays"
+_STAGE1: Final = "stage1"  # recipes of the other stage begin with this word
+
+
+def load_recipe(
+    name_or_path: str | Path, overrides: Sequence[str] = (), overlays: Sequence[str] = ()
+) -> Recipe:
+    """Load a recipe by name or from a file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        ``stamp`` for ``trainer/recipes/stamp.toml``, or a path to a TOML file.
+    overrides : sequence of str
+        ``section.key=value`` with a TOML value, for example ``optimiser.epochs=5``. A part of the key that is
+        a number picks a member of a list: ``losses.1.weight=0``.
+    overlays : sequence of str
+        Partial recipes laid over it before that, by name (``legacy_st``) or path.
+
+    Raises
+    ------
+    RecipeError
+        For an unknown recipe, section, key or value.
+    """
+    values = _read(name_or_path)
+    for overlay in overlays:
+        named = Path(overlay).suffix != ".toml"
+        values = _merge(values, _read(OVERLAYS / f"{overlay}.toml" if named else overlay))
+    for override in overrides:
+        key, _, text = override.partition("=")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        _set(values, key.strip(), value)
+    return make_recipe(values)
+
+
+def make_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from the values of a TOML file.
+
+    Raises
+    ------
+    RecipeError
+        As `load_recipe`.
+    """
+    values = dict(values)
+    losses = [term for term in values.get("losses", ()) if term.get("weight", 1.0)]
+    try:
+        model = _model(dict(values.pop("model")), losses)
+        recipe = Recipe(
+            **{**values, "losses": tuple(LossTerm(**term) for term in losses), "model": model}
+        )
+    except KeyError as exc:
+        msg = f"The recipe has no {exc}. Start from trainer/recipes/stamp.toml."
+        raise RecipeError(msg) from exc
+    except ValidationError as exc:
+        raise RecipeError(_in_words(exc)) from exc
+    except (TypeError, ValueError) as exc:
+        msg = f"The recipe cannot be used: {exc}"
+        raise RecipeError(msg) from exc
+    if not recipe.losses:
+        msg = "The recipe has no losses, or every weight is 0."
+        raise RecipeError(msg)
+    _check_losses(recipe)
+    return recipe
+
+
+def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelConfig:
+    """Model section: widths become patch specs; heads are those that losses and retrieval ask for."""
+    patch_um = float(given.pop("patch_um"))
+    patch = PatchSpec(patch_um, given.pop("patch_px"))
+    region = PatchSpec(float(given.pop("region_um", 3 * patch_um)), given.pop("region_px"))
+    given["region_sees_patch"] = given.pop("region_ref_leak", True)
+    localised = any(term.get("kind") == "locate" for term in losses)
+    retrieval = given.setdefault("retrieval", "patch")
+    named = {side for term in losses for side in (term.get("left"), term.get("right"))}
+    sides = {"patch", "gene"} | named
+    if retrieval != "patch" or localised or "image" in named:
+        sides.add("region")
+    if retrieval == "concat":
+        sides.add("niche")
+    if given.get("fusion"):
+        sides |= set(SIDES)
+    ordered = tuple(side for side in SIDES if side in sides)
+    return ModelConfig(patch, region, sides=ordered, localised=localised, **given)
+
+
+def _check_losses(recipe: Recipe) -> None:
+    """Every loss finds the outputs that it needs."""
+    model = recipe.model
+    there = {*model.sides, *(f"decoded_{side}" for side in model.decoders)}
+    there |= {"reference", "cells"} if model.localised else set()
+    there |= {"fused_spot", "fused_niche"} if model.fusion else set()
+    for term in recipe.losses:
+        missing = sorted(term.needs - there)
+        if missing:
+            parts = {
+                "fused": "[model.fusion]",
+                "decoded": "[model.decoders.SIDE]",
+                "niche": "[model.niche_tower]",
+            }
+            needed = ", ".join(
+                sorted({parts.get(name.split("_")[0], "a tower") for name in missing})
+            )
+            msg = f"Loss {term.name} needs {', '.join(missing)}, which the model does not make; add {needed}."
+            raise RecipeError(msg)
+        if term.kind == "clip_paired" and recipe.sampler.kind != "cluster_negatives":
+            msg = (
+                f"Loss {term.name} needs the sampler cluster_negatives, not {recipe.sampler.kind}."
+            )
+            raise RecipeError(msg)
+        if term.kind == "reconstruct" and term.form not in RECONSTRUCTIONS:
+            msg = f"Unknown form {term.form!r} of reconstruct; expected one of {', '.join(RECONSTRUCTIONS)}."
+            raise RecipeError(msg)
+    names = [term.name for term in recipe.losses]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        msg = f"The recipe names the loss {', '.join(doubled)} twice; add their weights."
+        raise RecipeError(msg)
+
+
+def _in_words(error: ValidationError) -> str:
+    """One sentence per wrong field: where, what, and what was expected."""
+    parts = []
+    for found in error.errors():
+        where = ".".join(map(str, found["loc"]))
+        section = Recipe.model_fields.get(str(found["loc"][0])) if found["loc"] else None
+        if found["type"] == "extra_forbidden":
+            kind = section.annotation if section is not None and len(found["loc"]) > 1 else Recipe
+            if error.title == "LossTerm":
+                kind = LossTerm
+            known = ", ".join(getattr(kind, "model_fields", {}))
+            parts.append(f"{where} is unknown (known: {known})")
+        else:
+            parts.append(f"{where} is {found['input']!r}: {found['msg']}")
+    return f"The recipe cannot be used: {'; '.join(parts)}."
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the trainer."""
+    return sorted(p.stem for p in RECIPES.glob("*.toml") if not p.stem.startswith(_STAGE1))
+
+
+def _read(name_or_path: str | Path) -> dict[str, Any]:
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+    if not path.is_file():
+        over = ", ".join(sorted(found.stem for found in OVERLAYS.glob("*.toml")))
+        msg = (
+            f"There is no recipe {path.stem!r}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; or give a "
+            ".toml file."
+        )
+        raise RecipeError(msg)
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as exc:
+        msg = f"The recipe {path} is not valid TOML: {exc}."
+        raise RecipeError(msg) from exc
+    bases = values.pop("extends", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        parent = path.parent / f"{base}.toml"
+        merged = _merge(merged, _read(parent if parent.is_file() else base))
+    return _merge(merged, values)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        # A tower of another kind brings its own settings and takes none over.
+        same = (
+            isinstance(old, dict)
+            and isinstance(value, dict)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _merge(old, value) if same else value
+    return merged
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
+    """Set one value of nested tables and lists; an empty table takes a section away."""
+    *sections, last = key.split(".")
+    place: Any = values
+    for section in sections:
+        if isinstance(place, list) and section.isdigit() and int(section) < len(place):
+            place = place[int(section)]
+        elif isinstance(place, dict):
+            place = place.setdefault(section, {})
+        else:
+            msg = f"Cannot set {key!r}: {section!r} is a value, not a section."
+            raise RecipeError(msg)
+    if not isinstance(place, dict):
+        msg = f"Cannot set {key!r}: {'.'.join(sections)!r} is a value, not a section."
+        raise RecipeError(msg)
+    place[last] = value

@@ -1,0 +1,93 @@
+"""``python -m trainer report RUN...``: runs side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trainer.plot import loss_names, plot_curves
+from trainer.recipe import RecipeError
+from trainer.state import read_log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--png", type=click.Path(path_type=Path), help="Draw the runs' curves into this file."
+)
+def command(runs: Sequence[Path], png: Path | None) -> None:
+    """Put runs side by side: recipe, split, losses, validation, evaluation."""
+    try:
+        click.echo(compare(runs))
+        if png is not None:
+            plot_curves(runs, png)
+            click.echo(f"Curves are in {png}.")
+    except (RecipeError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def compare(runs: Sequence[Path]) -> str:
+    """Markdown table with one column a run.
+
+    Raises
+    ------
+    RecipeError
+        If a folder holds no run.
+    """
+    columns = [_summary(run) for run in runs]
+    rows = list(dict.fromkeys(name for column in columns for name in column))
+    lines = ["| | " + " | ".join(run.name for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines += [
+        f"| {row} | " + " | ".join(column.get(row, "") for column in columns) + " |" for row in rows
+    ]
+    splits = {column["split"] for column in columns}
+    if len(splits) > 1:
+        lines += ["", "These runs have different splits: their figures cannot be compared."]
+    return "\n".join(lines)
+
+
+def _summary(run: Path) -> dict[str, str]:
+    path = run / "run.json"
+    if not path.is_file():
+        msg = f"{run} is not a run: it has no run.json. Give the folder that --out named."
+        raise RecipeError(msg)
+    made = json.loads(path.read_text())
+    split, recipe, records = made["split"], made["recipe"], read_log(run)
+    found = {
+        "recipe": recipe["name"],
+        "seed": str(made["seed"]),
+        "split": f"{split['hash']} (by {split['by']})",
+        "train / validate / held out": " / ".join(
+            str(len(split[role])) for role in ("train", "validate", "held_out")
+        ),
+        "panel": f"{made['panel']}",
+        "epochs": f"{len(records)} of {recipe['optimiser']['epochs']}",
+    }
+    if records:
+        last = records[-1]
+        found["seconds"] = f"{sum(record['seconds'] for record in records):.0f}"
+        found |= {name: f"{last[name]:.3f}" for name in loss_names(records) if name in last}
+        best = max((r.get("validation_recall", -1.0) for r in records), default=-1.0)
+        if best >= 0:
+            found["best validation recall"] = f"{best:.3f}"
+    return {**found, **_evaluation(run)}
+
+
+def _evaluation(run: Path) -> dict[str, str]:
+    """Held-out figures, where `stamp-index evaluate` has written them."""
+    path = run / "evaluation.json"
+    if not path.is_file():
+        return {}
+    report: dict[str, Any] = json.loads(path.read_text())
+    found = {}
+    for row in report.get("retrieval", ()):
+        if row["encoder"] in ("trained", "PCA + ridge") and "R@10" in row:
+            name = f"{row['gallery']}, {row['direction']} R@10 (N {row['N']}, chance {row['chance R@10']:.3f})"
+            found[f"{name}, {row['encoder']}"] = f"{row['R@10']:.3f}"
+    return found

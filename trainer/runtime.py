@@ -1,0 +1,102 @@
+"""Where training runs: one process or several, CPU or GPU; a thin layer over accelerate."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class Runtime:
+    """Device, rank and the few things that processes say to each other.
+
+    Under ``torchrun`` every process is one rank (NCCL between GPUs, gloo between CPUs).
+
+    Parameters
+    ----------
+    precision : str
+        ``auto``, ``fp32`` or ``bf16``; see `trainer.recipe.Optimiser`.
+    """
+
+    def __init__(self, precision: str = "auto") -> None:
+        self.accelerator = Accelerator(mixed_precision="no")
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.world: int = self.accelerator.num_processes
+        fits = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.bf16 = precision == "bf16" or (precision == "auto" and fits)
+
+    @property
+    def is_main(self) -> bool:
+        """True in the process that writes files."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision for towers; losses are computed in float32."""
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def join(self, views: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Rows of all ranks, in rank order; gradients flow into this rank's own rows.
+
+        Ranks may hold different numbers of rows.
+        """
+        if self.world == 1:
+            return views
+        n = torch.tensor([len(next(iter(views.values())))], device=self.device)
+        counts = [torch.zeros_like(n) for _ in range(self.world)]
+        dist.all_gather(counts, n)
+        sizes = [int(count) for count in counts]
+        return {name: self._join(view, sizes) for name, view in views.items()}
+
+    def _join(self, view: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+        padded = view.detach().new_zeros((max(sizes), *view.shape[1:]))
+        padded[: len(view)] = view.detach()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        joined = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        joined[self.rank] = view
+        return torch.cat(joined)
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], factor: float = 1.0) -> None:
+        """Add up the ranks' gradients, times `factor`, as one message; a missing gradient counts as zero."""
+        if self.world == 1:
+            return
+        learned = [parameter for parameter in parameters if parameter.requires_grad]
+        if not learned:
+            return
+        for parameter in learned:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.flatten().float() for parameter in learned])  # type: ignore[union-attr]
+        dist.all_reduce(flat)
+        flat *= factor
+        start = 0
+        for parameter in learned:
+            stop = start + parameter.numel()
+            parameter.grad.copy_(flat[start:stop].view_as(parameter))  # type: ignore[union-attr]
+            start = stop
+
+    def agree(self, *, flag: bool) -> bool:
+        """True everywhere if it is true anywhere."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        self.accelerator.wait_for_everyone()
+
+    def finish(self) -> None:
+        """Leave the group of processes."""
+        if dist.is_initialized():
+            dist.destroy_process_group()

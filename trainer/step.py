@@ -1,0 +1,120 @@
+"""One optimisation step with contrastive gradients that are exact for any micro-batch and any number of ranks.
+
+The loss of a batch needs all its embeddings at once, the towers do not: embeddings are computed first, the loss
+and its gradients with respect to the embeddings next, and then each tower's backward pass. Where a batch is cut
+into micro-batches the first pass keeps no activations and the second repeats it with the same random numbers
+(Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup", arXiv 2101.06983).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from stamp_index.encoders.model import AlignModel
+    from trainer.data import Batch
+    from trainer.objective import Objective
+    from trainer.runtime import Runtime
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is not a number; nothing was changed by its step."""
+
+
+def gradients(
+    model: AlignModel,
+    objective: Objective,
+    batch: Batch,
+    *,
+    wanted: frozenset[str],
+    runtime: Runtime,
+    micro_batch: int = 0,
+) -> dict[str, torch.Tensor]:
+    """Put the gradients of one batch's loss into the parameters.
+
+    Parameters
+    ----------
+    model, objective : Module
+        Gradients are added to what their parameters hold.
+    batch : Batch
+        This rank's rows, on its device.
+    wanted : frozenset of str
+        Outputs of the model that the objective needs.
+    runtime : Runtime
+    micro_batch : int
+        Rows per forward pass; 0 for all. Batch normalisation sees one micro-batch at a time.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and every loss by name, of the joined batch of all ranks.
+
+    Raises
+    ------
+    NonFiniteLossError
+        If the loss is NaN or infinite.
+    """
+    parts = _parts(batch, micro_batch)
+    once = len(parts) == 1
+    outputs, states = [], []
+    for part in parts:
+        states.append(None if once else _random_state(runtime.device))
+        with torch.set_grad_enabled(once), runtime.autocast():
+            outputs.append(model(part.inputs, wanted))
+    local = {
+        name: torch.cat([out[name] for out in outputs]) if not once else outputs[0][name]
+        for name in outputs[0]
+    }
+    leaves = {name: view.detach().requires_grad_() for name, view in local.items()}
+    extras = {"label": batch.label, "place": batch.place, "target": batch.target}
+    loss, values = objective(runtime.join({**leaves, **extras}))
+    if not torch.isfinite(loss):
+        found = ", ".join(f"{name} = {value.item():g}" for name, value in values.items())
+        msg = f"The loss is not finite ({found})."
+        raise NonFiniteLossError(msg)
+    loss.backward()
+    start = 0
+    for part, state, out in zip(parts, states, outputs, strict=True):
+        stop = start + len(part)
+        if state is not None:
+            _set_random_state(state, runtime.device)
+            with runtime.autocast():
+                out = model(part.inputs, wanted)
+        _backward(
+            out,
+            {name: leaf.grad[start:stop] for name, leaf in leaves.items() if leaf.grad is not None},
+        )
+        start = stop
+    runtime.sum_gradients(model.parameters())
+    runtime.sum_gradients(
+        objective.parameters(), 1 / runtime.world
+    )  # each rank holds the whole of these
+    return {"loss": loss.detach(), **{name: value.detach() for name, value in values.items()}}
+
+
+def _parts(batch: Batch, micro_batch: int) -> list[Batch]:
+    if not micro_batch or micro_batch >= len(batch):
+        return [batch]
+    return [batch.rows(slice(at, at + micro_batch)) for at in range(0, len(batch), micro_batch)]
+
+
+def _backward(outputs: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> None:
+    names = [name for name in grads if outputs[name].requires_grad]
+    torch.autograd.backward(
+        [outputs[name] for name in names], [grads[name].to(outputs[name].dtype) for name in names]
+    )
+
+
+def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    own = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return torch.get_rng_state(), own
+
+
+def _set_random_state(
+    state: tuple[torch.Tensor, torch.Tensor | None], device: torch.device
+) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
