@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stamp_index.cli_import import import_model
 from stamp_index.errors import QueryError, StampIndexError
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ def pretrain(arguments: tuple[str, ...]) -> None:
 def report(arguments: tuple[str, ...]) -> None:
     """Put training runs side by side; see `stamp-index report --help`."""
     _trainer("report", arguments)
+
+
+main.add_command(import_model)
 
 
 def _trainer(verb: str, arguments: tuple[str, ...]) -> None:

@@ -13,10 +13,10 @@ from stamp_index.encoders.gene_input import GeneBatch, GeneInput
 from stamp_index.encoders.model import AlignModel
 from tests.support import toy_slide
 from trainer.data import TrainingSet, fit_gene_input
+from trainer.prepare import Cohort, Job, Preparation
 from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
 from trainer.split import Wish, make_split
-from trainer.train import Cohort, _Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +91,8 @@ def make_world(recipe: Recipe, slides: Sequence[Slide], folder: Path) -> World:
     gene_input = fit_gene_input(recipe, slides)
     model = fresh_model(recipe, gene_input)
     cohort = Cohort(make_split(slides, Wish()), slides, [])
-    work = _Work(recipe, cohort, gene_input, 0, Path(folder), quiet=True)
-    data, cache = work.assemble(model, Runtime("fp32"))
+    job = Job(recipe, Path(folder), quiet=True)
+    data, cache = Preparation(cohort, gene_input, job).assemble(model, Runtime("fp32"))
     return World(recipe, slides, gene_input, model, data, cache)
 
 

@@ -114,6 +114,8 @@ class Optimiser(_Section):
     ----------
     epochs : int
     lr, weight_decay : float
+    direct_share : float
+        Learning rate of the model's direct paths, as a share of `lr`: they start where they belong.
     weight_decay_end : float, optional
         Weight decay moves to this value along a cosine (ST-Align: .04 to .4).
     warmup_share : float
@@ -131,6 +133,7 @@ class Optimiser(_Section):
 
     epochs: Annotated[int, Field(ge=0)] = 30
     lr: Positive = 1e-3
+    direct_share: Share = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     weight_decay_end: Annotated[float, Field(ge=0)] | None = None
     warmup_share: Share = 0.1

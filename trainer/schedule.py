@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 def make_optimiser(modules: Iterable[nn.Module], settings: Optimiser) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: not biases, norms, prompts, positions or the logit scale."""
-    decayed, plain = [], []
+    """AdamW that decays matrices of the towers only: not biases, norms, prompts, positions, direct paths or the scale."""
+    groups: dict[str, list[nn.Parameter]] = {"decayed": [], "plain": [], "direct": []}
     for module in modules:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 matrix = parameter.ndim >= 2 and name.endswith("weight")
-                (decayed if matrix else plain).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.lr)
+                kind = "direct" if name.startswith("direct.") else "decayed" if matrix else "plain"
+                groups[kind].append(parameter)
+    decay = {"decayed": settings.weight_decay, "plain": 0.0, "direct": 0.0}
+    return torch.optim.AdamW(
+        [{"params": found, "weight_decay": decay[kind]} for kind, found in groups.items()],
+        lr=settings.lr,
+    )
 
 
 def learning_rate(settings: Optimiser, step: int, total: int) -> float:
@@ -49,6 +50,7 @@ def weight_decay(settings: Optimiser, step: int, total: int) -> float:
 
 def set_step(optimiser: torch.optim.Optimizer, settings: Optimiser, step: int, total: int) -> None:
     """Move the optimiser to a step of the schedule."""
-    decayed, plain = optimiser.param_groups
+    decayed, plain, direct = optimiser.param_groups
     decayed["lr"] = plain["lr"] = learning_rate(settings, step, total)
+    direct["lr"] = settings.direct_share * decayed["lr"]
     decayed["weight_decay"] = weight_decay(settings, step, total)

@@ -33,7 +33,7 @@ def embed_into(
     slides : sequence of Slide
         Added one transaction each; those before a failing one stay.
     encoder_path : path, optional
-        Checkpoint folder. A store carries a copy of its encoder, so this is needed only to make one.
+        Checkpoint folder, or ``published:NAME`` of an imported model. A store carries a copy of its encoder, so this is needed only to make one.
     features : path, optional
         The trainer's feature cache.
 
@@ -50,8 +50,10 @@ def embed_into(
         If the given encoder is not the store's.
     """
     from stamp_index.encoders import FeatureCache, load_encoder
+    from stamp_index.encoders.published.locate import resolve_encoder
 
     store_path = Path(store_path)
+    encoder_path = None if encoder_path is None else resolve_encoder(encoder_path)
     if store_path.exists():
         store = Store.open(store_path)
         encoder = load_encoder(encoder_path or store.encoder_path)
@@ -60,8 +62,8 @@ def embed_into(
         raise StoreError(msg)
     else:
         encoder = load_encoder(encoder_path)
-        card = EncoderCard.of(encoder, checkpoint=Path(encoder_path).name)
-        store = Store.create(store_path, card, checkpoint=Path(encoder_path))
+        card = EncoderCard.of(encoder, checkpoint=encoder_path.name)
+        store = Store.create(store_path, card, checkpoint=encoder_path)
     cache = None if features is None else FeatureCache(features, encoder)
     for slide in slides:
         try:

@@ -86,25 +86,25 @@ def embed_slide(
     Returns
     -------
     image : ndarray of shape (n, d), float32, or None
-        Unit vectors of patch and region; None where the slide has no image.
+        Unit vectors of patch and region; None where the slide has no image or the encoder sees none.
     gene : ndarray of shape (n, d), float32
         Unit vectors of the spots' counts, against the slide's own mean.
     """
     gene = encoder.encode_spots(slide)
-    if slide.image is None:
+    if slide.image is None or not getattr(encoder, "sees_images", True):
         return None, gene
+    sees_regions = getattr(encoder, "sees_regions", True)
     if features is not None and hasattr(encoder, "encode_prepared"):
         from stamp_index.encoders.features import CENTRE_CELL
 
         centre = np.full(slide.n_spots, CENTRE_CELL)
         patches = features.patches(slide, encoder.patch)
-        regions = features.regions(slide, encoder.region, centre)
+        regions = features.regions(slide, encoder.region, centre) if sees_regions else None
         return encoder.encode_prepared(patches, regions), gene
-    pairs = zip(
-        iter_patches(slide, encoder.patch, batch_size=_BATCH),
-        iter_patches(slide, encoder.region, batch_size=_BATCH),
-        strict=True,
-    )
+    patches = iter_patches(slide, encoder.patch, batch_size=_BATCH)
+    if not sees_regions:
+        return np.concatenate([encoder.encode_images(patch) for patch in patches]), gene
+    pairs = zip(patches, iter_patches(slide, encoder.region, batch_size=_BATCH), strict=True)
     return np.concatenate([encoder.encode_images(patch, region) for patch, region in pairs]), gene
 
 

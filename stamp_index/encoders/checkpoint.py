@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stamp_index.encoders.published.registry import KINDS as PUBLISHED
+from stamp_index.encoders.published.seal_encoder import PublishedSealEncoder
+from stamp_index.encoders.published.stamp_encoder import PublishedStampEncoder
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import EncoderError
@@ -29,11 +32,12 @@ PREPROCESSING: Final = 2
 MANIFEST: Final = "encoder.json"
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "CARD.md"
-KINDS: Final[dict[str, type[TrainedEncoder] | type[RidgeEncoder]]] = {
-    kind.kind: kind for kind in (TrainedEncoder, RidgeEncoder)
+Trained = TrainedEncoder | RidgeEncoder | PublishedStampEncoder | PublishedSealEncoder
+KINDS: Final[dict[str, type[Trained]]] = {
+    TrainedEncoder.kind: TrainedEncoder,
+    RidgeEncoder.kind: RidgeEncoder,
+    **PUBLISHED,
 }
-
-Trained = TrainedEncoder | RidgeEncoder
 
 
 def save_encoder(
@@ -43,7 +47,7 @@ def save_encoder(
 
     Parameters
     ----------
-    encoder : TrainedEncoder or RidgeEncoder
+    encoder : Trained
         Its own fingerprint is set to the one returned.
     folder : path
         Made if it is missing; the two files in it are replaced, weights first.

@@ -101,7 +101,7 @@ class HybridTower(nn.Module):
         n_patch, n_region = ((px // trunk.stride_px) ** 2 for px in (patch_px, region_px))
         self.width = width
         self.summary_width = trunk.channels
-        self.prepared_id = f"efficientnet_lite0-{trunk.weights_hash[:8]}"
+        self.prepared_id = trunk.prepared_id
         self.token_dropout = token_dropout
         self.register_buffer("channel_mean", torch.zeros(trunk.channels))
         self.register_buffer("channel_std", torch.ones(trunk.channels))
@@ -121,7 +121,7 @@ class HybridTower(nn.Module):
     channel_std: torch.Tensor
 
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Trunk tokens (n, h, w, 320) of RGB images (n, s, s, 3)."""
+        """Trunk tokens (n, h, w, c) of RGB images (n, s, s, 3)."""
         return load_trunk().tokens(images)
 
     def fit_channels(self, *prepared: NDArray[np.float16]) -> None:
@@ -133,7 +133,9 @@ class HybridTower(nn.Module):
     def forward(self, prepared: torch.Tensor, reference: torch.Tensor | None = None) -> TowerOutput:
         """Encode trunk tokens (b, h, w, c); `reference` (b, h, w, c) turns region mode on."""
         b, h, w, _ = prepared.shape
-        x = self.feature_dropout(self._standard(prepared).flatten(1, 2))  # (b, t, c)
+        x = self._standard(prepared).flatten(1, 2)  # (b, t, c)
+        # A channel is hidden in all tokens of an image: from its neighbours' it could be guessed.
+        x = x * self.feature_dropout(torch.ones_like(x[:, :1]))
         mean = x.mean(1)  # (b, c)
         # CLS starts from the mean token: with a few hundred pairs attention alone never finds it.
         if reference is None:

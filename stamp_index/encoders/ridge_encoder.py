@@ -136,7 +136,7 @@ class RidgeEncoder:
 
     def prepared_id(self, side: str) -> str:
         """Name of the trunk that patches and regions go through."""
-        return f"efficientnet_lite0-{load_trunk().weights_hash[:8]}"
+        return load_trunk().prepared_id
 
     def prepare(self, images: NDArray[np.uint8], side: str) -> NDArray[np.float16]:
         """Trunk tokens (n, h, w, c) of RGB images (n, s, s, 3)."""

@@ -53,6 +53,11 @@ class TrainedEncoder:
         self.patch: PatchSpec = model.config.patch
         self.region: PatchSpec = model.config.region
 
+    @property
+    def sees_regions(self) -> bool:
+        """False where the embedding of an image rests on the patch alone."""
+        return self.model.config.retrieval != "patch"
+
     def settings(self) -> dict[str, Any]:
         """Plain values that `from_parts` builds the same encoder from."""
         return {"model": self.model.config.to_dict(), "gene_input": self.gene_input.settings()}
@@ -107,7 +112,7 @@ class TrainedEncoder:
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Embed patches (n, s, s, 3), with their centred regions where there are any: (n, d), unit."""
-        unused = regions is None or self.model.config.retrieval == "patch"
+        unused = regions is None or not self.sees_regions
         prepared_regions = None if unused else self.prepare(regions, "region")
         return self.encode_prepared(self.prepare(patches, "patch"), prepared_regions)
 

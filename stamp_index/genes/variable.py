@@ -99,7 +99,10 @@ def morans_i(slide: Slide, genes: Collection[str]) -> NDArray[np.float64]:
         return result
     _, near = cKDTree(slide.xy_px).query(slide.xy_px, k=k + 1)
     rows = np.repeat(np.arange(n), k)
-    weights = csr_matrix((np.full(n * k, 1 / k), (rows, near[:, 1:].ravel())), shape=(n, n))
+    # A spot at the same place may stand before the spot itself: k others count, itself never.
+    other = near != np.arange(n)[:, None]
+    other &= np.cumsum(other, axis=1) <= k
+    weights = csr_matrix((np.full(n * k, 1 / k), (rows, near[other])), shape=(n, n))
     wanted = np.flatnonzero([gene in genes for gene in slide.genes])
     columns = csc_matrix(log1p_cp10k(slide.counts))
     for start in range(0, len(wanted), CHUNK):

@@ -167,6 +167,13 @@ class PublishedSealEncoder:
             fingerprint=names[1],
         )
 
+    sees_regions: ClassVar = False
+
+    @property
+    def sees_images(self) -> bool:
+        """False for a gene model without its vision side."""
+        return self.vision is not None
+
     def prepared_id(self, side: str) -> str:
         """Name of what `prepare` gives."""
         return "pixels"

@@ -102,6 +102,8 @@ class PublishedStampEncoder:
         vocabulary = Vocabulary.from_settings(panel, settings["vocabulary"])
         return cls(model, vocabulary, options, name=names[0], fingerprint=names[1])
 
+    sees_regions: ClassVar = False
+
     def prepared_id(self, side: str) -> str:
         """Name of what `prepare` gives."""
         return "pixels"

@@ -1,0 +1,98 @@
+"""Closed-form maps: shrunk canonical correlation and ridge, against scikit-learn and planted signals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from stamp_index.encoders import linear_maps
+from stamp_index.encoders.linear_maps import shrunk_cca, shrunk_ridge
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Two views (2000, 12) and (2000, 9) that share three signals of falling strength."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(2_000, 3))
+    x = shared @ rng.normal(size=(3, 12)) + rng.normal(size=(2_000, 12)) * [2.0]
+    y = (shared * [1.0, 0.7, 0.4]) @ rng.normal(size=(3, 9)) + rng.normal(size=(2_000, 9))
+    return shared, (5 + 3 * x).astype(np.float32), y.astype(np.float32)
+
+
+def _correlations(x, y):
+    """Canonical correlations: singular values of the product of orthonormal bases (Bjorck & Golub)."""
+    bases = [np.linalg.qr(view - view.mean(axis=0))[0] for view in (x, y)]
+    return np.linalg.svd(bases[0].T @ bases[1], compute_uv=False)
+
+
+def test_without_shrinkage_scores_have_the_canonical_correlations(planted):
+    _, x, y = planted
+    x_map, y_map = shrunk_cca(x, y, 9, shrinkage=1e-9)
+    a, b = x_map(x).astype(float), y_map(y).astype(float)
+    expected = _correlations(x.astype(float), y.astype(float))
+    found = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(9)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    # A pair's scores are uncorrelated with every other pair's, and as long as they agree.
+    np.testing.assert_allclose(np.cov(a.T, bias=True), np.diag(expected**2), atol=1e-3)
+    np.testing.assert_allclose(a.mean(axis=0), 0, atol=1e-3)
+
+
+def test_a_planted_signal_is_recovered_with_shrinkage(planted):
+    shared, x, y = planted
+    for rows, fitted in zip((x, y), shrunk_cca(x, y, 3, shrinkage=1.0), strict=True):
+        scores = np.c_[fitted(rows), np.ones(len(rows))]
+        left = shared - scores @ np.linalg.lstsq(scores, shared, rcond=None)[0]
+        assert left[:, 0].var() < 0.5 * shared[:, 0].var()
+    a, b = (fitted(rows) for rows, fitted in zip((x, y), shrunk_cca(x, y, 3), strict=True))
+    assert np.corrcoef(a[:, 0], b[:, 0])[0, 1] > 0.7
+
+
+def test_shrinkage_fits_noise_less():
+    rng = np.random.default_rng(1)
+    x, y = (rng.normal(size=(60, 50)).astype(np.float32) for _ in range(2))
+
+    def agreement(shrinkage):
+        x_map, y_map = shrunk_cca(x, y, 5, shrinkage=shrinkage)
+        return np.corrcoef(x_map(x)[:, 0], y_map(y)[:, 0])[0, 1]
+
+    assert agreement(1e-6) > 0.999  # fifty columns explain sixty rows of noise
+    assert agreement(10.0) < 0.95
+
+
+def test_units_of_a_column_do_not_matter_and_a_constant_one_says_nothing(planted):
+    _, x, y = planted
+    plain = shrunk_cca(x, y, 3)[0](x)
+    scaled = shrunk_cca(x * np.logspace(-2, 3, 12).astype(np.float32), y, 3)[0]
+    np.testing.assert_allclose(
+        np.abs(scaled(x * np.logspace(-2, 3, 12).astype(np.float32))), np.abs(plain), atol=2e-3
+    )
+    with_constant = np.c_[x, np.full(len(x), 7.0, np.float32)]
+    fitted = shrunk_cca(with_constant, y, 3)[0]
+    other = np.c_[x, np.full(len(x), 8.0, np.float32)]
+    np.testing.assert_allclose(fitted(other), fitted(with_constant), atol=1e-3)
+
+
+def test_there_are_no_more_pairs_than_columns_or_rows():
+    rng = np.random.default_rng(2)
+    few = shrunk_cca(rng.normal(size=(4, 10)), rng.normal(size=(4, 10)), 8)
+    assert few[0].weight.shape == (10, 3)
+    thin = shrunk_cca(rng.normal(size=(50, 10)), rng.normal(size=(50, 2)), 8)
+    assert [fitted.weight.shape for fitted in thin] == [(10, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("shrinkage", [0.01, 3.0])
+def test_ridge_is_scikit_learns_with_the_penalty_times_the_rows(planted, shrinkage):
+    _, x, y = planted
+    standard = (x - x.mean(axis=0)) / x.std(axis=0)
+    slow = Ridge(alpha=shrinkage * len(x)).fit(standard.astype(float), y)
+    fast = shrunk_ridge(x, y, shrinkage=shrinkage)
+    np.testing.assert_allclose(fast(x), slow.predict(standard), atol=2e-4)
+
+
+def test_more_rows_than_a_covariance_needs_are_thinned_evenly(monkeypatch, planted):
+    _, x, y = planted
+    monkeypatch.setattr(linear_maps, "_MOST_ROWS", 900)
+    thinned = shrunk_ridge(x, y)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(thinned.weight, shrunk_ridge(x[::3], y[::3]).weight)
