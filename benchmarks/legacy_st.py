@@ -52,13 +52,17 @@ def _bulb(replicate: int) -> Slide:
     """One replicate: annotated spots alone, gene symbols, duplicates summed."""
     layers = pd.read_csv(MOB / "annotations" / f"{replicate:02d}_01.tsv", sep="\t", index_col=0)
     table = pd.read_csv(MOB / "counts" / _COUNTS[replicate], sep="\t", index_col=0)
-    table.index = ["_".join(str(round(float(part))) for part in key.split("x")) for key in table.index]
+    table.index = [
+        "_".join(str(round(float(part))) for part in key.split("x")) for key in table.index
+    ]
     table = table[~table.index.duplicated()]
     names = [name for name in layers.columns if name in table.index]
     genes = [_symbols().get(gene.split(".")[0], gene) for gene in table.columns]
     unique, column = np.unique(genes, return_inverse=True)
     summed = csr_matrix((np.ones(len(genes)), (np.arange(len(genes)), column)))
-    counts = csr_matrix(csr_matrix(table.loc[names].to_numpy(np.float32)) @ summed, dtype=np.float32)
+    counts = csr_matrix(
+        csr_matrix(table.loc[names].to_numpy(np.float32)) @ summed, dtype=np.float32
+    )
     image = open_image(MOB / "images" / f"{replicate:02d}.jpg")
     width, height = image.size_px
     array = np.array([[float(part) for part in name.split("_")] for name in names])

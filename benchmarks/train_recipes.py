@@ -49,26 +49,38 @@ NEAR = ("genes.scales.0.radius_um=290.0",)
 RECIPES = {
     "closed_form": ("closed_form", (WIDE, SCALES), ()),
     "stamp": ("legacy_st", (), ()),
-    "clip": ("clip", (WIDE, SCALES), ("optimiser.lr=3e-5", "optimiser.epochs=12")),
+    "clip": ("clip", (WIDE, SCALES), ("optimiser.lr=3e-5", "optimiser.epochs=6")),
     "umpire": ("umpire", (WIDE, SCALES), ()),
     "bleep": ("bleep", (WIDE, SCALES), ()),
     "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128", "optimiser.epochs=20")),
     "st_align": (
         "st_align_small",
         (),
-        ("model.patch_um=100.0", "model.region_um=333.0", "genes.ranking=spatial"),
+        (
+            "model.patch_um=100.0",
+            "model.region_um=333.0",
+            "genes.ranking=spatial",
+            "optimiser.epochs=6",
+        ),
     ),
 }
 STAMP = ("legacy_st", ())
 LOSSES = ("clip(patch, gene)", "clip_one_way(patch, region)", "clip(region, gene)", "locate")
 ABLATIONS = {
-    **{f"stamp without {name}": (*STAMP, (f"losses.{i}.weight=0",)) for i, name in enumerate(LOSSES)},
+    **{
+        f"stamp without {name}": (*STAMP, (f"losses.{i}.weight=0",))
+        for i, name in enumerate(LOSSES)
+    },
     "stamp, random start": (
         *STAMP,
         ("start=random", "model.direct=false", "optimiser.lr=3e-4", "optimiser.epochs=30"),
     ),
     "stamp, region's CLS without the patch": (*STAMP, ("model.region_ref_leak=false",)),
-    "stamp, genes of the spot alone": ("stamp", (WIDE,), ("optimiser.lr=3e-5", "optimiser.epochs=12")),
+    "stamp, genes of the spot alone": (
+        "stamp",
+        (WIDE,),
+        ("optimiser.lr=3e-5", "optimiser.epochs=6"),
+    ),
     "stamp, panel by variance": (*STAMP, ("genes.ranking=variance",)),
     "stamp, patch 200 um and region 600 um": (*STAMP, ("model.patch_um=200.0",)),
     "stamp, patch alone": (*STAMP, ("model.retrieval=patch",)),
@@ -85,12 +97,16 @@ def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
     folder = out / f"{name}-{held}-{seed}".replace(" ", "_").replace("(", "").replace(")", "")
     started = time.perf_counter()
     split = make_split(slides, Wish(slides=[held]))
-    train_slides(slides, split, Job(recipe, folder, features=out / "features", seed=seed, quiet=True))
+    train_slides(
+        slides, split, Job(recipe, folder, features=out / "features", seed=seed, quiet=True)
+    )
     seconds = time.perf_counter() - started
     rows = []
     for label, part in ((name, "encoder"), (f"ridge ({name}'s inputs)", "ridge")):
         # Ridge knows no seed.
-        if (folder / part).exists() and (part == "encoder" or (seed == 0 and name == "closed_form")):
+        if (folder / part).exists() and (
+            part == "encoder" or (seed == 0 and name == "closed_form")
+        ):
             row = measure(load_encoder(folder / part), slides, out / "features")
             rows.append({"name": label, "held_out": held, "seed": seed, "seconds": seconds, **row})
     return rows
@@ -122,7 +138,9 @@ def measure(encoder, slides, features: Path) -> dict:  # noqa: ANN001
     if set(label[known]) <= set(seen):
         x = np.concatenate([part.image for part in train])
         probe = LogisticRegression(max_iter=2000).fit(x[seen != ""], seen[seen != ""])
-        row["probe"] = float(balanced_accuracy_score(label[known], probe.predict(held.image[known])))
+        row["probe"] = float(
+            balanced_accuracy_score(label[known], probe.predict(held.image[known]))
+        )
     return row
 
 
@@ -177,14 +195,23 @@ def main() -> None:
     chosen = RECIPES if given.set_name == "recipes" else ABLATIONS
     for name in given.only or chosen:
         for held in given.held_out:
-            n_seeds = 1 if chosen[name][0] == "closed_form" else given.seeds  # nothing is drawn there
+            n_seeds = (
+                1 if chosen[name][0] == "closed_form" else given.seeds
+            )  # nothing is drawn there
             for seed in range(n_seeds):
                 if (name, held, seed) in done:
                     continue
                 for row in run(name, chosen[name], held, seed, given.out):
                     with path.open("a") as file:
                         file.write(json.dumps(row) + "\n")
-                    print(row["name"], held, seed, f"{row['seconds']:.0f} s", np.mean(row["hits"]).round(3), flush=True)
+                    print(
+                        row["name"],
+                        held,
+                        seed,
+                        f"{row['seconds']:.0f} s",
+                        np.mean(row["hits"]).round(3),
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":
