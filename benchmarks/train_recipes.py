@@ -49,7 +49,7 @@ NEAR = ("genes.scales.0.radius_um=290.0",)
 RECIPES = {
     "closed_form": ("closed_form", (WIDE, SCALES), ()),
     "stamp": ("legacy_st", (), ()),
-    "clip": ("clip", (WIDE, SCALES), ("optimiser.lr=3e-5", "optimiser.epochs=6")),
+    "clip": ("clip", (WIDE, SCALES), ("optimiser.lr=1e-5", "optimiser.epochs=6")),
     "umpire": ("umpire", (WIDE, SCALES), ()),
     "bleep": ("bleep", (WIDE, SCALES), ()),
     "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128", "optimiser.epochs=20")),
@@ -65,7 +65,13 @@ RECIPES = {
     ),
 }
 STAMP = ("legacy_st", ())
-LOSSES = ("clip(patch, gene)", "clip_one_way(patch, region)", "clip(region, gene)", "locate")
+LOSSES = (
+    "clip(patch, gene)",
+    "clip_one_way(patch, region)",
+    "clip(region, gene)",
+    "locate",
+    "clip(image, gene)",
+)
 ABLATIONS = {
     **{
         f"stamp without {name}": (*STAMP, (f"losses.{i}.weight=0",))
@@ -73,18 +79,28 @@ ABLATIONS = {
     },
     "stamp, random start": (
         *STAMP,
-        ("start=random", "model.direct=false", "optimiser.lr=3e-4", "optimiser.epochs=30"),
+        ("start=random", "model.direct=false", "optimiser.lr=3e-4", "optimiser.epochs=20"),
     ),
     "stamp, region's CLS without the patch": (*STAMP, ("model.region_ref_leak=false",)),
     "stamp, genes of the spot alone": (
         "stamp",
         (WIDE,),
-        ("optimiser.lr=3e-5", "optimiser.epochs=6"),
+        ("optimiser.lr=1e-5", "optimiser.epochs=6"),
     ),
     "stamp, panel by variance": (*STAMP, ("genes.ranking=variance",)),
     "stamp, patch 200 um and region 600 um": (*STAMP, ("model.patch_um=200.0",)),
-    "stamp, patch alone": (*STAMP, ("model.retrieval=patch",)),
+    "stamp at 30 times the rate": (*STAMP, ("optimiser.lr=3e-4",)),
     "closed form, genes of the spot alone": ("closed_form", (WIDE,), ()),
+    "closed form, panel by variance": (
+        "closed_form",
+        (WIDE, SCALES),
+        ("genes.ranking=variance",),
+    ),
+    "closed form, patch 200 um and region 600 um": (
+        "closed_form",
+        (WIDE, SCALES),
+        ("model.patch_um=200.0",),
+    ),
 }
 PLACEMENTS = "images.placements=2"
 
@@ -105,7 +121,7 @@ def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
     for label, part in ((name, "encoder"), (f"ridge ({name}'s inputs)", "ridge")):
         # Ridge knows no seed.
         if (folder / part).exists() and (
-            part == "encoder" or (seed == 0 and name == "closed_form")
+            part == "encoder" or (seed == 0 and recipe_name == "closed_form")
         ):
             row = measure(load_encoder(folder / part), slides, out / "features")
             rows.append({"name": label, "held_out": held, "seed": seed, "seconds": seconds, **row})

@@ -45,7 +45,9 @@ def test_a_batchs_label_names_the_cell_of_the_turned_region_that_held_the_patch(
         asked = batch.inputs.region.numpy()[:, 0, 0, 2]
         for row in range(12):
             assert cells[row, batch.label[row]] == asked[row]
-        assert np.all(batch.inputs.patch.numpy()[:, :, :, 3].reshape(12, 9) == cells)  # one turn for both
+        assert np.all(
+            batch.inputs.patch.numpy()[:, :, :, 3].reshape(12, 9) == cells
+        )  # one turn for both
         seen.add(cells[0].tobytes())
     assert len(seen) == 8
 

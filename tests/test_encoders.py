@@ -86,8 +86,37 @@ def test_trunk_tokens_match_one_image_at_a_time_in_plain_torch(images):
     trunk = load_trunk()
     with torch.inference_mode():
         x = torch.from_numpy(images[:1]).permute(0, 3, 1, 2).float() / 255
-        slow = trunk.blocks(trunk.stem((x - 0.5) / 0.5)).permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(trunk.tokens(images[:1]), slow, atol=0.05, rtol=0.01)
+        x, stages = trunk.stem((x - 0.5) / 0.5), []
+        for stage in trunk.blocks:
+            x = stage(x)
+            stages.append(x[0].numpy())  # (c, h, w)
+    tokens = trunk.tokens(images[:1])[0].astype(np.float32)  # (h, w, 560)
+    np.testing.assert_allclose(
+        tokens[..., :320], stages[-1].transpose(1, 2, 0), atol=0.05, rtol=0.01
+    )
+    at = 320
+    for number in (1, 2, 4):
+        early = stages[number]
+        step = early.shape[1] // len(tokens)
+        for name in ("mean", "std") if number < 4 else ("mean",):
+            for i, j in np.ndindex(tokens.shape[:2]):
+                cell = early[:, i * step : (i + 1) * step, j * step : (j + 1) * step]
+                expected = getattr(cell, name)(axis=(1, 2))
+                np.testing.assert_allclose(
+                    tokens[i, j, at : at + len(early)], expected, atol=0.05, rtol=0.02
+                )
+            at += len(early)
+    assert at == trunk.channels
+
+
+def test_a_towers_random_start_does_not_depend_on_whether_the_trunk_was_loaded():
+    made = []
+    for loaded in (True, False):
+        if not loaded:
+            load_trunk.cache_clear()
+        torch.manual_seed(3)
+        made.append(HybridTower(96, 96).position.detach().clone())
+    assert torch.equal(*made)
 
 
 @pytest.mark.parametrize("side", [3, 4, 5, 6, 7, 14])
@@ -215,7 +244,7 @@ def test_a_damaged_checkpoint_says_what_is_wrong(tmp_path, encoder, damage, mess
 
 def test_ridge_encoder_recovers_a_linear_link_and_reloads(tmp_path, gene_input, images):
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(200, 320)).astype(np.float32)
+    features = rng.normal(size=(200, 560)).astype(np.float32)
     profiles = (features[:, :40] @ rng.normal(size=(40, 40)) / 6).astype(np.float32)
     specs = (CONFIG.patch, CONFIG.region)
     ridge = RidgeEncoder.fit(gene_input, profiles, (features, features), specs, dim=16)

@@ -106,7 +106,9 @@ def test_each_scale_and_the_niche_are_the_loop_over_averaged_counts(slide, panel
     assert fitted.width == 60
     for number, scale in enumerate(AROUND.scales):
         slow = slow_profile(scale, slide, fitted, fitted.std[number])
-        np.testing.assert_allclose(batch.profile[:, 30 * number : 30 * number + 30], slow, atol=2e-4)
+        np.testing.assert_allclose(
+            batch.profile[:, 30 * number : 30 * number + 30], slow, atol=2e-4
+        )
     np.testing.assert_allclose(
         batch.niche, slow_profile(AROUND.niche, slide, fitted, fitted.std[0]), atol=2e-4
     )

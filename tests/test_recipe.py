@@ -8,6 +8,7 @@ import pytest
 
 from stamp_index.encoders.model import ModelConfig
 from stamp_index.encoders.neighbours import ITSELF
+from tests.trainer_world import recipe_of
 from trainer.recipe import RecipeError
 from trainer.recipe_file import OVERLAYS, RECIPES, load_recipe, recipe_names
 
@@ -48,17 +49,22 @@ def test_every_overlay_lies_over_a_recipe_and_changes_it(name, overlay):
     assert load_recipe(name, ("genes.n_genes=77",), (overlay,)).genes.n_genes == 77
 
 
-def test_stamp_holds_its_four_losses_and_what_each_needs():
+def test_stamp_holds_the_four_published_losses_and_asks_for_what_they_need():
     recipe = load_recipe("stamp")
-    assert [term.name for term in recipe.losses] == [
-        "clip(patch, gene)",
-        "clip_one_way(patch, region)",
-        "clip(region, gene)",
-        "locate",
-    ]
-    assert recipe.wanted == {"patch", "region", "gene", "reference", "cells"}
+    published = ["clip(patch, gene)", "clip_one_way(patch, region)", "clip(region, gene)", "locate"]
+    assert [term.name for term in recipe.losses][:4] == published
+    assert {"patch", "region", "gene", "reference", "cells"} <= recipe.wanted
     assert recipe.image_sides == {"patch", "region"}
     assert recipe.around.scales == (ITSELF,)
+
+
+def test_the_image_is_what_a_joint_retrieval_compares():
+    loss = {"kind": "clip", "left": "image", "right": "gene"}
+    recipe = recipe_of(loss, model={"retrieval": "joint"})
+    assert recipe.model.sides == ("patch", "region", "gene")
+    assert recipe.image_sides == {"patch", "region"}
+    with pytest.raises(RecipeError, match="compares image, which needs retrieval"):
+        recipe_of(loss)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,6 @@ def test_stamp_holds_its_four_losses_and_what_each_needs():
         ("losses.0.left=", "clip compares two sides; give left and right"),
         ("model.dim=0", "dim is 0; it must be at least 1"),
         ("model.dimm=3", "dimm"),
-        ("model.retrieval=mean", "retrieval is 'mean'; expected one of patch, sum, concat"),
         ("model.image_tower.kind=resnet", "Unknown image tower 'resnet'; expected one of hybrid,"),
         ("model.gene_tower.kind=mlp", "Unknown gene tower 'mlp'; expected one of rank_profile,"),
         ("model.region_um=300.0", "region is 300 um wide and the patch 112 um"),
@@ -95,6 +100,13 @@ def test_stamp_holds_its_four_losses_and_what_each_needs():
 def test_a_wrong_key_value_or_kind_is_named(override, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe("stamp", (override,))
+
+
+def test_an_unknown_retrieval_is_named():
+    with pytest.raises(
+        RecipeError, match="retrieval is 'mean'; expected one of patch, joint, concat"
+    ):
+        load_recipe("clip", ("model.retrieval=mean",))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +126,9 @@ def test_a_wrong_key_value_or_kind_is_named(override, message):
 )  # fmt: skip
 def test_a_loss_that_the_rest_of_the_recipe_does_not_fit_is_refused(tmp_path, term, message):
     path = tmp_path / "mine.toml"
-    text = MINIMAL.replace("[[losses]]", f"[[losses]]\n{term[1:-1].replace(', ', chr(10))}\n[[losses]]")
+    text = MINIMAL.replace(
+        "[[losses]]", f"[[losses]]\n{term[1:-1].replace(', ', chr(10))}\n[[losses]]"
+    )
     path.write_text(text)
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
@@ -122,18 +136,23 @@ def test_a_loss_that_the_rest_of_the_recipe_does_not_fit_is_refused(tmp_path, te
 
 def test_an_unknown_form_of_reconstruction_is_named(tmp_path):
     path = tmp_path / "mine.toml"
-    extra = '[model.decoders.patch]\n[[losses]]\nkind = "reconstruct"\nleft = "patch"\nform = "l3"\n'
+    extra = (
+        '[model.decoders.patch]\n[[losses]]\nkind = "reconstruct"\nleft = "patch"\nform = "l3"\n'
+    )
     path.write_text(MINIMAL + extra)
     with pytest.raises(RecipeError, match="Unknown form 'l3' of reconstruct; expected one of mse,"):
         load_recipe(path)
 
 
 def test_a_weight_of_zero_takes_a_loss_and_its_needs_away():
-    recipe = load_recipe("stamp", ("losses.1.weight=0", "losses.3.weight=0.0"))
-    assert [term.name for term in recipe.losses] == ["clip(patch, gene)", "clip(region, gene)"]
-    assert recipe.wanted == {"patch", "region", "gene"}
+    off = [f"losses.{i}.weight=0" for i in range(1, len(load_recipe("stamp").losses))]
+    recipe = load_recipe("stamp", (*off[:2], *off[3:]))
+    assert [term.kind for term in recipe.losses] == ["clip", "locate"]
+    recipe = load_recipe("stamp", ("losses.3.weight=0.0",))
+    assert "locate" not in [term.name for term in recipe.losses]
+    assert not recipe.wanted & {"reference", "cells"}
     assert not recipe.model.localised
-    alone = load_recipe("stamp", ("losses.1.weight=0", "losses.2.weight=0", "losses.3.weight=0"))
+    alone = load_recipe("stamp", off)
     assert alone.image_sides == {"patch"}
 
 
@@ -148,7 +167,7 @@ def test_a_minimal_recipe_has_the_sides_that_its_losses_name(tmp_path):
     recipe = load_recipe(path)
     assert recipe.model.sides == ("patch", "gene")  # retrieval looks at the patch by default
     assert recipe.losses[0].weight == 2.0
-    path.write_text(MINIMAL.replace("[[losses]]", 'retrieval = "sum"\n[[losses]]'))
+    path.write_text(MINIMAL.replace("[[losses]]", 'retrieval = "joint"\n[[losses]]'))
     assert load_recipe(path).model.sides == ("patch", "region", "gene")
 
 
@@ -186,7 +205,9 @@ def test_members_of_lists_are_set_by_number():
     assert [scale.k for scale in scaled.around.scales] == [0, 4, 36]
 
 
-@pytest.mark.parametrize("override", ["losses.9.weight=1.0", "name.x=1", "losses.left=1", "name.x.y=1"])
+@pytest.mark.parametrize(
+    "override", ["losses.9.weight=1.0", "name.x=1", "losses.left=1", "name.x.y=1"]
+)
 def test_an_override_that_leads_nowhere_is_refused(override):
     with pytest.raises(RecipeError, match=f"Cannot set '{override.split('=')[0]}'"):
         load_recipe("stamp", (override,))

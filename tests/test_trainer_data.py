@@ -76,7 +76,10 @@ def test_balancing_draws_every_stratum_equally_often_and_spots_of_one_evenly(siz
 
 @pytest.mark.parametrize(("balance", "n_strata"), [("none", 1), ("slide", 3), ("organ", 2)])
 def test_what_is_balanced_is_the_recipes_choice(tmp_path, balance, n_strata):
-    slides = [replace(s, organ=o) for s, o in zip(small_slides(3, 12), ("liver", "skin", "liver"), strict=True)]
+    slides = [
+        replace(s, organ=o)
+        for s, o in zip(small_slides(3, 12), ("liver", "skin", "liver"), strict=True)
+    ]
     recipe = load_recipe("clip", (*PIXELS, f"sampler.balance={balance}"))
     strata = make_world(recipe, slides, tmp_path).data.strata
     assert len(np.unique(strata)) == n_strata
@@ -105,7 +108,9 @@ def test_each_anchor_brings_negatives_of_the_other_clusters_of_its_slide():
 
 def _same(one: Batch, other: Batch) -> None:
     for name in ("patch", "region", "tokens", "profile"):
-        torch.testing.assert_close(getattr(one.inputs, name), getattr(other.inputs, name), rtol=0, atol=0)
+        torch.testing.assert_close(
+            getattr(one.inputs, name), getattr(other.inputs, name), rtol=0, atol=0
+        )
     for name in ("label", "target", "place", "row"):
         torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=0)
 
@@ -151,7 +156,9 @@ def test_the_ranks_rows_together_are_those_of_one_process(world, kind):
 
 
 def test_images_and_expression_of_a_row_are_of_one_spot():
-    batch = Steps(numbered_set(), numbered_recipe("genes.full_share=1.0", "genes.short_share=0.0"), seed=0)[0]
+    batch = Steps(
+        numbered_set(), numbered_recipe("genes.full_share=1.0", "genes.short_share=0.0"), seed=0
+    )[0]
     slide, row, _ = batch.inputs.patch[:, 0, 0, :3].long().T
     spot = row + torch.tensor([0, 7])[slide]
     assert spot.tolist() == batch.row.tolist()
@@ -177,7 +184,7 @@ def test_placements_start_with_the_centre_and_never_repeat():
 
 
 def test_what_no_loss_looks_at_is_not_fetched():
-    recipe = numbered_recipe("losses.1.weight=0", "losses.2.weight=0", "losses.3.weight=0")
+    recipe = numbered_recipe(*(f"losses.{i}.weight=0" for i in (1, 2, 3, 4)))
     batch = Steps(numbered_set(), recipe, seed=0)[0]
     assert batch.inputs.region is None
     assert batch.inputs.niche is None
@@ -222,7 +229,9 @@ def test_gene_dropout_keeps_all_most_or_a_short_panel_in_the_shares_asked_for():
 
 
 def test_the_target_of_a_decoder_keeps_every_gene():
-    steps = Steps(numbered_set(), numbered_recipe("genes.full_share=0.0", "genes.short_share=1.0"), seed=0)
+    steps = Steps(
+        numbered_set(), numbered_recipe("genes.full_share=0.0", "genes.short_share=1.0"), seed=0
+    )
     batch = steps[0]
     assert (batch.inputs.profile == 0).any()
     np.testing.assert_array_equal(batch.target[:, 0].numpy() - 1, batch.row.numpy())

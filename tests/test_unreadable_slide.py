@@ -72,9 +72,13 @@ def breaks_at(world, step, damage):
 
 
 @pytest.mark.parametrize("damage", [delete, truncate])
-def test_a_slide_that_goes_away_in_the_middle_of_an_epoch_is_fatal_and_named(tmp_path, world, damage):
+def test_a_slide_that_goes_away_in_the_middle_of_an_epoch_is_fatal_and_named(
+    tmp_path, world, damage
+):
     data = breaks_at(world, 2, damage)
-    with pytest.raises(UnreadableSlideError, match=r"Slide B \(.*B.tif\) cannot be read any more.*"):
+    with pytest.raises(
+        UnreadableSlideError, match=r"Slide B \(.*B.tif\) cannot be read any more.*"
+    ):
         train(RECIPE, world.model, data, Run(tmp_path, 0, quiet=True, save_minutes=0))
     assert torch.load(tmp_path / "state.pt", weights_only=True)["progress"]["step"] == 2
 
@@ -88,7 +92,12 @@ def test_a_run_goes_on_exactly_when_the_slide_is_back(tmp_path, world):
     path = world.slides[1].image.path
     data = breaks_at(world, 2, lambda path: path.rename(path.with_suffix(".away")))
     with pytest.raises(UnreadableSlideError):
-        train(RECIPE, fresh_model(RECIPE, world.gene_input), data, Run(halves, 0, quiet=True, save_minutes=0))
+        train(
+            RECIPE,
+            fresh_model(RECIPE, world.gene_input),
+            data,
+            Run(halves, 0, quiet=True, save_minutes=0),
+        )
     path.with_suffix(".away").rename(path)
     again = fresh_model(RECIPE, world.gene_input, seed=9)
     train(RECIPE, again, world.data, Run(halves, 0, quiet=True))

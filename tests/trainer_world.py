@@ -14,7 +14,7 @@ from stamp_index.encoders.model import AlignModel
 from tests.support import toy_slide
 from trainer.data import TrainingSet, fit_gene_input
 from trainer.prepare import Cohort, Job, Preparation
-from trainer.recipe_file import load_recipe
+from trainer.recipe_file import load_recipe, make_recipe
 from trainer.runtime import Runtime
 from trainer.split import Wish, make_split
 
@@ -42,9 +42,9 @@ TINY = (
 PIXELS = (
     "start=random",
     "model.direct=false",
-    'model.image_tower={kind="resnet_cifar", depth=18, base=4, width=16}',
-    "model.patch_px=16",
-    "model.region_px=16",
+    'model.image_tower={kind="resnet_cifar", depth=18, base=8, width=16}',
+    "model.patch_px=8",
+    "model.region_px=8",
     "model.dim=8",
     'model.gene_tower={kind="profile", width=16, hidden=[16]}',
     "genes.n_genes=30",
@@ -118,6 +118,12 @@ class NumberedImages:
             [np.broadcast_to(named[:, None, None], (len(row), 3, 3, 3)),
              np.broadcast_to(grid, (len(row), 3, 3, 1))], axis=3,
         )  # fmt: skip
+
+
+def recipe_of(*losses: dict[str, object], model: dict | None = None, **sections: object) -> Recipe:
+    """A recipe of these losses on the smallest model."""
+    small = {"patch_um": 112.0, "patch_px": 96, "region_px": 96, "dim": 8, **(model or {})}
+    return make_recipe({"name": "mine", "model": small, "losses": list(losses), **sections})
 
 
 def numbered_set(

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from stamp_index.encoders.image_tower import HybridTower
-from stamp_index.encoders.linear_maps import shrunk_cca, shrunk_ridge
+from stamp_index.encoders.linear_maps import ridge_map, shrunk_cca
 from trainer.images import CachedImages
 from trainer.recipe import RecipeError
 
@@ -58,7 +58,12 @@ def start_from_statistics(model: AlignModel, data: TrainingSet) -> None:
     scores = genes(profile)
     for side, feature in features.items():
         # Each side by itself, so that a patch without its region is embedded as well as it can be.
-        _set(model.direct[side], shrunk_ridge(feature, scores))
+        _set(model.direct[side], ridge_map(feature, scores))
+    if "image" in model.direct:
+        _set(
+            model.direct["image"],
+            ridge_map(np.concatenate(list(features.values()), axis=1), scores),
+        )
     with torch.no_grad():
         for side in (*features, "gene"):
             first = next(m for m in model.heads[side].modules() if isinstance(m, nn.Linear))

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from trainer.data import Steps
+from trainer.images import UnreadableSlideError
 from trainer.objective import Objective
 from trainer.runtime import Runtime
 from trainer.schedule import learning_rate, make_optimiser, set_step
@@ -126,7 +127,7 @@ class _Training:
         started = saved = time.monotonic()
         hidden = self.where.quiet or not self.runtime.is_main
         with tqdm(total=self.total, initial=self.progress.step, unit="step", disable=hidden) as bar:
-            for batch in self._batches():
+            for batch in () if self._stopped_early(validate) else self._batches():
                 values = self._step(batch)
                 bar.update()
                 bar.set_postfix(loss=f"{values['loss']:.2f}", refresh=False)
@@ -140,6 +141,11 @@ class _Training:
                     self._save()
                     saved = now
         self._finish()
+
+    def _stopped_early(self, validate: object) -> bool:
+        """True where there was no better epoch for as long as the recipe waits."""
+        patience = self.recipe.validation.patience
+        return validate is not None and bool(patience) and self.progress.stale >= patience
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the step that comes next; one loader for the whole run, so that it never drains."""
@@ -155,7 +161,12 @@ class _Training:
             multiprocessing_context="spawn" if workers else None,
             pin_memory=cuda,
         )
-        yield from loader
+        try:
+            yield from loader
+        except UnreadableSlideError as exc:
+            # From a worker it comes in the text of that process's traceback.
+            text = str(exc).rpartition(f"{UnreadableSlideError.__name__}: ")[2]
+            raise UnreadableSlideError(text.strip()) from exc
 
     def _step(self, batch: Batch) -> dict[str, float]:
         parts, runtime, step = self.parts, self.runtime, self.progress.step
@@ -179,7 +190,11 @@ class _Training:
         except NonFiniteLossError as exc:
             raise self._stopped(batch, exc) from exc
         learned = [*parts.model.parameters(), *parts.objective.parameters()]
-        torch.nn.utils.clip_grad_norm_(learned, self.settings.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(learned, self.settings.max_norm)
+        if not torch.isfinite(norm):
+            raise self._stopped(
+                batch, NonFiniteLossError(f"The gradients are not finite (norm {norm.item():g}).")
+            )
         parts.optimiser.step()
         if parts.average is not None:
             parts.average.update_parameters(parts.model)
@@ -222,10 +237,11 @@ class _Training:
             stop = self._validate(validate, epoch, record)
         stop = self.runtime.agree(flag=stop)
         self.progress.sums = {}
-        self._save()
         if self.runtime.is_main:
+            # Before the state: an epoch that was logged and not saved is done and logged again.
             append_log(self.where.folder, record, epoch=epoch)
             self._tensorboard(record)
+        self._save()
         return stop
 
     def _record(self, epoch: int, seconds: float) -> dict[str, Any]:
@@ -259,8 +275,7 @@ class _Training:
             self.parts.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
         else:
             progress.stale += 1
-        patience = self.recipe.validation.patience
-        return bool(patience) and progress.stale >= patience
+        return self._stopped_early(validate)
 
     def _averaged(self) -> AlignModel:
         average = self.parts.average

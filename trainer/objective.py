@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from trainer.contrastive import clip, clip_one_way, clip_paired, clip_soft, locate
 from trainer.reconstruction import RECONSTRUCTIONS
@@ -59,9 +58,6 @@ class Objective(nn.Module):
         views = {
             name: view.float() if view.is_floating_point() else view for name, view in views.items()
         }
-        if any("image" in (term.left, term.right) for term in self.terms):
-            both = [functional.normalize(views[side], dim=-1) for side in ("patch", "region")]
-            views["image"] = both[0] + both[1]
         same = overlapping(views["place"], self.patch_um)
         values = {term.name: self._value(term, views, same) for term in self.terms}
         total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
@@ -72,6 +68,8 @@ class Objective(nn.Module):
     ) -> torch.Tensor:
         if term.kind == "locate":
             return locate(views["reference"], views["cells"], self.scale, views["label"])
+        if term.kind == "kl":
+            return views["kl_gene"].mean()
         if term.kind == "reconstruct":
             target = views["target"]
             prediction = views[f"decoded_{term.left}"]
@@ -105,6 +103,8 @@ def overlapping(place: torch.Tensor, patch_um: float) -> torch.Tensor:
 
     `place` (b, 3) is slide number, x and y in um.
     """
-    near: torch.Tensor = torch.cdist(place[:, 1:], place[:, 1:]) < patch_um
+    at = place[:, 1:]
+    # By differences: far from the slide's corner, matrix products lose microns.
+    near: torch.Tensor = torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist") < patch_um
     near &= place[:, :1] == place[:, 0]
     return near.fill_diagonal_(fill_value=False)

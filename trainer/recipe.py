@@ -10,7 +10,9 @@ from stamp_index.encoders.gene_input import Around
 from stamp_index.encoders.model import ModelConfig
 from stamp_index.encoders.neighbours import ITSELF, Neighbourhood
 
-LossKind = Literal["clip", "clip_one_way", "clip_soft", "clip_paired", "locate", "reconstruct"]
+LossKind = Literal[
+    "clip", "clip_one_way", "clip_soft", "clip_paired", "locate", "reconstruct", "kl"
+]
 Side = Literal["", "patch", "region", "image", "gene", "niche", "fused_spot", "fused_niche"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -34,13 +36,14 @@ class LossTerm(_Section):
     ----------
     kind : str
         ``clip`` (symmetric), ``clip_one_way`` (left finds right), ``clip_soft`` (BLEEP's soft targets),
-        ``clip_paired`` (each anchor against its own negatives, ST-Align), ``locate`` (patch in its region)
-        or ``reconstruct`` (expression decoded from `left`).
+        ``clip_paired`` (each anchor against its own negatives, ST-Align), ``locate`` (patch in its region),
+        ``reconstruct`` (expression decoded from `left`) or ``kl`` (of a VAE's latent from a standard normal;
+        SEAL's option has weight 1 / latent).
     weight : float
         Factor in the sum.
     left, right : str
         Which embeddings a loss compares: ``patch``, ``region``, ``gene``, ``niche``, ``fused_spot``,
-        ``fused_niche``, or ``image``, the direction of patch + region that retrieval uses.
+        ``fused_niche``, or ``image``, patch and region together, as retrieval uses them.
     form : str
         Of ``reconstruct``: a loss of `trainer.reconstruction`.
     both_ways : bool
@@ -57,7 +60,7 @@ class LossTerm(_Section):
     @property
     def name(self) -> str:
         """Name in logs and plots."""
-        if self.kind == "locate":
+        if self.kind in ("locate", "kl"):
             return self.kind
         if self.kind == "reconstruct":
             return f"{self.form}({self.left})"
@@ -68,17 +71,18 @@ class LossTerm(_Section):
         """Outputs of the model that the loss is computed from."""
         if self.kind == "locate":
             return {"reference", "cells"}
+        if self.kind == "kl":
+            return {"kl_gene"}
         if self.kind == "reconstruct":
             return {f"decoded_{self.left}"}
-        sides = {self.left, self.right}
-        return sides - {"image"} | ({"patch", "region"} if "image" in sides else set())
+        return {self.left, self.right}
 
     @model_validator(mode="after")
     def _sides_fit_the_kind(self) -> LossTerm:
         if self.kind == "reconstruct" and self.left not in ("patch", "gene"):
             msg = f"reconstruct decodes patch or gene, not {self.left!r}"
             raise ValueError(msg)
-        if self.kind not in ("locate", "reconstruct") and not (self.left and self.right):
+        if self.kind not in ("locate", "reconstruct", "kl") and not (self.left and self.right):
             msg = f"{self.kind} compares two sides; give left and right"
             raise ValueError(msg)
         return self
@@ -257,7 +261,7 @@ class Recipe(_Section):
     def image_sides(self) -> frozenset[str]:
         """Which images the losses look at: patch, region or both."""
         wanted = self.wanted
-        looked = {"patch": {"patch", "decoded_patch"}, "region": {"region"}}
+        looked = {"patch": {"patch", "decoded_patch", "image"}, "region": {"region", "image"}}
         looked["patch"] |= {"fused_spot"}
         looked["region"] |= {"fused_niche"}
         if self.model.localised:

@@ -94,6 +94,9 @@ def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelC
     localised = any(term.get("kind") == "locate" for term in losses)
     retrieval = given.setdefault("retrieval", "patch")
     named = {side for term in losses for side in (term.get("left"), term.get("right"))}
+    if "image" in named and retrieval != "joint":
+        msg = 'A loss compares image, which needs retrieval = "joint" in [model].'
+        raise RecipeError(msg)
     sides = {"patch", "gene"} | named
     if retrieval != "patch" or localised or "image" in named:
         sides.add("region")
@@ -109,7 +112,9 @@ def _check_losses(recipe: Recipe) -> None:
     """Every loss finds the outputs that it needs."""
     model = recipe.model
     there = {*model.sides, *(f"decoded_{side}" for side in model.decoders)}
+    there |= {"image"} if model.retrieval == "joint" else set()
     there |= {"reference", "cells"} if model.localised else set()
+    there |= {"kl_gene"} if model.gene_tower["kind"] == "vae" else set()
     there |= {"fused_spot", "fused_niche"} if model.fusion else set()
     for term in recipe.losses:
         missing = sorted(term.needs - there)
@@ -118,6 +123,7 @@ def _check_losses(recipe: Recipe) -> None:
                 "fused": "[model.fusion]",
                 "decoded": "[model.decoders.SIDE]",
                 "niche": "[model.niche_tower]",
+                "kl": "a gene tower of kind vae",
             }
             needed = ", ".join(
                 sorted({parts.get(name.split("_")[0], "a tower") for name in missing})

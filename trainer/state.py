@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -80,10 +81,10 @@ def save_state(folder: Path, parts: Parts, progress: Progress) -> None:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as exc:
+    except (OSError, RuntimeError) as exc:  # torch says RuntimeError for a full disk
         draft.unlink(missing_ok=True)
-        exc.add_note(f"The state of the run was not written; the one before is still in {folder}.")
-        raise
+        msg = f"The state of the run was not written ({exc}); the one before is still in {folder}. Make space there."
+        raise OSError(msg) from exc
     draft.replace(folder / STATE)
 
 
@@ -106,11 +107,12 @@ def load_state(folder: Path, parts: Parts) -> Progress:
         parts.optimiser.load_state_dict(state["optimiser"])
         if parts.average is not None:
             parts.average.load_state_dict(state["average"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as exc:
+        parts.best = state["best"]
+        progress = Progress(**state["progress"])
+    except (RuntimeError, KeyError, ValueError, EOFError, TypeError, pickle.UnpicklingError) as exc:
         msg = f"{path} is damaged or of another architecture ({exc}). Delete the folder to start again."
         raise RecipeError(msg) from exc
-    parts.best = state["best"]
-    return Progress(**state["progress"])
+    return progress
 
 
 def append_log(folder: Path, record: dict[str, Any], *, epoch: int) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stamp_index.encoders.image_tower import TowerOutput
 
 SIDES: Final = ("patch", "region", "gene", "niche")
-RETRIEVALS: Final = ("patch", "sum", "concat")
+RETRIEVALS: Final = ("patch", "joint", "concat")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ModelConfig:
         True: a linear path from mean image features and the profile into the space stands beside the towers,
         which then learn what it cannot express; see ``trainer/initialise.py``.
     retrieval : str
-        What is compared in a search: ``patch`` with gene; ``sum``, the direction of patch + region, with
+        What is compared in a search: ``patch`` with gene; ``joint``, the image of patch and region, with
         gene; ``concat``, patch and region side by side, with gene and niche.
     """
 
@@ -80,7 +80,7 @@ class ModelConfig:
     localised: bool = True
     region_sees_patch: bool = True
     direct: bool = False
-    retrieval: str = "sum"
+    retrieval: str = "joint"
 
     def __post_init__(self) -> None:
         if self.localised and not np.isclose(self.region.width_um, 3 * self.patch.width_um):
@@ -209,8 +209,10 @@ class AlignModel(nn.Module):
         if config.direct:
             widths = {"gene": n_genes * n_scales, "niche": n_genes}
             for side in config.sides:
-                width = widths.get(side) or int(self.tower_of(side).summary_width)
-                self.direct[side] = nn.Linear(width, config.dim)
+                widths.setdefault(side, int(getattr(self.tower_of(side), "summary_width", 0)))
+                self.direct[side] = nn.Linear(widths[side], config.dim)
+            if config.retrieval == "joint":
+                self.direct["image"] = nn.Linear(widths["patch"] + widths["region"], config.dim)
         self.decoders = nn.ModuleDict(
             {
                 side: make_decoder(dim=config.dim, n_genes=n_genes, **settings)
@@ -269,47 +271,64 @@ class AlignModel(nn.Module):
         inputs : Inputs
             b spots.
         wanted : collection of str
-            Of ``patch``, ``region``, ``gene``, ``niche``, ``fused_spot``, ``fused_niche``, ``reference``,
-            ``cells``, ``decoded_patch``, ``decoded_gene``.
+            Of ``patch``, ``region``, ``image`` (both), ``gene``, ``niche``, ``fused_spot``, ``fused_niche``, ``reference``,
+            ``cells``, ``decoded_patch``, ``decoded_gene``, ``kl_gene``.
 
         Returns
         -------
         dict of str to Tensor
             Outputs of the heads before they are scaled to unit length: (b, dim), cells (b, 9, dim),
-            decoded expression (b, g).
+            decoded expression (b, g), divergence (b,).
         """
         wanted = set(wanted)
         if self.config.fusion:
             return self._fused(inputs, wanted)
         out: dict[str, torch.Tensor] = {}
-        located = bool(wanted & {"reference", "cells"})
-        if located or (
-            "region" in wanted and self.config.region_sees_patch and self.config.localised
-        ):
+        features = self._features(inputs, wanted, out)
+        heads = {side: self.heads[side](feature) for side, feature in features.items()}
+        for side, head in heads.items():
+            out[side] = head + self._direct(side, inputs)
+            if f"decoded_{side}" in wanted:
+                out[f"decoded_{side}"] = self._decode(side, features[side], out[side])
+        if "image" in wanted:
+            out["image"] = heads["patch"] + heads["region"] + self._direct("image", inputs)
+        return {name: value for name, value in out.items() if name in wanted}
+
+    def _features(
+        self, inputs: Inputs, wanted: set[str], out: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Tower features (b, width) of the sides that are needed; what comes with them goes into `out`."""
+        needed = {name.removeprefix("decoded_").removeprefix("kl_") for name in wanted}
+        needed |= {"patch", "region"} if "image" in wanted else set()
+        features: dict[str, torch.Tensor] = {}
+        beside = self.config.localised and self.config.region_sees_patch
+        if wanted & {"reference", "cells"} or ("region" in needed and beside):
             seen = self._image("region", inputs.region, inputs.patch)
             out["reference"] = self.heads["position"](seen.inserted)
             out["cells"] = self.heads["position"](pool_cells(seen.tokens))
-            if self.config.region_sees_patch:
-                out["region"] = self._headed("region", seen.cls, inputs)
+            if beside and "region" in needed:
+                features["region"] = seen.cls
+        if "kl_gene" in wanted:
+            tower: Any = self.towers["gene"]
+            state = tower.encode_full(inputs.profile)
+            features["gene"], out["kl_gene"] = state.z, tower.divergence(state)
         for side in SIDES:
-            decoded = f"decoded_{side}"
-            if wanted & {side, decoded} and side not in out:
-                feature = self._feature(side, inputs)
-                out[side] = self._headed(side, feature, inputs)
-                if decoded in wanted:
-                    out[decoded] = self._decode(side, feature, out[side])
-        return {name: value for name, value in out.items() if name in wanted}
+            if side in needed and side not in features:
+                features[side] = self._feature(side, inputs)
+        return features
 
-    def _headed(self, side: str, feature: torch.Tensor, inputs: Inputs) -> torch.Tensor:
-        """Head on a tower's feature (b, width), and the direct path beside it."""
-        out: torch.Tensor = self.heads[side](feature)
+    def _direct(self, side: str, inputs: Inputs) -> torch.Tensor | float:
+        """Linear path (b, dim) from mean image features or a profile; 0 where there is none."""
         if side not in self.direct:
-            return out
-        if side in ("patch", "region"):
-            summary = self.summary(side, getattr(inputs, side))
-        else:
-            summary = inputs.niche if side == "niche" else inputs.profile
-        return out + self.direct[side](summary)  # type: ignore[no-any-return]
+            return 0.0
+        parts = ("patch", "region") if side == "image" else (side,)
+        profiles = {"gene": inputs.profile, "niche": inputs.niche}
+        found = [
+            profiles[part] if part in profiles else self.summary(part, getattr(inputs, part))
+            for part in parts
+        ]
+        mapped: torch.Tensor = self.direct[side](torch.cat(found, dim=-1))  # type: ignore[arg-type]
+        return mapped
 
     def summary(self, side: str, prepared: torch.Tensor) -> torch.Tensor:
         """Mean feature (b, c) of prepared images, which the direct path starts from."""
@@ -365,8 +384,9 @@ class AlignModel(nn.Module):
 
         Without a region the embedding rests on the patch alone.
         """
-        alone = self.config.retrieval == "patch" or region is None
-        sides = ("patch",) if alone else ("patch", "region")
+        sides = ("patch",)
+        if region is not None and self.config.retrieval != "patch":
+            sides = ("image",) if self.config.retrieval == "joint" else ("patch", "region")
         found = self(Inputs(patch=patch, region=region), sides)
         return self._joined([functional.normalize(found[side], dim=-1) for side in sides])
 
@@ -379,7 +399,7 @@ class AlignModel(nn.Module):
         return self._joined([functional.normalize(found[side], dim=-1) for side in sides])
 
     def _joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        if self.config.retrieval == "concat":
-            parts += [torch.zeros_like(parts[0])] * (2 - len(parts))
-            return functional.normalize(torch.cat(parts, dim=-1), dim=-1)
-        return functional.normalize(torch.stack(parts).sum(0), dim=-1)
+        if self.config.retrieval != "concat":
+            return parts[0]
+        parts += [torch.zeros_like(parts[0])] * (2 - len(parts))
+        return functional.normalize(torch.cat(parts, dim=-1), dim=-1)

@@ -27,15 +27,12 @@ class VaeState:
         After the flows.
     log_det : Tensor of shape (b,)
         Sum over the flows of log |det dz' / dz|.
-    hidden : Tensor of shape (b, g), bool
-        Genes that were set to 0 on the way in; all False unless `mask_ratio` is above 0 in training.
     """
 
     mu: torch.Tensor
     logvar: torch.Tensor
     z: torch.Tensor
     log_det: torch.Tensor
-    hidden: torch.Tensor
 
 
 class PlanarFlow(nn.Module):
@@ -83,10 +80,6 @@ class VaeTower(nn.Module):
         Planar flows after the noise.
     dropout : float
         After each encoder layer, and before the decoder's output.
-    kl_weight : float
-        Factor of `regulariser`; SEAL's option is 1 / latent, off by default.
-    mask_ratio : float
-        Share of genes set to 0 (the slide's mean, for a profile) on the way in while training.
     context : int
         Number of rank tokens that the tower is handed, and does not read.
 
@@ -96,7 +89,7 @@ class VaeTower(nn.Module):
     in chunks differ from those of the whole batch.
     """
 
-    def __init__(  # noqa: PLR0913 - the keys of a recipe's [model.gene_tower]
+    def __init__(
         self,
         n_genes: int,
         *,
@@ -104,20 +97,13 @@ class VaeTower(nn.Module):
         latent: int = 512,
         n_flows: int = 3,
         dropout: float = 0.0,
-        kl_weight: float = 0.0,
-        mask_ratio: float = 0.0,
         context: int = 64,
     ) -> None:
         super().__init__()
         if not hidden:
             msg = "The VAE tower has no hidden layers; give at least one width, for example hidden = [512]."
             raise ValueError(msg)
-        if not 0.0 <= mask_ratio < 1.0:
-            msg = f"mask_ratio of the VAE tower is {mask_ratio}; it must lie in [0, 1)."
-            raise ValueError(msg)
         self.width = latent
-        self.kl_weight = kl_weight
-        self.mask_ratio = mask_ratio
         self.context = context
         self.encoder = _encoder(n_genes, hidden, dropout)
         self.mu = nn.Linear(hidden[-1], latent)
@@ -147,27 +133,23 @@ class VaeTower(nn.Module):
         return decoded
 
     def encode_full(self, profile: torch.Tensor) -> VaeState:
-        """Encode profiles (b, g), keeping what `regulariser` and a masked reconstruction need."""
-        hidden = torch.zeros_like(profile, dtype=torch.bool)
-        if self.training and self.mask_ratio > 0:
-            hidden = torch.rand_like(profile) < self.mask_ratio
-            profile = profile.masked_fill(hidden, 0.0)
+        """Encode profiles (b, g), keeping what `divergence` needs."""
         mu, logvar = self.posterior(profile)
         z0 = mu
         if self.training:
             z0 = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
         z, log_det = self.flow(z0)
-        return VaeState(mu, logvar, z, log_det, hidden)
+        return VaeState(mu, logvar, z, log_det)
 
-    def regulariser(self, state: VaeState) -> torch.Tensor:
-        """`kl_weight` times the mean KL divergence (nats) of z from a standard normal; a scalar.
+    def divergence(self, state: VaeState) -> torch.Tensor:
+        """KL divergence (b,), in nats, of each spot's z from a standard normal.
 
-        ``KL = ½ Σ (z² − 1 − logvar) − log_det``, with z after the flows in the place of its expectation
+        ``KL = 1/2 sum (z^2 - 1 - logvar) - log_det``, with z after the flows in the place of its expectation
         (arXiv 1505.05770, eq. 15). The released code puts the mean and variance from before the flows
         there, which is another density's divergence as soon as a flow moves anything.
         """
-        kl = 0.5 * (state.z**2 - 1 - state.logvar).sum(-1) - state.log_det  # (b,)
-        return self.kl_weight * kl.mean()
+        kl: torch.Tensor = 0.5 * (state.z**2 - 1 - state.logvar).sum(-1) - state.log_det
+        return kl
 
     def forward(self, tokens: torch.Tensor, profile: torch.Tensor) -> torch.Tensor:
         """Encode profiles (b, g) as z (b, width); rank tokens (b, context) are not read."""
