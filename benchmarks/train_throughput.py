@@ -46,9 +46,11 @@ class MemoryImages:
     per_slide: int
 
     def patches(self, slide, row, stain):  # noqa: ANN001, ANN201
+        """Patches of rows."""
         return self.patch[slide * self.per_slide + row]
 
     def regions(self, slide, row, cell, stain):  # noqa: ANN001, ANN201
+        """Regions of rows."""
         return self.region[slide * self.per_slide + row]
 
 
@@ -88,7 +90,7 @@ def build(name: str, batch: int, micro: int = 0, n: int = 8_000):  # noqa: ANN20
 
 
 def whole_step(parts, number: int):  # noqa: ANN001, ANN201
-    """What the loop does for one step."""
+    """Do what the loop does for one step."""
     recipe, model, objective, optimiser, steps, runtime = parts
     batch = steps[number].to(runtime.device)
     set_step(optimiser, recipe.optimiser, number, len(steps))
@@ -171,6 +173,30 @@ def memory(name: str, pairs: int, micro: int) -> None:
     del seconds
 
 
+def cost(name: str, batch: int, rounds: int) -> None:
+    """Core-hours for a million spots: one epoch, and preparing their images once."""
+    parts = build(name, batch, n=2_000)
+    recipe, model = parts[:2]
+    whole_step(parts, 0)
+    started = time.process_time()
+    spots = sum(len(whole_step(parts, number)) for number in range(1, rounds + 1))
+    # An epoch takes every spot as an anchor once; its partner and its negatives come on top.
+    anchors = spots / parts[4][0].group
+    hours = (time.process_time() - started) / anchors / 3600 * 1e6
+    n_placements = recipe.images.placements if "region" in recipe.image_sides else 0
+    prepared = 0.0
+    for side, times in (("patch", 1), ("region", n_placements)):
+        px = getattr(recipe.model, side).size_px
+        images = np.random.default_rng(0).integers(0, 255, (32, px, px, 3), dtype=np.uint8)
+        model.prepare(images[:8], side)
+        started = time.process_time()
+        model.prepare(images, side)
+        prepared += times * (time.process_time() - started) / len(images) / 3600 * 1e6
+    print(
+        f"{name}: {hours:.1f} core-hours per million spots and epoch, {prepared:.1f} to prepare their images once"
+    )
+
+
 def main() -> None:
     """Run both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,7 +204,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--memory", type=int, nargs=2, metavar=("PAIRS", "MICRO"))
+    parser.add_argument("--cost", action="store_true", help="Core-hours for a million spots.")
     given = parser.parse_args()
+    if given.cost:
+        cost(given.recipe, given.batch, given.rounds)
+        return
     if given.memory:
         memory(given.recipe, *given.memory)
         return

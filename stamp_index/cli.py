@@ -94,7 +94,7 @@ main.add_command(import_model)
 
 
 def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
-    """The trainer runs in a process of its own and says itself what it takes."""
+    """Hand over to the trainer, which runs in a process of its own and says itself what it takes."""
     from stamp_index.training import run_trainer
 
     sys.exit(run_trainer([verb, *arguments]))

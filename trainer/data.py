@@ -155,7 +155,7 @@ class Batch:
         return self._map(torch.Tensor.pin_memory)
 
     def rows(self, part: slice) -> Batch:
-        """Some of the spots."""
+        """Take some of the spots."""
         return self._map(lambda tensor: tensor[part])
 
     def _map(self, change: object) -> Batch:
@@ -248,7 +248,7 @@ def draw(
     skip_unreadable : bool
         See `Steps`.
     """
-    n, size = groups.size, groups.shape[1]
+    n = groups.size
     chance = _Chance(
         column=rng.integers(0, data.cells.shape[1], size=n),
         turn=int(rng.integers(0, 8)),
@@ -326,7 +326,7 @@ def _images(
 
 
 def _tensor(image: NDArray[np.generic] | None, which: int) -> torch.Tensor | None:
-    """Turned images as a tensor; tokens without a grid (b, t, c) cannot be turned."""
+    """Turn images into a tensor; tokens without a grid (b, t, c) cannot be turned."""
     if image is None:
         return None
     return torch.from_numpy(turn(image, which) if image.ndim == 4 else np.ascontiguousarray(image))

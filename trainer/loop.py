@@ -97,7 +97,7 @@ def train(
 class _Training:
     """One run while it lasts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what `train` was given
         self, recipe: Recipe, model: AlignModel, data: TrainingSet, run: Run, runtime: Runtime
     ) -> None:
         self.recipe, self.data, self.where, self.runtime = recipe, data, run, runtime
@@ -143,7 +143,7 @@ class _Training:
         self._finish()
 
     def _stopped_early(self, validate: object) -> bool:
-        """True where there was no better epoch for as long as the recipe waits."""
+        """Say whether there was no better epoch for as long as the recipe waits."""
         patience = self.recipe.validation.patience
         return validate is not None and bool(patience) and self.progress.stale >= patience
 

@@ -188,14 +188,16 @@ class Preparation:
                 'are cached. Use images.source = "auto".'
             )
             raise RecipeError(msg)
-        per_spot = ("patch" in sides) + ("region" in sides) * cells[0].shape[1]
+        # Losses look at every placement; the closed-form start and ridge at the centred region alone.
+        n_regions = cells[0].shape[1] if "region" in sides else int("region" in recipe.model.sides)
+        per_spot = 1 + n_regions
         n_images = 0 if live else sum(slide.n_spots for slide in slides) * per_spot
         if not runtime.is_main:
             runtime.wait()  # rank 0 fills the cache, the others find it full
         with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
             folder = self.job.features or self.job.out / "features"
             cache = FeatureCache(folder, model, progress=bar.update)
-            used = cells if "region" in sides else [placed[:, :0] for placed in cells]
+            used = [placed[:, :n_regions] for placed in cells]
             images: ImageSource
             if live:
                 images = SlideImages(slides, specs, recipe.images.stain)
@@ -207,7 +209,7 @@ class Preparation:
 
 
 def worker_count(data: TrainingSet, runtime: Runtime) -> int:
-    """Processes that read pixels: the cores, shared among the ranks; features need none."""
+    """Count processes that read pixels: the cores, shared among the ranks; features need none."""
     if isinstance(data.images, CachedImages):
         return 0
     return max(1, (os.cpu_count() or 1) // runtime.world)

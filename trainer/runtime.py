@@ -85,7 +85,7 @@ class Runtime:
             start = stop
 
     def agree(self, *, flag: bool) -> bool:
-        """True everywhere if it is true anywhere."""
+        """Make a flag true everywhere if it is true anywhere."""
         if self.world == 1:
             return flag
         value = torch.tensor([float(flag)], device=self.device)

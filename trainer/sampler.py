@@ -62,14 +62,14 @@ def group_size(sampler: Sampler) -> int:
     return 1 + extra[sampler.kind]
 
 
-def with_company(
+def with_company(  # noqa: PLR0917 - one draw and all that decides it
     sampler: Sampler,
     anchors: NDArray[np.int64],
     slide_of: NDArray[np.int64],
     cluster_of: NDArray[np.int64] | None,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Groups (b, m) of spot numbers: the anchor, then its partner or its negatives."""
+    """Draw groups (b, m) of spot numbers: the anchor, then its partner or its negatives."""
     if sampler.kind == "uniform":
         return anchors[:, None]
     if sampler.kind == "same_slide_partner":

@@ -163,7 +163,7 @@ def refuse_doubles(slides: Sequence[Slide]) -> None:
 
 
 def _parts_of_one(slides: Sequence[Slide], other: str, slide: Slide) -> bool:
-    """True where two slides of one patient share a picture that holds several sections."""
+    """Say whether two slides of one patient share a picture that holds several sections."""
     first = next(found for found in slides if found.slide_id == other)
     return bool(first.patient_id) and first.patient_id == slide.patient_id
 

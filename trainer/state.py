@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -14,6 +13,8 @@ import torch
 from trainer.recipe import RecipeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.optim import Optimizer
     from torch.optim.swa_utils import AveragedModel
 
@@ -126,7 +127,7 @@ def append_log(folder: Path, record: dict[str, Any], *, epoch: int) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Records of all epochs."""
+    """Read the records of all epochs."""
     path = folder / LOG
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 

@@ -92,7 +92,7 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
     overrides: Sequence[str] = (),
     overlays: Sequence[str] = (),
     mpp: float | None = None,
-    **options: Any,
+    **options: Any,  # noqa: ANN401
 ) -> str:
     """Read slides, split them and train; `options` are the fields of `Job`. Returns the fingerprint."""
     recipe = load_recipe(recipe_name, overrides, overlays)

@@ -101,10 +101,10 @@ def embed_slide(
         patches = features.patches(slide, encoder.patch)
         regions = features.regions(slide, encoder.region, centre) if sees_regions else None
         return encoder.encode_prepared(patches, regions), gene
-    patches = iter_patches(slide, encoder.patch, batch_size=_BATCH)
+    centres = iter_patches(slide, encoder.patch, batch_size=_BATCH)
     if not sees_regions:
-        return np.concatenate([encoder.encode_images(patch) for patch in patches]), gene
-    pairs = zip(patches, iter_patches(slide, encoder.region, batch_size=_BATCH), strict=True)
+        return np.concatenate([encoder.encode_images(patch) for patch in centres]), gene
+    pairs = zip(centres, iter_patches(slide, encoder.region, batch_size=_BATCH), strict=True)
     return np.concatenate([encoder.encode_images(patch, region) for patch, region in pairs]), gene
 
 

@@ -51,11 +51,11 @@ def shrunk_cca(
     -----
     Canonical ridge of Vinod (1976); SVD of the whitened cross-covariance.
     """
-    x, y = _thinned(x), _thinned(y)
-    (x, x_mean, x_std), (y, y_mean, y_std) = _standard(x), _standard(y)
-    n = len(x)
-    white_x, white_y = (_inverse_root(part.T @ part / n, shrinkage) for part in (x, y))
-    left, correlation, right = np.linalg.svd(white_x @ (x.T @ y / n) @ white_y, full_matrices=False)
+    u, x_mean, x_std = _standard(_thinned(x))
+    v, y_mean, y_std = _standard(_thinned(y))
+    n = len(u)
+    white_x, white_y = (_inverse_root(part.T @ part / n, shrinkage) for part in (u, v))
+    left, correlation, right = np.linalg.svd(white_x @ (u.T @ v / n) @ white_y, full_matrices=False)
     k = min(dim, n - 1, int((correlation > 1e-6).sum()))
     a = white_x @ left[:, :k] * correlation[:k]
     b = white_y @ right[:k].T * correlation[:k]
@@ -70,12 +70,12 @@ def ridge_map(x: NDArray[np.float32], y: NDArray[np.float32]) -> LinearMap:
     """
     from sklearn.linear_model import RidgeCV
 
-    x, y = _thinned(x), _thinned(y)
-    x, mean, std = _standard(x)
-    alphas = np.logspace(-2, 1.5, 8) * len(x)
-    centre = y.mean(axis=0)
-    fitted = RidgeCV(alphas, fit_intercept=False).fit(x, y - centre)
-    folded = _folded(np.asarray(fitted.coef_).reshape(y.shape[1], -1).T, mean, std)
+    rows, mean, std = _standard(_thinned(x))
+    target = _thinned(y)
+    alphas = np.logspace(-2, 1.5, 8) * len(rows)
+    centre = target.mean(axis=0)
+    fitted = RidgeCV(alphas, fit_intercept=False).fit(rows, target - centre)
+    folded = _folded(np.asarray(fitted.coef_).reshape(target.shape[1], -1).T, mean, std)
     return LinearMap(folded.weight, (folded.bias + centre).astype(np.float32))
 
 

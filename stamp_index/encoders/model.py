@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.image_tower import TowerOutput
 
-SIDES: Final = ("patch", "region", "gene", "niche")
+SIDES: Final[tuple[str, ...]] = ("patch", "region", "gene", "niche")
 RETRIEVALS: Final = ("patch", "joint", "concat")
 
 
@@ -243,7 +243,7 @@ class AlignModel(nn.Module):
         )
         widths.update(dict.fromkeys(SIDES, flat))
 
-    def tower_of(self, side: str) -> nn.Module:
+    def tower_of(self, side: str) -> Any:  # noqa: ANN401 - an ImageTower or a gene tower
         """Tower that a side is read from."""
         if side in ("patch", "region"):
             return self.towers[
@@ -332,17 +332,15 @@ class AlignModel(nn.Module):
 
     def summary(self, side: str, prepared: torch.Tensor) -> torch.Tensor:
         """Mean feature (b, c) of prepared images, which the direct path starts from."""
-        found: torch.Tensor = self.tower_of(side).summarise(prepared)  # type: ignore[operator]
+        found: torch.Tensor = self.tower_of(side).summarise(prepared)
         return found
 
     def _decode(self, side: str, feature: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         tower = self.tower_of(side)
-        decoded: torch.Tensor
-        if side in self.decoders:
-            decoded = self.decoders[side](embedding)
-        else:
-            decoded = tower.decode(feature)  # type: ignore[operator]
-        return decoded
+        coded: torch.Tensor = (
+            self.decoders[side](embedding) if side in self.decoders else tower.decode(feature)
+        )
+        return coded
 
     def _fused(self, inputs: Inputs, wanted: set[str]) -> dict[str, torch.Tensor]:
         pairs = {"fused_spot": ("patch", "gene"), "fused_niche": ("region", "niche")}
@@ -384,7 +382,7 @@ class AlignModel(nn.Module):
 
         Without a region the embedding rests on the patch alone.
         """
-        sides = ("patch",)
+        sides: tuple[str, ...] = ("patch",)
         if region is not None and self.config.retrieval != "patch":
             sides = ("image",) if self.config.retrieval == "joint" else ("patch", "region")
         found = self(Inputs(patch=patch, region=region), sides)

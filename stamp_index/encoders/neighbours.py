@@ -56,7 +56,8 @@ class Neighbourhood:
         n = len(xy_um)
         if n < 2 or self.k == 0:
             return csr_matrix(eye(n))
-        distance, other = cKDTree(xy_um).query(xy_um, k=min(self.k + 1, n))  # (n, k + 1)
+        distance, found = cKDTree(xy_um).query(xy_um, k=min(self.k + 1, n))  # (n, k + 1)
+        other = np.asarray(found)
         row = np.repeat(np.arange(n), other.shape[1]).reshape(other.shape)
         near = (distance <= self.radius_um) & (other != row)
         # Two spots at one place may push a spot itself out of its own list: no more than k others count.

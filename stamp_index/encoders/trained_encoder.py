@@ -112,9 +112,10 @@ class TrainedEncoder:
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Embed patches (n, s, s, 3), with their centred regions where there are any: (n, d), unit."""
-        unused = regions is None or not self.sees_regions
-        prepared_regions = None if unused else self.prepare(regions, "region")
-        return self.encode_prepared(self.prepare(patches, "patch"), prepared_regions)
+        around = None
+        if regions is not None and self.sees_regions:
+            around = self.prepare(regions, "region")
+        return self.encode_prepared(self.prepare(patches, "patch"), around)
 
     def encode_prepared(
         self,

@@ -97,7 +97,8 @@ def morans_i(slide: Slide, genes: Collection[str]) -> NDArray[np.float64]:
     k = min(SPATIAL_NEIGHBOURS, n - 1)
     if k < 1:
         return result
-    _, near = cKDTree(slide.xy_px).query(slide.xy_px, k=k + 1)
+    _, found = cKDTree(slide.xy_px).query(slide.xy_px, k=k + 1)
+    near = np.asarray(found)
     rows = np.repeat(np.arange(n), k)
     # A spot at the same place may stand before the spot itself: k others count, itself never.
     other = near != np.arange(n)[:, None]
