@@ -59,7 +59,9 @@ def changed(model, inputs, *fields):
     wanted = {"patch", "region", "gene", "reference", "cells"}
     with torch.inference_mode():
         before = model(inputs, wanted)
-        after = model(replace(inputs, **{name: getattr(inputs, name).flip(0) for name in fields}), wanted)
+        after = model(
+            replace(inputs, **{name: getattr(inputs, name).flip(0) for name in fields}), wanted
+        )
     return {name for name in wanted if not torch.allclose(before[name], after[name], atol=1e-6)}
 
 
@@ -106,8 +108,12 @@ def test_a_joint_embedding_needs_both_images_and_a_patch_alone_still_has_one(inp
     with torch.inference_mode():
         both = model.embed_images(inputs.patch, inputs.region)
         alone = model.embed_images(inputs.patch)
-        torch.testing.assert_close(both, functional.normalize(model(inputs, {"image"})["image"], dim=1))
-        torch.testing.assert_close(alone, functional.normalize(model(inputs, {"patch"})["patch"], dim=1))
+        torch.testing.assert_close(
+            both, functional.normalize(model(inputs, {"image"})["image"], dim=1)
+        )
+        torch.testing.assert_close(
+            alone, functional.normalize(model(inputs, {"patch"})["patch"], dim=1)
+        )
     for vectors in (both, alone):
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
     assert not torch.allclose(both, alone, atol=1e-3)
@@ -116,7 +122,9 @@ def test_a_joint_embedding_needs_both_images_and_a_patch_alone_still_has_one(inp
 def test_a_patch_retrieval_ignores_the_region(inputs):
     model = model_of(retrieval="patch")
     with torch.inference_mode():
-        assert torch.equal(model.embed_images(inputs.patch, inputs.region), model.embed_images(inputs.patch))
+        assert torch.equal(
+            model.embed_images(inputs.patch, inputs.region), model.embed_images(inputs.patch)
+        )
 
 
 def test_concatenated_sides_add_their_cosines(inputs):
@@ -158,11 +166,15 @@ def test_a_decoder_gives_expression_and_a_vae_brings_its_own():
     made = AlignModel(recipe.model, N_GENES).eval()
     assert set(made.decoders) == {"patch"}
     channels = made.towers["image"].summary_width
-    given = Inputs(torch.randn(4, 3, 3, channels), None, torch.zeros(4, 4).int(), torch.randn(4, N_GENES))
+    given = Inputs(
+        torch.randn(4, 3, 3, channels), None, torch.zeros(4, 4).int(), torch.randn(4, N_GENES)
+    )
     out = made(given, recipe.wanted)
     assert out["decoded_patch"].shape == out["decoded_gene"].shape == (4, N_GENES)
     assert out["kl_gene"].shape == (4,)
-    torch.testing.assert_close(out["decoded_gene"], made.towers["gene"].decode(made.towers["gene"](None, given.profile)))
+    torch.testing.assert_close(
+        out["decoded_gene"], made.towers["gene"].decode(made.towers["gene"](None, given.profile))
+    )
 
 
 @pytest.mark.parametrize(
@@ -211,10 +223,14 @@ def test_the_closed_form_start_retrieves_training_spots_and_silences_the_towers(
     with torch.inference_mode():
         given = Inputs(torch.from_numpy(world.data.images.all_patches()[:6]))
         summary = world.model.summary("patch", given.patch)
-        torch.testing.assert_close(world.model(given, {"patch"})["patch"], world.model.direct["patch"](summary))
+        torch.testing.assert_close(
+            world.model(given, {"patch"})["patch"], world.model.direct["patch"](summary)
+        )
     images = world.data.images.all_patches(), world.data.images.all_regions()
     flat = np.concatenate([part.reshape(-1, part.shape[-1]).astype(np.float64) for part in images])
-    np.testing.assert_allclose(world.model.towers["image"].channel_mean, flat.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(
+        world.model.towers["image"].channel_mean, flat.mean(axis=0), atol=1e-3
+    )
 
 
 def test_a_recipe_without_a_region_loss_starts_in_closed_form_too(features):
@@ -236,7 +252,9 @@ def test_weights_of_another_architecture_are_refused_in_words(features):
     encoder = TrainedEncoder(world.model, world.gene_input, name="stamp", fingerprint="")
     settings, arrays = encoder.settings(), encoder.arrays_to_save()
     settings["model"]["dim"] = 12
-    with pytest.raises(EncoderError, match="encoder stamp are of another architecture than its settings"):
+    with pytest.raises(
+        EncoderError, match="encoder stamp are of another architecture than its settings"
+    ):
         TrainedEncoder.from_parts(settings, encoder.panel, arrays, ("stamp", "0"))
 
 
@@ -244,9 +262,12 @@ def test_an_encoder_with_scales_and_a_niche_reloads_to_the_same_vectors(features
     recipe = load_recipe("stamp", (*TINY, "genes.n_genes=30"), ("legacy_st_scales",))
     world = make_world(recipe, small_slides(), features)
     encoder = TrainedEncoder(world.model, world.gene_input, name="stamp", fingerprint="f")
-    again = TrainedEncoder.from_parts(encoder.settings(), encoder.panel, encoder.arrays_to_save(), ("stamp", "f"))
+    again = TrainedEncoder.from_parts(
+        encoder.settings(), encoder.panel, encoder.arrays_to_save(), ("stamp", "f")
+    )
     slide = world.slides[0]
     np.testing.assert_array_equal(again.encode_spots(slide), encoder.encode_spots(slide))
     np.testing.assert_array_equal(
-        again.encode_counts(slide.counts, slide.genes), encoder.encode_counts(slide.counts, slide.genes)
+        again.encode_counts(slide.counts, slide.genes),
+        encoder.encode_counts(slide.counts, slide.genes),
     )

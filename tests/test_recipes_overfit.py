@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 
 from tests.trainer_world import make_world, small_slides
 from trainer.data import Steps
@@ -19,7 +18,11 @@ from trainer.step import gradients
 EVERY_GENE = ("genes.full_share=1.0", "genes.short_share=0.0", "genes.n_genes=40")
 HYBRID = (
     *("model.patch_px=96", "model.region_px=96", "model.dim=32", "images.placements=2"),
-    *("model.image_tower.width=32", "model.image_tower.dropout=0.0", "model.image_tower.token_dropout=0.0"),
+    *(
+        "model.image_tower.width=32",
+        "model.image_tower.dropout=0.0",
+        "model.image_tower.token_dropout=0.0",
+    ),
     *("model.image_tower.feature_dropout=0.0", "sampler.batch_size=16"),
 )
 RANKS = ("model.gene_tower.width=32", "model.gene_tower.context=16", "model.gene_tower.dropout=0.0")
@@ -58,7 +61,9 @@ def learn_by_heart(world, lr=3e-3, most_steps=150):
     bounds, first = None, None
     for _ in range(most_steps):
         optimiser.zero_grad()
-        values = gradients(world.model.train(), objective, batch, wanted=recipe.wanted, runtime=runtime)
+        values = gradients(
+            world.model.train(), objective, batch, wanted=recipe.wanted, runtime=runtime
+        )
         bounds = bounds or {term.name: bound(term, values, batch) for term in recipe.losses}
         first = first or values
         if all(values[name] < limit for name, limit in bounds.items()):
@@ -86,7 +91,9 @@ def test_a_recipe_learns_one_batch_by_heart(tmp_path_factory, name):
     first, last, bounds = learn_by_heart(world)
     assert set(bounds) == {term.name for term in recipe.losses}
     for loss, limit in bounds.items():
-        assert last[loss] < limit, f"{loss}: {first[loss]:.3f} -> {last[loss]:.3f}, not below {limit:.3f}"
+        assert last[loss] < limit, (
+            f"{loss}: {first[loss]:.3f} -> {last[loss]:.3f}, not below {limit:.3f}"
+        )
 
 
 def test_a_loss_that_is_not_asked_for_stays_high(tmp_path):

@@ -81,13 +81,17 @@ def test_a_slide_without_an_image_may_be_held_out_but_not_trained_or_validated_o
 
 def test_one_section_under_two_names_is_refused_by_its_counts(slides):
     renamed = replace(slides[0], slide_id="X", patient_id="P9", image=slides[1].image)
-    with pytest.raises(RecipeError, match="A and X have the same counts: they are one section under two names"):
+    with pytest.raises(
+        RecipeError, match="A and X have the same counts: they are one section under two names"
+    ):
         make_split([slides[0], slides[2], renamed], Wish(slides=["X"]))
 
 
 def test_one_section_under_two_names_is_refused_by_its_image(slides):
     recounted = replace(slides[1], slide_id="X", patient_id="P9", image=slides[0].image)
-    with pytest.raises(RecipeError, match="A and X have the same image: they are one section under two names"):
+    with pytest.raises(
+        RecipeError, match="A and X have the same image: they are one section under two names"
+    ):
         make_split([slides[0], slides[2], recounted], Wish(slides=["X"]))
 
 
@@ -131,7 +135,9 @@ def test_a_split_that_was_edited_is_refused(frozen, slides):
     values = json.loads(path.read_text())
     values["train"], values["held_out"] = [*values["train"], "D"], []
     path.write_text(json.dumps(values))
-    with pytest.raises(RecipeError, match=f"says hash {values['hash']}, its slides give .*it was edited"):
+    with pytest.raises(
+        RecipeError, match=f"says hash {values['hash']}, its slides give .*it was edited"
+    ):
         read_split(path, slides)
 
 
@@ -149,7 +155,9 @@ def test_a_double_among_the_slides_of_a_frozen_split_is_refused(frozen, slides):
         read_split(path, [*slides[:3], double])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"train": 3}'], ids=["empty", "list", "nothing", "number"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"train": 3}'], ids=["empty", "list", "nothing", "number"]
+)
 def test_a_file_that_is_no_split_is_refused(frozen, slides, text):
     _, path = frozen
     path.write_text(text)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stamp_index.encoders.checkpoint import CARD
+from trainer.recipe import LossTerm
 from trainer.state import read_log
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ def _card(
 ) -> str:
     recipe, split = made["recipe"], made["split"]
     model = recipe["model"]
-    losses = ", ".join(
-        f"{term['weight']:g} {term['kind']}({term['left']}, {term['right']})"
-        for term in recipe["losses"]
-    )
+    losses = ", ".join(f"{term['weight']:g} {LossTerm(**term).name}" for term in recipe["losses"])
     patients = sorted({split["patients"][name] or "unknown" for name in split["train"]})
     lines = [
         f"# Encoder {manifest['name']} {manifest['fingerprint']}",
@@ -47,7 +45,7 @@ def _card(
         f"- Validated on {', '.join(split['validate']) or 'nothing'}; held out {', '.join(split['held_out']) or 'nothing'}.",
         f"- Split {split['hash']}, by {split['by']}.",
         "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here.",
-        *_backbone(model),
+        *(f"- Backbone: {terms}" for terms in licences(model)),
         "",
         "## Numbers",
         *_numbers(records),
@@ -64,15 +62,16 @@ def _card(
     return "\n".join(lines) + "\n"
 
 
-def _backbone(model: dict[str, Any]) -> list[str]:
-    """Licence of every pathology backbone that the weights contain."""
-    from stamp_index.encoders.backbones import licence_notice
+def licences(model: dict[str, Any]) -> list[str]:
+    """Terms of every pretrained network that a model's towers contain, from its plain values."""
+    from stamp_index.encoders.backbones import licence_notice, registry
 
     towers = (model["image_tower"], model["region_tower"])
-    named = {tower.get("backbone", tower.get("model")) for tower in towers}
+    names = {tower.get("backbone") or tower.get("model") for tower in towers} - {None}
+    known = {name if name in registry() or ":" in name else f"timm:{name}" for name in names}
     if "hybrid" in [tower.get("kind") for tower in towers]:
-        named.add("efficientnet_lite0")
-    return [f"- Backbone: {licence_notice(name)}" for name in sorted(filter(None, named))]
+        known.add("efficientnet_lite0")
+    return [licence_notice(name) for name in sorted(known)]
 
 
 def _numbers(records: list[dict[str, Any]]) -> list[str]:

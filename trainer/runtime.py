@@ -25,7 +25,8 @@ class Runtime:
     """
 
     def __init__(self, precision: str = "auto") -> None:
-        self.accelerator = Accelerator(mixed_precision="no")
+        # Without `cpu` accelerate takes no notice of torchrun where there is no GPU, and every process trains alone.
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes

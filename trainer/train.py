@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
-from stamp_index.encoders.backbones import licence_notice
 from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
 from stamp_index.readers import SlideOptions, find_slides, read
-from trainer.card import write_card
+from trainer.card import licences, write_card
 from trainer.data import fit_gene_input
 from trainer.environment import write_environment
 from trainer.images import CachedImages
@@ -123,7 +122,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     roles = ([s for s in slides if s.slide_id in ids] for ids in (split.train, split.validate))
     cohort = Cohort(split, *roles)
     runtime = Runtime(recipe.optimiser.precision)
-    _say(job, runtime, split.describe(), *_licences(recipe))
+    _say(job, runtime, split.describe(), *licences(recipe.model.to_dict()))
     torch.manual_seed(job.seed)
     panel, stage1 = load_gene_encoder(recipe)
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
@@ -166,13 +165,6 @@ def _read(paths: Sequence[Path], mpp: float | None) -> list[Slide]:
         raise RecipeError(msg)
     # Several slides in one order, whatever the order they were named in.
     return sorted(slides, key=lambda slide: slide.slide_id)
-
-
-def _licences(recipe: Recipe) -> list[str]:
-    """Terms of the backbones that the encoder will contain."""
-    towers = (recipe.model.image_tower, recipe.model.region_tower)
-    names = {tower.get("backbone") or tower.get("model") for tower in towers} - {None}
-    return [licence_notice(str(name)) for name in sorted(names)]
 
 
 def _record(recipe: Recipe, cohort: Cohort, gene_input: GeneInput, seed: int) -> dict[str, object]:
@@ -240,7 +232,8 @@ def _check_same_run(out: Path, record: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "run.json"
     text = json.dumps(record, indent=1, sort_keys=True)
-    if path.exists() and (out / STATE).exists() and path.read_text() != text:
+    holds = (out / STATE).exists() or (out / "encoder").exists()  # a run without steps has no state
+    if path.exists() and holds and path.read_text() != text:
         msg = (
             f"{out} holds a run with another recipe, seed, split, panel or slides. Give another --out, or delete the "
             "folder to start again."

@@ -26,7 +26,9 @@ def plot_run(log: Path, path: Path, measured_on: str) -> None:
     records = read_log(log)
     figure, axes = plt.subplots(1, len(_PANELS), figsize=(13, 3.6), layout="constrained")
     for place, (title, *names) in zip(axes, _PANELS, strict=True):
-        labels = ("training", measured_on, f"rank frequency, {measured_on}")
+        # In training a tenth of the hidden genes is shown and easily found; when measured, none.
+        shown = "" if title.startswith("centre") else " (a tenth shown)"
+        labels = (f"training{shown}", measured_on, f"rank frequency, {measured_on}")
         for name, label in zip(names, labels, strict=True):
             known = [(record["step"], record[name]) for record in records if name in record]
             style = "--" if label.startswith("rank") else "-"

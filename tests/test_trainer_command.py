@@ -1,0 +1,275 @@
+"""The trainer's commands from slides on disk to a run folder, its card, and runs side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from stamp_index.encoders import load_encoder
+from stamp_index.phantom import make_phantom
+from tests.trainer_world import PIXELS, TINY, small_slides
+from trainer.__main__ import main
+from trainer.prepare import Job
+from trainer.recipe import RecipeError
+from trainer.recipe_file import load_recipe
+from trainer.report import compare
+from trainer.split import Wish, make_split
+from trainer.state import LOG, STATE, read_log
+from trainer.train import train_slides
+
+
+def invoke(*arguments, sets=()):
+    """Run ``python -m trainer ARGUMENTS``."""
+    overrides = [part for override in sets for part in ("--set", override)]
+    return CliRunner().invoke(main, [*map(str, arguments), *overrides])
+
+
+def contents(folder):
+    """Every file of a run with its bytes."""
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# From slides on disk
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    make_phantom(folder, n_patients=3, slides_per_patient=1, spots_per_slide=40, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(phantom, tmp_path_factory):
+    """A run of two epochs on one patient, validated on the second, without the third."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    arguments = [
+        "train",
+        phantom,
+        "--out",
+        out,
+        "--validate-patient",
+        "P2",
+        "--hold-out-patient",
+        "P3",
+    ]
+    done = invoke(*arguments, sets=(*TINY, "optimiser.epochs=2"))
+    return out, arguments, done
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_says_on_what_and_where_the_encoder_is(trained):
+    out, _, done = trained
+    assert done.exit_code == 0, done.output
+    assert "Training on P1_A; validating on P2_A; held out: P3_A (split by patient)." in done.output
+    assert (
+        f"Encoder stamp {load_encoder(out / 'encoder').fingerprint} is in {out / 'encoder'}."
+        in done.output
+    )
+
+
+@pytest.mark.slow
+def test_a_runs_folder_holds_all_that_it_takes_to_trust_and_repeat_it(trained):
+    out, _, _ = trained
+    names = {path.name for path in out.iterdir()}
+    assert names >= {
+        "run.json",
+        "split.json",
+        "environment.json",
+        LOG,
+        STATE,
+        "curves.png",
+        "encoder",
+        "ridge",
+    }
+    assert load_encoder(out / "encoder").name == "stamp"
+    assert load_encoder(out / "ridge").name == "ridge"
+    assert (out / "curves.png").stat().st_size > 5_000
+    split = json.loads((out / "split.json").read_text())
+    assert (split["train"], split["validate"], split["held_out"]) == (["P1_A"], ["P2_A"], ["P3_A"])
+    made = json.loads((out / "run.json").read_text())
+    assert made["recipe"]["optimiser"]["epochs"] == 2
+    assert set(made["slides"]) == {"P1_A", "P2_A"}
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["packages"]["torch"]
+    assert environment["device"]
+    records = read_log(out)
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert all(0 <= record["validation_recall"] <= 1 for record in records)
+
+
+@pytest.mark.slow
+def test_the_card_names_data_split_numbers_limits_and_the_command(trained):
+    out, _, _ = trained
+    card = (out / "encoder" / "CARD.md").read_text()
+    split = json.loads((out / "split.json").read_text())
+    fingerprint = load_encoder(out / "encoder").fingerprint
+    assert card.startswith(f"# Encoder stamp {fingerprint}")
+    for part in (
+        "Trained on P1_A: 1 patients (P1)", "Validated on P2_A; held out P3_A", split["hash"],
+        "2 epochs", "Best validation recall", "Terms:", "## Limits", "python -m trainer",
+    ):  # fmt: skip
+        assert part in card
+
+
+@pytest.mark.slow
+def test_the_same_command_again_trains_nothing_and_gives_the_same_encoder(trained):
+    out, arguments, _ = trained
+    before = contents(out)
+    done = invoke(*arguments, "--quiet", sets=(*TINY, "optimiser.epochs=2"))
+    assert done.exit_code == 0, done.output
+    after = contents(out)
+    same = [name for name in before if name.suffix in (".pt", ".jsonl", ".safetensors", ".json")]
+    assert {name: before[name] for name in same} == {name: after[name] for name in same}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "sets", "message"),
+    [
+        (("--seed", "5"), (), "holds a run with another recipe, seed, split, panel or slides"),
+        (
+            (),
+            ("optimiser.lr=0.5",),
+            "holds a run with another recipe, seed, split, panel or slides",
+        ),
+        (("--hold-out-slide", "P2_A"), (), "P2_A cannot be held out and validate at once"),
+        (("--gene", "ERBB22"), (), "cannot hold ERBB22.*ERBB2"),
+        ((), ("optimiser.epoch=3",), "optimiser.epoch is unknown"),
+        (("--overlay", "visum"), (), "no recipe 'visum'"),
+    ],
+    ids=["seed", "recipe", "split", "gene", "key", "overlay"],
+)
+def test_what_cannot_go_on_is_said_in_one_sentence_and_nothing_is_touched(
+    trained, more, sets, message
+):
+    out, arguments, _ = trained
+    before = contents(out)
+    done = invoke(*arguments, *more, sets=(*TINY, "optimiser.epochs=2", *sets))
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    import re
+
+    assert re.search(message, done.output), done.output
+    assert contents(out) == before
+
+
+@pytest.mark.slow
+def test_another_run_may_take_over_the_frozen_split_and_stands_beside_the_first(trained, phantom):
+    out, _, _ = trained
+    other = out.parent / "second"
+    done = invoke(
+        "train", phantom, "--recipe", "clip", "--out", other, "--split", out / "split.json", "--quiet",
+        "--features", out / "features", sets=TINY,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert (other / "split.json").read_text() == (out / "split.json").read_text()
+    png = out.parent / "both.png"
+    report = invoke("report", out, other, "--png", png)
+    assert report.exit_code == 0, report.output
+    lines = report.output.splitlines()
+    assert lines[0] == "| | first | second |"
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in lines
+        if "|" in line
+    }
+    assert rows["recipe"] == ["stamp", "clip"]
+    assert rows["epochs"] == ["2 of 2", "3 of 3"]
+    assert rows["train / validate / held out"] == ["1 / 1 / 1"] * 2
+    assert rows["locate"][0]
+    assert not rows["locate"][1]
+    assert "different splits" not in report.output
+    assert png.stat().st_size > 5_000
+
+
+def test_a_folder_without_slides_or_without_a_run_is_named(tmp_path):
+    done = invoke("train", tmp_path, "--out", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "Error: " in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "run").exists()
+    done = invoke("report", tmp_path)
+    assert done.exit_code == 1
+    assert f"{tmp_path} is not a run: it has no run.json" in done.output
+
+
+def test_every_command_has_help():
+    for name in ("pretrain", "train", "report"):
+        done = invoke(name, "--help")
+        assert done.exit_code == 0
+        assert "Usage: " in done.output
+
+
+# From slides in memory
+
+
+@pytest.fixture(scope="module")
+def slides():
+    return small_slides(3, 20)
+
+
+def job(out, *overrides, name="clip", **options):
+    recipe = load_recipe(name, (*PIXELS, "optimiser.epochs=1", *overrides))
+    return Job(recipe, out, quiet=True, workers=0, **options)
+
+
+def test_patience_without_validation_slides_is_refused_before_anything_is_written(tmp_path, slides):
+    split = make_split(slides, Wish())
+    with pytest.raises(RecipeError, match="validation.patience needs slides to validate on"):
+        train_slides(slides, split, job(tmp_path / "run", "validation.patience=2"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_towers_that_cannot_be_built_are_named(tmp_path, slides):
+    split = make_split(slides, Wish())
+    with pytest.raises(
+        RecipeError,
+        match="towers of recipe 'clip' cannot be built: depth of the small ResNet is 19",
+    ):
+        train_slides(slides, split, job(tmp_path / "run", "model.image_tower.depth=19"))
+    with pytest.raises(RecipeError, match="towers of recipe 'clip' cannot be built: .*colour"):
+        train_slides(slides, split, job(tmp_path / "other", "model.image_tower.colour=1"))
+
+
+def test_a_recipe_on_pixels_trains_live_saves_an_encoder_and_no_ridge(tmp_path, slides):
+    split = make_split(slides, Wish(slides=["C"]))
+    fingerprint = train_slides(slides, split, job(tmp_path / "run"))
+    encoder = load_encoder(tmp_path / "run" / "encoder")
+    assert encoder.fingerprint == fingerprint
+    assert not (tmp_path / "run" / "ridge").exists()
+    assert encoder.encode_spots(slides[2]).shape == (20, 8)
+    again = train_slides(slides, split, job(tmp_path / "again"))
+    assert again == fingerprint  # the same seed gives the same weights
+
+
+def test_a_run_that_trains_no_step_is_an_encoder_too_and_is_not_replaced_by_another(
+    tmp_path, slides
+):
+    split = make_split(slides, Wish(slides=["C"]))
+    out = tmp_path / "run"
+    train_slides(slides, split, job(out, "optimiser.epochs=0"))
+    assert "No training steps" in (out / "encoder" / "CARD.md").read_text()
+    before = contents(out)
+    with pytest.raises(RecipeError, match="holds a run with another recipe"):
+        train_slides(slides, split, job(out, "optimiser.epochs=0", seed=1))
+    assert contents(out) == before
+
+
+def test_runs_of_different_splits_are_not_to_be_compared(tmp_path, slides):
+    for name, held in (("one", "A"), ("two", "B")):
+        train_slides(slides, make_split(slides, Wish(slides=[held])), job(tmp_path / name))
+    table = compare([tmp_path / "one", tmp_path / "two"])
+    assert "These runs have different splits: their figures cannot be compared." in table
+    evaluation = {
+        "retrieval": [
+            {"encoder": "trained", "gallery": "A", "direction": "image to gene", "R@10": 0.25, "N": 20, "chance R@10": 0.5},
+            {"encoder": "chance", "gallery": "A", "direction": "image to gene", "R@10": 0.5, "N": 20, "chance R@10": 0.5},
+        ]
+    }  # fmt: skip
+    (tmp_path / "one" / "evaluation.json").write_text(json.dumps(evaluation))
+    table = compare([tmp_path / "one", tmp_path / "two"])
+    assert "| A, image to gene R@10 (N 20, chance 0.500), trained | 0.250 |  |" in table
+    assert "0.500 |  |" not in table.replace("0.500), trained", "")

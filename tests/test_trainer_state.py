@@ -1,0 +1,107 @@
+"""A run's state and log on disk: whole or as before, and refused where damaged."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from stamp_index.encoders.model import AlignModel
+from tests.trainer_world import recipe_of
+from trainer.objective import Objective
+from trainer.recipe import RecipeError
+from trainer.schedule import make_optimiser
+from trainer.state import LOG, STATE, Parts, Progress, append_log, load_state, read_log, save_state
+
+
+def test_a_line_cut_off_by_a_kill_gives_way(tmp_path):
+    append_log(tmp_path, {"epoch": 1, "loss": 3.0}, epoch=1)
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"epoch": 2, "lo')
+    append_log(tmp_path, {"epoch": 2, "loss": 2.0}, epoch=2)
+    append_log(tmp_path, {"epoch": 2, "loss": 1.0}, epoch=2)
+    assert read_log(tmp_path) == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+
+
+def small_parts(dim=8):
+    recipe = recipe_of(
+        {"kind": "clip", "left": "patch", "right": "gene"},
+        model={"dim": dim, "gene_tower": {"kind": "profile", "width": 8}, "image_tower": {"kind": "hybrid", "width": 16}},
+    )  # fmt: skip
+    model, objective = AlignModel(recipe.model, 12), Objective(recipe)
+    return Parts(model, objective, make_optimiser((model, objective), recipe.optimiser))
+
+
+def test_a_full_disk_keeps_the_state_before_and_says_so(tmp_path):
+    parts = small_parts()
+    save_state(tmp_path, parts, Progress(step=3))
+    before = (tmp_path / STATE).read_bytes()
+    (tmp_path / f"{STATE}.tmp").symlink_to("/dev/full")  # where every write finds no space
+    with pytest.raises(
+        OSError, match=f"not written .*No space left.*one before is still in {tmp_path}"
+    ):
+        save_state(tmp_path, parts, Progress(step=4))
+    assert (tmp_path / STATE).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [STATE]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("inline_container: unexpected pos")],
+)
+def test_a_write_that_breaks_off_in_the_middle_keeps_the_state_before(tmp_path, monkeypatch, error):
+    parts = small_parts()
+    save_state(tmp_path, parts, Progress(step=3))
+
+    def half(values, file):
+        file.write(b"x" * 1000)
+        raise error
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="The state of the run was not written"):
+        save_state(tmp_path, parts, Progress(step=4))
+    monkeypatch.undo()
+    assert load_state(tmp_path, small_parts()).step == 3
+    assert not (tmp_path / f"{STATE}.tmp").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"",
+        lambda raw: b"hello world" * 100,
+        lambda raw: bytes(200) + raw[200:],
+    ],
+    ids=["cut off", "empty", "another file", "start lost"],
+)
+def test_a_damaged_state_is_named(tmp_path, damage):
+    save_state(tmp_path, small_parts(), Progress(step=3))
+    (tmp_path / STATE).write_bytes(damage((tmp_path / STATE).read_bytes()))
+    with pytest.raises(RecipeError, match=r"state\.pt is damaged or of another architecture"):
+        load_state(tmp_path, small_parts())
+
+
+def test_a_state_of_another_architecture_or_content_is_refused(tmp_path):
+    save_state(tmp_path, small_parts(dim=8), Progress(step=3))
+    with pytest.raises(RecipeError, match="damaged or of another architecture"):
+        load_state(tmp_path, small_parts(dim=4))
+    torch.save({"model": {}}, tmp_path / STATE)
+    with pytest.raises(RecipeError, match="damaged or of another architecture"):
+        load_state(tmp_path, small_parts())
+
+
+def test_a_state_comes_back_as_it_was_saved(tmp_path):
+    parts = small_parts()
+    progress = Progress(7, {"loss": 2.5, "steps": 2.0}, 0.25, 3, 1)
+    parts.best = {"x": torch.arange(3)}
+    parts.objective.log_scale.data.fill_(1.5)
+    save_state(tmp_path, parts, progress)
+    again = small_parts()
+    assert load_state(tmp_path, again) == progress
+    theirs = parts.model.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in again.model.state_dict().items())
+    assert again.objective.log_scale.item() == 1.5
+    assert torch.equal(again.best["x"], parts.best["x"])
+    assert json.loads(json.dumps(vars(progress))) == vars(progress)
