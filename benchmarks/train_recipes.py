@@ -50,9 +50,9 @@ RECIPES = {
     "closed_form": ("closed_form", (WIDE, SCALES), ()),
     "stamp": ("legacy_st", (), ()),
     "clip": ("clip", (WIDE, SCALES), ("optimiser.lr=1e-5", "optimiser.epochs=6")),
-    "umpire": ("umpire", (WIDE, SCALES), ()),
-    "bleep": ("bleep", (WIDE, SCALES), ()),
-    "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128", "optimiser.epochs=20")),
+    "umpire": ("umpire", (WIDE, SCALES), ("optimiser.epochs=8", "optimiser.lr=3e-4")),
+    "bleep": ("bleep", (WIDE, SCALES), ("optimiser.epochs=8",)),
+    "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128", "optimiser.epochs=8")),
     "st_align": (
         "st_align_small",
         (),
@@ -60,7 +60,7 @@ RECIPES = {
             "model.patch_um=100.0",
             "model.region_um=333.0",
             "genes.ranking=spatial",
-            "optimiser.epochs=6",
+            "optimiser.epochs=3",
         ),
     ),
 }

@@ -80,7 +80,8 @@ def bound(term, first, batch):
     return 0.05 * math.log(choices)
 
 
-@pytest.mark.parametrize("name", recipe_names())
+# Those two are STAMP with other numbers of steps.
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {"demo", "closed_form"}))
 def test_a_recipe_learns_one_batch_by_heart(tmp_path_factory, name):
     small = SMALL.get(SAME.get(name, name), SMALL["stamp"])
     recipe = load_recipe(name, (*EVERY_GENE, *small))

@@ -1,4 +1,4 @@
-"""The loop: kills and resumes, early stopping, averaged weights, full disks, damaged states."""
+"""The loop: kills and resumes, early stopping, averaged weights, full disks."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def features(tmp_path_factory):
 @pytest.fixture(scope="module")
 def world(features):
     return tiny_world(features)
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """A run that nothing happened to: its model and its log."""
+    folder = tmp_path_factory.mktemp("whole")
+    model = _run(world, folder)
+    return model, numbers(folder)
 
 
 class Killed(BaseException):
@@ -89,8 +97,9 @@ def killed_at(model, call):
 
 @pytest.mark.parametrize("call", [0, 1, 7, 10, 14])
 @pytest.mark.parametrize("save_minutes", [0.0, 10.0])
-def test_a_run_that_dies_anywhere_ends_where_a_whole_one_does(tmp_path, world, call, save_minutes):
-    whole = _run(world, tmp_path / "whole")
+def test_a_run_that_dies_anywhere_ends_where_a_whole_one_does(
+    tmp_path, world, whole, call, save_minutes
+):
     halves = tmp_path / "halves"
     halves.mkdir()
     model = killed_at(fresh_model(world.recipe, world.gene_input), call)
@@ -99,14 +108,12 @@ def test_a_run_that_dies_anywhere_ends_where_a_whole_one_does(tmp_path, world, c
         train(world.recipe, model, world.data, run)
     # From a saved state the fresh weights do not matter, and without one the run starts again.
     again = _run(world, halves, seed=5 if (halves / STATE).exists() else 0)
-    assert_same_weights(whole, again)
-    assert numbers(halves) == numbers(tmp_path / "whole")
+    assert_same_weights(whole[0], again)
+    assert numbers(halves) == whole[1]
     assert [record["epoch"] for record in numbers(halves)] == [1, 2, 3]
 
 
-def test_an_epoch_that_was_done_but_not_saved_is_logged_once(tmp_path, world, monkeypatch):
-    whole = _run(world, tmp_path / "whole")
-
+def test_an_epoch_that_was_done_but_not_saved_is_logged_once(tmp_path, world, whole, monkeypatch):
     def dies(*args):
         raise Killed
 
@@ -115,12 +122,11 @@ def test_an_epoch_that_was_done_but_not_saved_is_logged_once(tmp_path, world, mo
         _run(world, tmp_path / "halves")
     assert len(read_log(tmp_path / "halves")) == 1
     monkeypatch.undo()
-    assert_same_weights(whole, _run(world, tmp_path / "halves"))
-    assert numbers(tmp_path / "halves") == numbers(tmp_path / "whole")
+    assert_same_weights(whole[0], _run(world, tmp_path / "halves"))
+    assert numbers(tmp_path / "halves") == whole[1]
 
 
-def test_a_run_that_dies_between_state_and_log_loses_no_epoch(tmp_path, world, monkeypatch):
-    _run(world, tmp_path / "whole")
+def test_a_run_that_dies_between_state_and_log_loses_no_epoch(tmp_path, world, whole, monkeypatch):
     original = state.append_log
 
     def dies_in_the_second_epoch(folder, record, *, epoch):
@@ -133,7 +139,7 @@ def test_a_run_that_dies_between_state_and_log_loses_no_epoch(tmp_path, world, m
         _run(world, tmp_path / "halves")
     monkeypatch.undo()
     _run(world, tmp_path / "halves")
-    assert numbers(tmp_path / "halves") == numbers(tmp_path / "whole")
+    assert numbers(tmp_path / "halves") == whole[1]
 
 
 SCRIPT = """
@@ -303,5 +309,5 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_from_the_state_before(
     with pytest.raises(OSError, match="No space left on device"):
         _run(world, tmp_path / "halves")
     monkeypatch.undo()
-    assert_same_weights(whole, _run(world, tmp_path / "halves", seed=5))
-    assert numbers(tmp_path / "halves") == numbers(tmp_path / "whole")
+    assert_same_weights(whole[0], _run(world, tmp_path / "halves", seed=5))
+    assert numbers(tmp_path / "halves") == whole[1]
