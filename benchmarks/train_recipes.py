@@ -196,6 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set-name", choices=["recipes", "ablations"], default="recipes")
+    parser.add_argument(
+        "--stage1", help="A stage-1 gene encoder, for the ablations that start from one."
+    )
     parser.add_argument("--only", nargs="*", help="Names to train.")
     parser.add_argument("--held-out", nargs="*", default=list(SPLITS))
     parser.add_argument("--seeds", type=int, default=3)
@@ -209,6 +212,10 @@ def main() -> None:
         return
     done = {(row["name"], row["held_out"], row["seed"]) for row in rows}
     chosen = RECIPES if given.set_name == "recipes" else ABLATIONS
+    if given.stage1 and given.set_name == "ablations":
+        recipe, overlays, sets = ABLATIONS["stamp, random start"]
+        own = f'genes.stage1="{given.stage1}"'
+        chosen = {**chosen, "stamp, random start after stage 1": (recipe, overlays, (*sets, own))}
     for name in given.only or chosen:
         for held in given.held_out:
             n_seeds = (

@@ -293,9 +293,8 @@ def test_the_log_holds_the_means_of_an_epochs_losses_and_the_schedule(tmp_path, 
 
 
 def test_a_full_disk_ends_the_run_and_it_goes_on_from_the_state_before(
-    tmp_path, world, monkeypatch
+    tmp_path, world, whole, monkeypatch
 ):
-    whole = _run(world, tmp_path / "whole")
     original, calls = torch.save, []
 
     def full_the_second_time(values, file):

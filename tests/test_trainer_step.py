@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer_world import NO_DROPOUT, TINY, fresh_model, recipe_of, tiny_world
+from tests.trainer_world import NO_DROPOUT, TINY, fresh_model, recipe_of, small_slides, tiny_world
 from trainer.contrastive import clip, clip_one_way, clip_paired, clip_soft, locate
 from trainer.data import Steps
 from trainer.loop import BAD_BATCH, Run, TrainingStoppedError, train
@@ -45,12 +45,15 @@ def grads_of(world, recipe, batch, micro_batch=0, model=None):
     return {name: p.grad for name, p in named if p.grad is not None}, values
 
 
-def slow_grads(world, recipe, batch, size):
+def slow_grads(world, recipe, batch, sizes):
     """The same from a single pass: parts in order, all graphs kept, and one backward through everything."""
     model, objective = fresh_model(recipe, world.gene_input), Objective(recipe)
     torch.manual_seed(7)
-    starts = range(0, len(batch), size)
-    outs = [model.train()(batch.rows(slice(at, at + size)).inputs, recipe.wanted) for at in starts]
+    outs, at = [], 0
+    for size in sizes:
+        outs.append(model.train()(batch.rows(slice(at, at + size)).inputs, recipe.wanted))
+        at += size
+    assert at == len(batch)
     views = {name: torch.cat([out[name] for out in outs]) for name in outs[0]}
     loss, _ = objective(
         {**views, "label": batch.label, "place": batch.place, "target": batch.target}
@@ -67,14 +70,16 @@ def assert_same_grads(one, other):
         torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("size", [4, 7, 31])
+@pytest.mark.parametrize(
+    ("size", "sizes"), [(4, [4] * 8), (7, [6, 6, 7, 6, 7]), (31, [16, 16]), (1, [1] * 32)]
+)
 def test_micro_batches_with_dropout_give_the_gradients_of_one_pass_with_the_same_draws(
-    world, batch, size
+    world, batch, size, sizes
 ):
     assert world.recipe.model.image_tower["token_dropout"] > 0
     assert world.recipe.model.gene_tower["dropout"] > 0
     fast, values = grads_of(world, world.recipe, batch, size)
-    assert_same_grads(fast, slow_grads(world, world.recipe, batch, size))
+    assert_same_grads(fast, slow_grads(world, world.recipe, batch, sizes))
     assert "log_scale" in fast
     assert values["loss"].item() > 0
 
@@ -89,9 +94,20 @@ def test_without_dropout_micro_batches_give_the_gradients_of_the_whole_batch(wor
         torch.testing.assert_close(one[name], other[name], atol=1e-5, rtol=1e-5)
 
 
+def test_no_micro_batch_is_a_single_row_which_batch_normalisation_cannot_do_with(tmp_path):
+    vae = 'model.gene_tower={kind="vae", hidden=[8], latent=16}'
+    world = tiny_world(
+        tmp_path, vae, "sampler.kind=uniform", "start=random", slides=small_slides(1, 16)
+    )
+    batch = Steps(world.data, world.recipe, seed=0)[0]
+    assert len(batch) == 16
+    grads, _ = grads_of(world, world.recipe, batch, 5)  # 5, 5, 5 and 1 would fail
+    assert float(grads["towers.gene.mu.weight"].abs().sum()) > 0
+
+
 def test_a_whole_batch_is_one_plain_backward_pass(world, batch):
     assert_same_grads(
-        grads_of(world, world.recipe, batch)[0], slow_grads(world, world.recipe, batch, 100)
+        grads_of(world, world.recipe, batch)[0], slow_grads(world, world.recipe, batch, [32])
     )
 
 

@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.model import AlignModel
-from stamp_index.encoders.stage1_weights import load_stage1
-from stamp_index.errors import EncoderError
+from stamp_index.encoders.stage1_weights import load_stage1, start_from_stage1
 from trainer.clusters import spot_clusters
 from trainer.data import TrainingSet, placements, wide_batches
 from trainer.images import CachedImages, SlideImages
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import torch
     from numpy.typing import NDArray
 
     from stamp_index.encoders.gene_input import GeneInput
@@ -75,43 +73,26 @@ class Cohort:
     validate: list[Slide]
 
 
-def load_gene_encoder(recipe: Recipe) -> tuple[GenePanel | None, dict[str, torch.Tensor]]:
-    """Panel and weights of a stage-1 gene encoder, if the recipe names one."""
-    if not recipe.genes.stage1:
-        return None, {}
-    panel, tower, state = load_stage1(recipe.genes.stage1)
-    own = {**recipe.model.gene_tower, "dropout": None}
-    other = {key: (tower.get(key), own.get(key)) for key in tower if key != "dropout"}
-    wrong = [
-        f"{key} {theirs!r} against {ours!r}"
-        for key, (theirs, ours) in other.items()
-        if theirs != ours
-    ]
-    if wrong:
-        msg = (
-            f"The gene encoder {recipe.genes.stage1} has another shape than the recipe's gene tower ({', '.join(wrong)}). "
-            "Set [model.gene_tower] as in its stage1.json."
-        )
-        raise EncoderError(msg)
-    return panel, state
+def stage1_panel(recipe: Recipe) -> GenePanel | None:
+    """Panel of the stage-1 gene encoder, if the recipe names one."""
+    return load_stage1(recipe.genes.stage1)[0] if recipe.genes.stage1 else None
 
 
-def build_model(
-    recipe: Recipe, gene_input: GeneInput, stage1: dict[str, torch.Tensor]
-) -> AlignModel:
+def build_model(recipe: Recipe, gene_input: GeneInput) -> AlignModel:
     """Build the model; the checkpoint's config names no pretrained file, since it holds every weight."""
-    n_scales = len(gene_input.around.scales)
+    panel, n_scales = gene_input.panel, len(gene_input.around.scales)
     try:
-        model = AlignModel(recipe.model, len(gene_input.panel), n_scales)
+        model = AlignModel(recipe.model, len(panel), n_scales)
     except (TypeError, ValueError) as exc:
         msg = f"The towers of recipe {recipe.name!r} cannot be built: {exc}"
         raise RecipeError(msg) from exc
-    if stage1:
-        tower = model.tower_of("gene")
-        fitting = {name: value for name, value in stage1.items() if name in tower.state_dict()}
-        # The map of the profile is no part of stage 1, which sees ranks alone.
-        fitting = {n: v for n, v in fitting.items() if not n.startswith("profile.")}
-        tower.load_state_dict(fitting, strict=False)
+    if recipe.genes.stage1:
+        start_from_stage1(
+            model.tower_of("gene"),
+            recipe.genes.stage1,
+            panel=panel,
+            gene_tower=recipe.model.gene_tower,
+        )
     model.config = replace(
         recipe.model,
         **{

@@ -8,6 +8,7 @@ into micro-batches the first pass keeps no activations and the second repeats it
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -97,7 +98,10 @@ def gradients(
 def _parts(batch: Batch, micro_batch: int) -> list[Batch]:
     if not micro_batch or micro_batch >= len(batch):
         return [batch]
-    return [batch.rows(slice(at, at + micro_batch)) for at in range(0, len(batch), micro_batch)]
+    # Of nearly equal sizes: batch normalisation cannot do with a single row left over.
+    n_parts = -(-len(batch) // micro_batch)
+    cuts = [len(batch) * i // n_parts for i in range(n_parts + 1)]
+    return [batch.rows(slice(start, stop)) for start, stop in pairwise(cuts)]
 
 
 def _backward(outputs: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> None:

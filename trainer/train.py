@@ -29,7 +29,7 @@ from trainer.images import CachedImages
 from trainer.initialise import start_from_statistics
 from trainer.loop import Run, TrainingStoppedError, train
 from trainer.plot import plot_curves
-from trainer.prepare import Cohort, Job, Preparation, build_model, load_gene_encoder, worker_count
+from trainer.prepare import Cohort, Job, Preparation, build_model, stage1_panel, worker_count
 from trainer.recipe import Recipe, RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
@@ -124,7 +124,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     runtime = Runtime(recipe.optimiser.precision)
     _say(job, runtime, split.describe(), *licences(recipe.model.to_dict()))
     torch.manual_seed(job.seed)
-    panel, stage1 = load_gene_encoder(recipe)
+    panel = stage1_panel(recipe)
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
     record = _record(recipe, cohort, gene_input, job.seed)
     if runtime.is_main:
@@ -132,7 +132,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
         split.save(out)
         write_environment(out / "environment.json")
     runtime.wait()
-    model = build_model(recipe, gene_input, stage1).to(runtime.device)
+    model = build_model(recipe, gene_input).to(runtime.device)
     data, cache = Preparation(cohort, gene_input, job).assemble(model, runtime)
     if recipe.start == "closed_form":
         start_from_statistics(model, data)

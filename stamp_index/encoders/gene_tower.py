@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
-from stamp_index.encoders.axes import leading_axes
 from stamp_index.encoders.layers import Block
 from stamp_index.genes import PAD, TOKEN_OFFSET
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class GeneTower(nn.Module):
     """Transformer over a spot's rank tokens and its profile.
 
     Rank tokens follow STAMP (arXiv 2602.13944; embedding table, learnable rank positions, padding masked).
-    Two things are ours. CLS starts from a linear map of the signed profile, so that a gene that is low says
-    something and a query can name it; and that map starts from the principal axes of the training
-    profiles, without which a few hundred spots do not train a table of gene embeddings.
+    Ours is that CLS starts from a linear map of the signed profile, so that a gene that is low says something
+    and a query can name it.
 
     Parameters
     ----------
@@ -57,18 +49,6 @@ class GeneTower(nn.Module):
         self.profile = nn.Linear(n_genes * n_scales, width)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-
-    def init_axes(self, profiles: NDArray[np.float32], n_axes: int) -> None:
-        """Start profile map and gene embeddings from the principal axes of profiles (n, s * g)."""
-        weight = torch.from_numpy(leading_axes(profiles, min(n_axes, self.width)))  # (k, s * g)
-        k = len(weight)
-        with torch.no_grad():
-            self.profile.weight.normal_(std=1e-3)
-            self.profile.weight[:k] = weight
-            self.profile.bias.zero_()
-            n_genes = len(self.embed.weight) - TOKEN_OFFSET
-            own = weight[:, :n_genes]  # tokens rank the spot's own counts: the first scale
-            self.embed.weight[TOKEN_OFFSET:, :k] += own.T
 
     def positions(self, tokens: torch.Tensor) -> torch.Tensor:
         """Encode tokens (b, t), t at most `context`, as one feature for each rank (b, t, width).

@@ -123,9 +123,8 @@ def _one_thread() -> None:
 @lru_cache(maxsize=1)
 def load_trunk() -> Trunk:
     """Return the process's one trunk, on the GPU where torch sees one."""
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # a model's random start is the same with and without loading
+    # A model's random start must be the same whether it loads the trunk or finds it loaded.
+    with torch.random.fork_rng(devices=[]):
         trunk = Trunk()
     return trunk.to("cuda") if torch.cuda.is_available() else trunk
 
