@@ -41,7 +41,7 @@ def _card(
         f"Losses: {losses}.",
         "",
         "## Data",
-        f"- Trained on {', '.join(split['train'])}: {len(patients)} patients ({', '.join(patients)}).",
+        f"- Trained on {', '.join(split['train'])}: patients {', '.join(patients)}.",
         f"- Validated on {', '.join(split['validate']) or 'nothing'}; held out {', '.join(split['held_out']) or 'nothing'}.",
         f"- Split {split['hash']}, by {split['by']}.",
         "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here.",

@@ -66,9 +66,9 @@ def start_from_statistics(model: AlignModel, data: TrainingSet) -> None:
         )
     with torch.no_grad():
         for side in (*features, "gene"):
-            first = next(m for m in model.heads[side].modules() if isinstance(m, nn.Linear))
-            first.weight.zero_()
-            first.bias.zero_()
+            for first in [m for m in model.heads[side].modules() if isinstance(m, nn.Linear)][:1]:
+                first.weight.zero_()
+                first.bias.zero_()
 
 
 def _summaries(model: AlignModel, side: str, images: NDArray[np.generic]) -> NDArray[np.float32]:

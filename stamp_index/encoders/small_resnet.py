@@ -76,7 +76,7 @@ class SmallResNet(nn.Module):
     Raises
     ------
     ValueError
-        For an unknown depth, an image below 8 px (three halvings must leave a pixel), and when asked for
+        For an unknown depth, a base that is no multiple of 8, an image below 8 px (three halvings must leave a pixel), and when asked for
         region mode.
 
     Notes
@@ -101,6 +101,10 @@ class SmallResNet(nn.Module):
             raise ValueError(msg)
         if patch_px < 8:
             msg = f"The patch is {patch_px} px; the small ResNet halves it three times and needs at least 8."
+            raise ValueError(msg)
+        if base < 8 or base % 8:
+            # Below that oneDNN's backward pass on a CPU corrupts memory (torch 2.13).
+            msg = f"base of the small ResNet is {base}; expected a multiple of 8."
             raise ValueError(msg)
         self.width = width
         self.prepared_id = "pixels"
