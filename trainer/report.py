@@ -66,7 +66,7 @@ def _summary(run: Path) -> dict[str, str]:
         "train / validate / held out": " / ".join(
             str(len(split[role])) for role in ("train", "validate", "held_out")
         ),
-        "panel": f"{made['panel']}",
+        "panel": made["panel"][:12],
         "epochs": f"{len(records)} of {recipe['optimiser']['epochs']}",
     }
     if records:
