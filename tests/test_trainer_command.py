@@ -108,7 +108,7 @@ def test_the_card_names_data_split_numbers_limits_and_the_command(trained):
     fingerprint = load_encoder(out / "encoder").fingerprint
     assert card.startswith(f"# Encoder stamp {fingerprint}")
     for part in (
-        "Trained on P1_A: 1 patients (P1)", "Validated on P2_A; held out P3_A", split["hash"],
+        "Trained on P1_A: patients P1.", "Validated on P2_A; held out P3_A", split["hash"],
         "2 epochs", "Best validation recall", "Terms:", "## Limits", "python -m trainer",
     ):  # fmt: skip
         assert part in card
