@@ -14,7 +14,7 @@ from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import EncoderError
 from stamp_index.slides import PatchSpec
 from tests.trainer_world import TINY, make_world, recipe_of, small_slides, tiny_world
-from trainer.initialise import start_from_statistics
+from trainer.initialise import standardise_channels, start_from_statistics
 from trainer.recipe import RecipeError
 from trainer.recipe_file import load_recipe
 
@@ -218,6 +218,7 @@ def own_recall(world, k=5):
 def test_the_closed_form_start_retrieves_training_spots_and_silences_the_towers(features):
     world = tiny_world(features)
     chance = own_recall(world)
+    standardise_channels(world.model, world.data)
     start_from_statistics(world.model, world.data)
     assert own_recall(world) > max(0.3, 2 * chance)
     with torch.inference_mode():

@@ -74,6 +74,19 @@ def licences(model: dict[str, Any]) -> list[str]:
     return [licence_notice(name) for name in sorted(known)]
 
 
+def random_starts(model: dict[str, Any]) -> list[str]:
+    """One sentence for every network that would start untrained because no weights were named."""
+    said = []
+    for tower in (model["image_tower"], model["region_tower"]):
+        name = tower.get("backbone") or tower.get("model")
+        if name and name != "efficientnet_lite0" and not tower.get("weights"):
+            said.append(
+                f'{name} starts from RANDOM weights: none were named. Set weights = "hub", or a local file, in the '
+                "recipe's tower."
+            )
+    return said
+
+
 def _numbers(records: list[dict[str, Any]]) -> list[str]:
     if not records:
         return ["- No training steps: the closed-form start."]

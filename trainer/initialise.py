@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 _CHUNK: Final = 256
 
 
+def standardise_channels(model: AlignModel, data: TrainingSet) -> None:
+    """Fit the channel statistics of hybrid towers on the training images, whatever the start."""
+    if not isinstance(data.images, CachedImages):
+        return
+    for side, images in (("patch", data.images.all_patches), ("region", data.images.all_regions)):
+        if side in model.config.sides and isinstance(model.tower_of(side), HybridTower):
+            shared = side == "region" and model.tower_of("region") is model.tower_of("patch")
+            both = [data.images.all_patches(), images()] if shared else [images()]
+            model.tower_of(side).fit_channels(*both)
+
+
 def start_from_statistics(model: AlignModel, data: TrainingSet) -> None:
     """Fit the direct paths of `model` on the training spots, in closed form, and silence its heads.
 
@@ -46,9 +57,6 @@ def start_from_statistics(model: AlignModel, data: TrainingSet) -> None:
     images = {"patch": data.images.all_patches()}
     if "region" in model.config.sides:
         images["region"] = data.images.all_regions()
-    tower = model.tower_of("patch")
-    if isinstance(tower, HybridTower):
-        tower.fit_channels(*images.values())  # type: ignore[arg-type]
     features = {side: _summaries(model, side, image) for side, image in images.items()}
     profile = data.genes.profile
     _, genes = shrunk_cca(

@@ -171,7 +171,8 @@ class _Training:
     def _step(self, batch: Batch) -> dict[str, float]:
         parts, runtime, step = self.parts, self.runtime, self.progress.step
         self._name_unreadable(batch)
-        if runtime.agree(flag=len(batch) < 2 * batch.group):
+        few = runtime.total(len(batch)) < 2 * batch.group
+        if runtime.agree(flag=few or not len(batch)):
             self.progress.step += 1  # nothing left to contrast
             return {"loss": float("nan")}
         torch.manual_seed((self.where.seed * 1_000_003 + step) * 64 + runtime.rank)
@@ -196,6 +197,7 @@ class _Training:
                 batch, NonFiniteLossError(f"The gradients are not finite (norm {norm.item():g}).")
             )
         parts.optimiser.step()
+        parts.objective.hold_scale()
         if parts.average is not None:
             parts.average.update_parameters(parts.model)
         self.progress.step += 1
@@ -222,7 +224,7 @@ class _Training:
         )
         msg = (
             f"{exc} Training stopped at step {self.progress.step}; the spots of its batch are in {path}. Look at "
-            "their images and counts, lower optimiser.lr, or set optimiser.precision to fp32; then run again to go on."
+            "their images and counts, or train with a lower optimiser.lr, or optimiser.precision = fp32, and another --out."
         )
         return TrainingStoppedError(msg)
 
@@ -246,7 +248,10 @@ class _Training:
 
     def _record(self, epoch: int, seconds: float) -> dict[str, Any]:
         sums = dict(self.progress.sums)
-        steps = max(1.0, sums.pop("steps", 1.0))
+        steps = sums.pop("steps", 0.0)
+        if not steps:
+            msg = f"No step of epoch {epoch} had two spots to contrast on every process; raise sampler.batch_size."
+            raise TrainingStoppedError(msg)
         record = {
             "epoch": epoch,
             "step": self.progress.step,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,6 +38,11 @@ class Objective(nn.Module):
     def scale(self) -> torch.Tensor:
         """Logit scale, clamped."""
         return self.log_scale.exp().clamp(max=self.largest)
+
+    def hold_scale(self) -> None:
+        """Keep the parameter itself under the clamp: beyond it there is no gradient to come back by."""
+        with torch.no_grad():
+            self.log_scale.clamp_(max=math.log(self.largest))
 
     def forward(
         self, views: dict[str, torch.Tensor]

@@ -60,14 +60,14 @@ def _summary(run: Path) -> dict[str, str]:
     made = json.loads(path.read_text())
     split, recipe, records = made["split"], made["recipe"], read_log(run)
     found = {
-        "recipe": recipe["name"],
+        "recipe": recipe.get("name", "stage 1"),
         "seed": str(made["seed"]),
         "split": f"{split['hash']} (by {split['by']})",
         "train / validate / held out": " / ".join(
             str(len(split[role])) for role in ("train", "validate", "held_out")
         ),
         "panel": made["panel"][:12],
-        "epochs": f"{len(records)} of {recipe['optimiser']['epochs']}",
+        "epochs": f"{len(records)} of {recipe.get('optimiser', {}).get('epochs', '?')}",
     }
     if records:
         last = records[-1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +28,11 @@ class Runtime:
 
     def __init__(self, precision: str = "auto") -> None:
         # Without `cpu` accelerate takes no notice of torchrun where there is no GPU, and every process trains alone.
-        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+        # Rank 0 alone prepares images and validates, for as long as that takes.
+        patient = InitProcessGroupKwargs(timeout=timedelta(days=7))
+        self.accelerator = Accelerator(
+            mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[patient]
+        )
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
@@ -92,6 +98,14 @@ class Runtime:
         value = torch.tensor([float(flag)], device=self.device)
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return bool(value.item())
+
+    def total(self, count: int) -> int:
+        """Sum of the ranks' counts."""
+        if self.world == 1:
+            return count
+        value = torch.tensor([count], device=self.device)
+        dist.all_reduce(value)
+        return int(value.item())
 
     def wait(self) -> None:
         """Until every rank is here."""

@@ -22,11 +22,11 @@ from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
 from stamp_index.readers import SlideOptions, find_slides, read
-from trainer.card import licences, write_card
+from trainer.card import licences, random_starts, write_card
 from trainer.data import fit_gene_input
 from trainer.environment import write_environment
 from trainer.images import CachedImages
-from trainer.initialise import start_from_statistics
+from trainer.initialise import standardise_channels, start_from_statistics
 from trainer.loop import Run, TrainingStoppedError, train
 from trainer.plot import plot_curves
 from trainer.prepare import Cohort, Job, Preparation, build_model, stage1_panel, worker_count
@@ -122,7 +122,13 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     roles = ([s for s in slides if s.slide_id in ids] for ids in (split.train, split.validate))
     cohort = Cohort(split, *roles)
     runtime = Runtime(recipe.optimiser.precision)
-    _say(job, runtime, split.describe(), *licences(recipe.model.to_dict()))
+    _say(
+        job,
+        runtime,
+        split.describe(),
+        *licences(recipe.model.to_dict()),
+        *random_starts(recipe.model.to_dict()),
+    )
     torch.manual_seed(job.seed)
     panel = stage1_panel(recipe)
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
@@ -134,6 +140,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     runtime.wait()
     model = build_model(recipe, gene_input).to(runtime.device)
     data, cache = Preparation(cohort, gene_input, job).assemble(model, runtime)
+    standardise_channels(model, data)
     if recipe.start == "closed_form":
         start_from_statistics(model, data)
     validate = None

@@ -209,6 +209,9 @@ class AlignModel(nn.Module):
         if config.direct:
             widths = {"gene": n_genes * n_scales, "niche": n_genes}
             for side in config.sides:
+                if side not in widths and not hasattr(self.tower_of(side), "summary_width"):
+                    msg = f"direct = true needs a tower that sums its images up (hybrid), not that of {side}."
+                    raise ValueError(msg)
                 widths.setdefault(side, int(getattr(self.tower_of(side), "summary_width", 0)))
                 self.direct[side] = nn.Linear(widths[side], config.dim)
             if config.retrieval == "joint":
