@@ -23,7 +23,7 @@ from tests.trainer_world import (
 )
 from trainer.data import draw
 from trainer.images import SlideImages, UnreadableSlideError
-from trainer.loop import Run, train
+from trainer.loop import Run, TrainingStoppedError, train
 from trainer.recipe_file import load_recipe
 from trainer.state import LOG
 
@@ -153,12 +153,15 @@ def test_a_batch_that_loses_every_spot_is_no_step(tmp_path):
     assert empty.unreadable == ("B",)
 
 
-def test_every_slide_gone_leaves_the_weights_alone_and_ends(tmp_path, world):
+def test_every_slide_gone_leaves_the_weights_alone_and_says_that_nothing_was_trained(
+    tmp_path, world
+):
     before = {name: value.clone() for name, value in world.model.state_dict().items()}
     for slide in world.slides:
         slide.image.close()
         slide.image.path.unlink()
-    train(RECIPE, world.model, world.data, Run(tmp_path, 0, quiet=True, skip_unreadable=True))
+    with pytest.raises(TrainingStoppedError, match="No step of epoch 1 had two spots"):
+        train(RECIPE, world.model, world.data, Run(tmp_path, 0, quiet=True, skip_unreadable=True))
     assert all(torch.equal(before[name], value) for name, value in world.model.state_dict().items())
 
 

@@ -250,7 +250,7 @@ class _Training:
         sums = dict(self.progress.sums)
         steps = sums.pop("steps", 0.0)
         if not steps:
-            msg = f"No step of epoch {epoch} had two spots to contrast on every process; raise sampler.batch_size."
+            msg = f"No step of epoch {epoch} had two spots to contrast on every process: raise sampler.batch_size, or restore unreadable slides."
             raise TrainingStoppedError(msg)
         record = {
             "epoch": epoch,
