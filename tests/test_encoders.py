@@ -326,3 +326,17 @@ def test_features_are_prepared_once_and_match_the_patches(tmp_path, slide):
     np.testing.assert_array_equal(first, again)
     cache.regions(slide, PatchSpec(336.0, 96), np.full(slide.n_spots, 4))
     assert preparer.seen == 2 * slide.n_spots
+
+
+def test_a_gene_that_a_slide_lacks_does_not_lower_its_mean_or_deviation():
+    full = toy_slide("A", n_spots=40, seed=0)
+    keep = [i for i, gene in enumerate(full.genes) if gene != "KRT8"]
+    other = toy_slide("B", n_spots=40, seed=1)
+    lacking = replace(
+        other, counts=csr_matrix(other.counts[:, keep]), genes=tuple(other.genes[i] for i in keep)
+    )
+    panel = GenePanel.fit([full, lacking], 20, always=["KRT8"])
+    at = panel.column_of["KRT8"]
+    both, alone = (GeneInput.fit(panel, slides, 8) for slides in ([full, lacking], [full]))
+    assert both.mean[at] == pytest.approx(alone.mean[at], rel=1e-5)
+    assert both.std[0, at] == pytest.approx(alone.std[0, at], rel=1e-4)

@@ -109,16 +109,22 @@ class GeneInput:
     def fit(
         cls, panel: GenePanel, slides: Sequence[Slide], context: int, around: Around | None = None
     ) -> GeneInput:
-        """Fit mean and deviations on the training slides' spots."""
+        """Fit each gene's mean and deviations on the spots of the training slides that measure it."""
         around = around or Around()
         aligned = [panel.align(slide.counts, slide.genes) for slide in slides]
-        mean = np.concatenate([log1p_cp10k(part).toarray() for part in aligned]).mean(axis=0)
+        measured = np.concatenate(
+            [np.tile(np.isin(panel.genes, slide.genes), (slide.n_spots, 1)) for slide in slides]
+        )  # (n, g): a gene that a slide lacks is not a gene that is low there
+        n_measured = np.maximum(measured.sum(axis=0), 1)
+        mean = np.concatenate([log1p_cp10k(part).toarray() for part in aligned]).sum(axis=0)
+        mean = mean / n_measured
         std = []
         for scale in around.scales:
             pairs = zip(slides, aligned, strict=True)
             logs = [_expression(scale, slide, part) for slide, part in pairs]
             within = np.concatenate([part - part.mean(axis=0) for part in logs])
-            std.append(np.maximum(within.std(axis=0), _LEAST_STD))
+            deviation = np.sqrt((within**2).sum(axis=0) / n_measured)
+            std.append(np.maximum(deviation, _LEAST_STD))
         deviations = np.stack(std).astype(np.float32)
         return cls(panel, mean.astype(np.float32), deviations, context, around)
 
