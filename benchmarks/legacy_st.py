@@ -78,7 +78,7 @@ def _bulb(replicate: int) -> Slide:
     )
     return Slide(
         slide_id=f"MOB{replicate}", spots=spots, counts=counts, genes=tuple(map(str, unique)), image=image,
-        mpp=_PITCH_UM * 32 / width, spot_diameter_um=100.0, patient_id=f"mouse{replicate}", species="mouse",
+        mpp=_PITCH_UM * 32 / width, spot_diameter_um=100.0, species="mouse",
     )  # fmt: skip
 
 

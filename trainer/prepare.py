@@ -11,7 +11,11 @@ from tqdm import tqdm
 
 from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.model import AlignModel
-from stamp_index.encoders.stage1_weights import load_stage1, start_from_stage1
+from stamp_index.encoders.stage1_weights import (
+    load_stage1,
+    read_stage1_manifest,
+    start_from_stage1,
+)
 from trainer.clusters import spot_clusters
 from trainer.data import TrainingSet, placements, wide_batches
 from trainer.images import CachedImages, SlideImages
@@ -76,6 +80,20 @@ class Cohort:
 def stage1_panel(recipe: Recipe) -> GenePanel | None:
     """Panel of the stage-1 gene encoder, if the recipe names one."""
     return load_stage1(recipe.genes.stage1)[0] if recipe.genes.stage1 else None
+
+
+def stage1_overlap(recipe: Recipe, split: Split) -> list[str]:
+    """One sentence if stage 1 has seen the counts of slides that are kept out of stage 2."""
+    if not recipe.genes.stage1:
+        return []
+    seen = read_stage1_manifest(recipe.genes.stage1)["training"].get("split", {}).get("train", ())
+    both = sorted(set(seen) & {*split.held_out, *split.validate})
+    if not both:
+        return []
+    return [
+        f"The gene encoder was pre-trained on the counts of {', '.join(both)}, which are kept out here: figures on them are "
+        "transductive."
+    ]
 
 
 def build_model(recipe: Recipe, gene_input: GeneInput) -> AlignModel:

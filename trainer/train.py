@@ -29,7 +29,15 @@ from trainer.images import CachedImages
 from trainer.initialise import standardise_channels, start_from_statistics
 from trainer.loop import Run, TrainingStoppedError, train
 from trainer.plot import plot_curves
-from trainer.prepare import Cohort, Job, Preparation, build_model, stage1_panel, worker_count
+from trainer.prepare import (
+    Cohort,
+    Job,
+    Preparation,
+    build_model,
+    stage1_overlap,
+    stage1_panel,
+    worker_count,
+)
 from trainer.recipe import Recipe, RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
@@ -129,6 +137,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
         *licences(recipe.model.to_dict()),
         *random_starts(recipe.model.to_dict()),
     )
+    _say(job, runtime, *stage1_overlap(recipe, split))
     torch.manual_seed(job.seed)
     panel = stage1_panel(recipe)
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
@@ -159,7 +168,8 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
 
 def _say(job: Job, runtime: Runtime, *lines: str) -> None:
     if runtime.is_main and not job.quiet:
-        click.echo("\n".join(lines))
+        for line in lines:
+            click.echo(line)
 
 
 def _read(paths: Sequence[Path], mpp: float | None) -> list[Slide]:

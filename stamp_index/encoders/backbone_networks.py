@@ -6,6 +6,7 @@ step. Images are (b, 3, s, s), normalised; a state is what flows between two blo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Normalisation(NamedTuple):
     std: tuple[float, ...]
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """A pretrained network that gives an image's feature and its grid of tokens.
 
     Attributes
@@ -68,9 +69,9 @@ class Backbone(nn.Module):
         blocks: nn.Sequential = self.network.blocks
         return blocks
 
+    @abstractmethod
     def begin(self, images: torch.Tensor) -> torch.Tensor:
         """Map normalised images to the state before the first block."""
-        raise NotImplementedError
 
     def run(
         self, state: torch.Tensor, start: int, stop: int, *, checkpointing: bool = False
@@ -80,17 +81,17 @@ class Backbone(nn.Module):
             state = run_blocks(list(self.blocks())[start:stop], state, checkpointing=checkpointing)
         return state
 
+    @abstractmethod
     def end(self, state: torch.Tensor) -> torch.Tensor:
         """Map the state after the last block to final features."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pooled(self, features: torch.Tensor, pool: str = "") -> torch.Tensor:
         """Pool final features to (b, width); `pool` overrides the backbone's own way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grid(self, features: torch.Tensor) -> torch.Tensor:
         """Lay final features out as image tokens (b, h, w, token_width)."""
-        raise NotImplementedError
 
     def pooled_width(self, pool: str = "") -> int:
         """Length of what `pooled` gives.
