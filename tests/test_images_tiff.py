@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,3 +188,24 @@ def test_a_tiff_of_many_channels_is_refused(tmp_path: Path) -> None:
         ImageFormatError, match=r"axes CYX of shape \(5, 300, 300\); expected one RGB"
     ):
         TiffImage(path)
+
+
+def test_threads_that_read_a_fresh_file_together_get_the_pixels_that_one_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_pyramid(tmp_path / "slide.tif", PIXELS)
+    corners = [(x, y) for y in (20, 300) for x in (20, 300, 600)]
+    with open_image(path) as alone:
+        expected = [alone.read(x, y, 100, 100) for x, y in corners]
+
+    def slow_seek(handle: tifffile.FileHandle, offset: int, /, whence: int = 0) -> int:
+        place = seek(handle, offset, whence)
+        time.sleep(0.001)  # another thread has its turn between moving to a place and reading there
+        return place
+
+    seek = tifffile.FileHandle.seek
+    monkeypatch.setattr(tifffile.FileHandle, "seek", slow_seek)
+    for _ in range(20):
+        with open_image(path) as image, ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda corner, at=image: at.read(*corner, 100, 100), corners))
+        np.testing.assert_array_equal(together, expected)

@@ -114,6 +114,10 @@ class TiffImage(SlideImage):
         if self._tiff is None:
             self._tiff = _open_tiff(self.path)
             weakref.finalize(self, self._tiff.close)
+            for level in self._tiff.series[0].levels:
+                # Making the decoder of JPEG tiles reads from the file; made by the first of several threads that
+                # read tiles, it moves the file's position under the others.
+                _ = level.keyframe.decode
         return self._tiff
 
     def _tile_reader(self) -> TileReader:
