@@ -12,6 +12,7 @@ import torch
 
 from tests.trainer_world import NO_DROPOUT, fresh_model, tiny_world
 from trainer.data import Steps
+from trainer.images import UnreadableSlideError
 from trainer.loop import Run, train
 from trainer.objective import Objective
 from trainer.runtime import Runtime
@@ -26,7 +27,8 @@ OVERRIDES = (*NO_DROPOUT, "sampler.batch_size=5", "optimiser.epochs=1", "optimis
 STEP = 3
 SCRIPT = """
 import pathlib, sys, torch
-from tests.test_distributed import STEP, both_gradients, prepared
+from tests.test_distributed import GoneForOneRank, both_gradients, prepared, summed
+from tests.trainer_world import fresh_model, with_images
 from trainer.loop import Run, train
 from trainer.runtime import Runtime
 import torch.distributed as dist
@@ -35,6 +37,13 @@ features, out = map(pathlib.Path, sys.argv[1:])
 runtime = Runtime("fp32")
 world = prepared(features)
 found = {"world": runtime.world, "gradients": both_gradients(world, runtime)}
+found["union"] = sorted(runtime.union({"A", f"slide {runtime.rank}"}))
+found["sums"] = summed(runtime)
+layer = torch.nn.BatchNorm1d(2)
+for value in layer.state_dict().values():
+    value.fill_(runtime.rank + 5)
+runtime.broadcast(layer)
+found["broadcast"] = layer.state_dict()
 views = {"x": torch.full((2 + runtime.rank, 3), float(runtime.rank)), "n": torch.arange(2 + runtime.rank)}
 found["joined"] = runtime.join(views)
 found["agreed"] = [runtime.agree(flag=flag) for flag in (runtime.rank == 1, False)]
@@ -44,8 +53,16 @@ if runtime.is_main:
 runtime.wait()
 def validate(model):
     return {"recall": 0.5}
+if not runtime.is_main:
+    world.model = fresh_model(world.recipe, world.gene_input, seed=9)  # as if numerics differed
 train(world.recipe, world.model, world.data, run, validate=validate, runtime=runtime)
 found["weights"] = world.model.state_dict()
+run = Run(out / "gone", 0, quiet=True, skip_unreadable=True)
+if runtime.is_main:
+    run.folder.mkdir()
+runtime.wait()
+data = with_images(world.data, GoneForOneRank(world.data.images, runtime.rank))
+train(world.recipe, world.model, data, run, runtime=runtime)
 torch.save(found, out / f"{runtime.rank}.pt")
 runtime.finish()
 """
@@ -54,6 +71,37 @@ runtime.finish()
 def prepared(features):
     """The same data and weights in every process."""
     return tiny_world(features, *OVERRIDES)
+
+
+class GoneForOneRank:
+    """An image source whose slide B only rank 1 cannot read."""
+
+    def __init__(self, images, rank):
+        self.images, self.rank = images, rank
+
+    def patches(self, slide, row, stain):
+        self._check(slide)
+        return self.images.patches(slide, row, stain)
+
+    def regions(self, slide, row, cell, stain):
+        self._check(slide)
+        return self.images.regions(slide, row, cell, stain)
+
+    def _check(self, slide):
+        if self.rank == 1 and (slide == 1).any():
+            error = UnreadableSlideError("gone")
+            error.slide_number = 1
+            raise error
+
+
+def summed(runtime):
+    """Sums of gradients that no rank has, that rank 1 has, and that both have."""
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    if runtime.rank == 1:
+        parameters[1].grad = torch.ones(2)
+    parameters[2].grad = torch.full((2,), runtime.rank + 1.0)
+    runtime.sum_gradients(parameters, 0.5)
+    return [None if one.grad is None else one.grad.tolist() for one in parameters]
 
 
 def both_gradients(world, runtime):
@@ -113,8 +161,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(ranks, pa
         grads, values = one["gradients"][part]["grads"], one["gradients"][part]["values"]
         for name, grad in alone["grads"].items():
             torch.testing.assert_close(grads[name], grad, atol=1e-5, rtol=1e-4, msg=name)
-        # What one process has no gradient for is zero, not missing, where gradients are summed.
-        assert not any(float(grads[name].abs().max()) for name in set(grads) - set(alone["grads"]))
+        assert set(grads) == set(alone["grads"])
         for name, value in alone["values"].items():
             torch.testing.assert_close(values[name], value, atol=1e-5, rtol=1e-5)
 
@@ -128,6 +175,23 @@ def test_rows_are_joined_in_rank_order_whatever_their_number_and_type(ranks):
 
 def test_what_one_rank_knows_is_agreed_by_all(ranks):
     assert [one["agreed"] for one in ranks[0]] == [[True, False], [True, False]]
+
+
+def test_a_gradient_that_no_rank_has_stays_missing(ranks):
+    for one in ranks[0]:
+        assert one["sums"] == [None, [0.5, 0.5], [1.5, 1.5]]
+
+
+def test_every_rank_gets_the_parameters_and_buffers_of_the_first(ranks):
+    for one in ranks[0]:
+        assert {float(value.max()) for value in one["broadcast"].values()} == {5.0}
+        assert {float(value.min()) for value in one["broadcast"].values()} == {5.0}
+
+
+def test_a_slide_that_one_rank_cannot_read_is_in_the_log(ranks):
+    found, _, out = ranks
+    assert [one["union"] for one in found] == [["A", "slide 0", "slide 1"]] * 2
+    assert [record["unreadable"] for record in read_log(out / "gone")] == [["B"]]
 
 
 def test_a_run_of_two_processes_has_the_weights_and_log_of_one(ranks, tmp_path):

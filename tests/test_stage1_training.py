@@ -30,7 +30,8 @@ from trainer.stage1.data import prepare, split_counts
 from trainer.stage1.evaluate import Probe
 from trainer.stage1.loop import Stage1Trainer, learning_rate, make_batch
 from trainer.stage1.model import Stage1Model, build_tower
-from trainer.stage1.state import BAD_BATCH, LOG, STATE, Run, TrainingError, read_log
+from trainer.stage1.state import BAD_BATCH, Run, TrainingError
+from trainer.state import LOG, STATE, read_log
 
 TINY = (
     "gene_tower.context=12",
@@ -69,11 +70,11 @@ def test_genes_are_found_better_than_by_their_rank_on_a_held_out_slide(tmp_path)
     )
     run = Run(tmp_path, 0, quiet=True)
     train_on(in_microns(toys(3)), settings, run, hold_out=((), ("S3",)))
-    last = read_log(tmp_path / LOG)[-1]
+    last = read_log(tmp_path)[-1]
     assert last["probe_igr"] < last["baseline_igr"] - 0.5
     assert last["probe_accuracy"] > 1.5 * last["baseline_accuracy"]
     assert last["probe_cgr"] < last["baseline_cgr"] - 0.3  # bands of domains: neighbours tell
-    for name in ("run.json", "split.json", "losses.png", STATE):
+    for name in ("run.json", "split.json", "environment.json", "losses.png", STATE):
         assert (tmp_path / name).stat().st_size > 0
 
 
@@ -109,7 +110,7 @@ def test_the_first_epochs_train_the_gene_head_only(tmp_path):
         n.split(".")[0] for n, value in model.state_dict().items() if not value.equal(before[n])
     }
     assert moved == {"tower", "gene_head"}
-    assert all("cgr" not in record for record in read_log(tmp_path / LOG))
+    assert all("cgr" not in record for record in read_log(tmp_path))
 
 
 KILLED = """
@@ -144,10 +145,7 @@ def check_same_end(whole, stopped):
         assert value.equal(stopped.model.state_dict()[name]), name
     timed = ("seconds", "spots_per_s")
     logs = [
-        [
-            {k: v for k, v in record.items() if k not in timed}
-            for record in read_log(t.run.folder / LOG)
-        ]
+        [{k: v for k, v in record.items() if k not in timed} for record in read_log(t.run.folder)]
         for t in (whole, stopped)
     ]
     assert logs[0] == logs[1]
@@ -235,8 +233,8 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
     run = Run(tmp_path, 0)
     run.save({"a": 1}, {"step": 1})
 
-    def full(_, path):
-        path.write_bytes(b"half")
+    def full(_, file):
+        file.write(b"half")
         raise RuntimeError("PytorchStreamWriter failed writing file: No space left")
 
     monkeypatch.setattr(torch, "save", full)
@@ -320,28 +318,61 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert learning_rate(schedule, 10.0) == learning_rate(schedule, 12.0) == 0.0
 
 
-def test_the_command_trains_on_counts_without_images(tmp_path):
-    for section in ("C2", "D1"):
-        counts = write_section(tmp_path / "data", section, image=None)
-    edit_counts(counts, lambda lines: [lines[0], *lines[:0:-1]])  # else D1 is C2 under another name
-    arguments = [
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path / "run"),
-        "--hold-out-patient",
-        "D",
-        "--quiet",
-    ]
+def two_sections(folder):
+    """Counts files of C2 and D1."""
+    first, second = (write_section(folder, section, image=None) for section in ("C2", "D1"))
+    edit_counts(second, lambda lines: [lines[0], *lines[:0:-1]])  # else D1 is C2 under another name
+    return first, second
+
+
+def pretrain(*arguments):
+    """The command in its smallest size."""
     overrides = [*TINY, "genes.n_genes=0"]
-    result = CliRunner().invoke(
-        command, [*arguments, *(p for o in overrides for p in ("--set", o))]
-    )
+    sets = [part for override in overrides for part in ("--set", override)]
+    return CliRunner().invoke(command, [*map(str, arguments), *sets])
+
+
+def test_the_command_trains_on_counts_without_images(tmp_path):
+    two_sections(tmp_path / "data")
+    result = pretrain(tmp_path / "data", "--out", tmp_path / "run", "--hold-out-patient", "D")
     assert result.exit_code == 0, result.output
     assert "split by patient" in result.output
     assert "Hidden genes on held-out slides" in result.output
     manifest = json.loads((tmp_path / "run" / GENE_ENCODER / "stage1.json").read_text())
     assert manifest["training"]["split"]["train"] == ["C2"]
     assert manifest["gene_tower"]["kind"] == "rank_profile"
+
+
+def test_slides_named_in_another_order_give_the_same_gene_encoder_and_quiet_says_nothing(tmp_path):
+    sections = two_sections(tmp_path / "data")
+    made = []
+    for name, order in (("one", sections), ("other", sections[::-1])):
+        result = pretrain(*order, "--out", tmp_path / name, "--quiet")
+        assert result.exit_code == 0, result.output
+        assert result.output == ""
+        made.append(json.loads((tmp_path / name / GENE_ENCODER / "stage1.json").read_text()))
+    assert made[0]["fingerprint"] == made[1]["fingerprint"]
+
+
+def test_several_processes_are_refused_before_anything_is_read_or_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    result = pretrain(tmp_path / "nothing", "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "torchrun started 4 processes" in result.output
+    assert "Give the command without torchrun" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_has_the_numbers_of_the_log(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train_on(in_microns(toys(1)), recipe(), Run(tmp_path, 0, quiet=True))
+    shown = events.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    records = read_log(tmp_path)
+    for name in ("igr", "lr", "probe_igr"):
+        logged = [(record["step"], record[name]) for record in records if name in record]
+        found = sorted((event.step, event.value) for event in shown.Scalars(name))
+        np.testing.assert_allclose(found, logged, rtol=1e-6)  # values are float32 there
+    assert not {"step", "ends_epoch"} & {*shown.Tags()["scalars"]}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,21 @@ import torch
 
 from stamp_index.encoders.model import AlignModel
 from tests.trainer_world import recipe_of
+from trainer import environment
 from trainer.objective import Objective
 from trainer.recipe import RecipeError
 from trainer.schedule import make_optimiser
-from trainer.state import LOG, STATE, Parts, Progress, append_log, load_state, read_log, save_state
+from trainer.state import (
+    LOG,
+    STATE,
+    Parts,
+    Progress,
+    append_log,
+    check_same_run,
+    load_state,
+    read_log,
+    save_state,
+)
 
 
 def test_a_line_cut_off_by_a_kill_gives_way(tmp_path):
@@ -22,6 +33,42 @@ def test_a_line_cut_off_by_a_kill_gives_way(tmp_path):
     append_log(tmp_path, {"epoch": 2, "loss": 2.0}, epoch=2)
     append_log(tmp_path, {"epoch": 2, "loss": 1.0}, epoch=2)
     assert read_log(tmp_path) == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 1.0}]
+
+
+def test_a_log_whose_last_line_was_cut_off_is_read_without_it(tmp_path):
+    append_log(tmp_path, {"epoch": 1, "loss": 3.0}, epoch=1)
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"epoch": 2, "lo')
+    assert read_log(tmp_path) == [{"epoch": 1, "loss": 3.0}]
+
+
+def test_a_full_disk_keeps_what_a_run_was_told(tmp_path):
+    check_same_run(tmp_path, {"seed": 1})
+    before = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.tmp").symlink_to("/dev/full")  # where every write finds no space
+    with pytest.raises(OSError, match="No space left"):
+        check_same_run(tmp_path, {"seed": 2})
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_a_run_that_holds_something_is_not_replaced_by_another(tmp_path):
+    check_same_run(tmp_path, {"seed": 1})
+    check_same_run(tmp_path, {"seed": 2})  # nothing is lost yet
+    (tmp_path / STATE).touch()
+    check_same_run(tmp_path, {"seed": 2})
+    with pytest.raises(RecipeError, match="holds a run with another recipe, seed"):
+        check_same_run(tmp_path, {"seed": 1})
+
+
+def test_the_environment_that_a_run_began_in_stays_and_others_are_added(tmp_path, monkeypatch):
+    path = tmp_path / "environment.json"
+    for commit in ("a", "a", "b", "b", "a"):
+        monkeypatch.setattr(environment, "environment", lambda commit=commit: {"commit": commit})
+        environment.record_environment(path)
+    assert json.loads(path.read_text()) == {
+        "commit": "a",
+        "resumed": [{"commit": "b"}, {"commit": "a"}],
+    }
 
 
 def small_parts(dim=8):

@@ -44,6 +44,7 @@ def _card(
         f"- Trained on {', '.join(split['train'])}: patients {', '.join(patients)}.",
         f"- Validated on {', '.join(split['validate']) or 'nothing'}; held out {', '.join(split['held_out']) or 'nothing'}.",
         f"- Split {split['hash']}, by {split['by']}.",
+        *_stage1(made),
         "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here.",
         *(f"- Backbone: {terms}" for terms in licences(model)),
         "",
@@ -57,9 +58,24 @@ def _card(
         "",
         "## Made by",
         f"    {_command()}",
-        f"torch {environment['packages']['torch']}, {environment['device']}, commit {environment['commit'] or 'unknown'}.",
+        f"{_ran_on(environment)}.",
+        *(f"Resumed on {_ran_on(later)}." for later in environment.get("resumed", ())),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stage1(made: dict[str, Any]) -> list[str]:
+    """Say which gene encoder of stage 1 the run began from, if any."""
+    origin = made.get("stage1")
+    if origin is None:
+        return []
+    seen = ", ".join(origin["train"]) or "unknown slides"
+    return [f"- Gene encoder pre-trained in stage 1 ({origin['fingerprint']}) on {seen}."]
+
+
+def _ran_on(environment: dict[str, Any]) -> str:
+    commit = environment["commit"] or "unknown"
+    return f"torch {environment['packages']['torch']}, {environment['device']}, commit {commit}"
 
 
 def licences(model: dict[str, Any]) -> list[str]:
@@ -68,7 +84,9 @@ def licences(model: dict[str, Any]) -> list[str]:
 
     towers = (model["image_tower"], model["region_tower"])
     names = {tower.get("backbone") or tower.get("model") for tower in towers} - {None}
-    known = {name if name in registry() or ":" in name else f"timm:{name}" for name in names}
+    known = {
+        name if name.lower() in registry() or ":" in name else f"timm:{name}" for name in names
+    }
     if "hybrid" in [tower.get("kind") for tower in towers]:
         known.add("efficientnet_lite0")
     return [licence_notice(name) for name in sorted(known)]
@@ -76,15 +94,15 @@ def licences(model: dict[str, Any]) -> list[str]:
 
 def random_starts(model: dict[str, Any]) -> list[str]:
     """One sentence for every network that would start untrained because no weights were named."""
-    said = []
-    for tower in (model["image_tower"], model["region_tower"]):
-        name = tower.get("backbone") or tower.get("model")
-        if name and name != "efficientnet_lite0" and not tower.get("weights"):
-            said.append(
-                f'{name} starts from RANDOM weights: none were named. Set weights = "hub", or a local file, in the '
-                "recipe's tower."
-            )
-    return said
+    from stamp_index.encoders.towers import random_network
+
+    names = [random_network(model[tower]) for tower in ("image_tower", "region_tower")]
+    return [
+        f'{name} starts from RANDOM weights: none were named. Set weights = "hub", or a local file, in the '
+        "recipe's tower."
+        for name in names
+        if name
+    ]
 
 
 def _numbers(records: list[dict[str, Any]]) -> list[str]:

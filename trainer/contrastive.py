@@ -55,8 +55,6 @@ def clip_soft(
     left: torch.Tensor,
     right: torch.Tensor,
     scale: torch.Tensor | float = 1.0,
-    *,
-    detach_targets: bool = False,
 ) -> torch.Tensor:
     """BLEEP's loss: the targets are how alike the spots are on both sides.
 
@@ -67,8 +65,6 @@ def clip_soft(
         are not scaled to unit length.
     scale : Tensor, scalar, or float
         Inverse of the temperature, on logits and targets; 1 as published.
-    detach_targets : bool
-        True: targets are constants.
 
     Returns
     -------
@@ -92,8 +88,6 @@ def clip_soft(
         left, right = _wide(left), _wide(right)
         alike = scale * (left @ left.T + right @ right.T) / 2  # (b, b)
         targets = alike.softmax(dim=1)
-        if detach_targets:
-            targets = targets.detach()
         logits = scale * right @ left.T  # (b, b): rows are genes, columns images
         rows = -(targets * logits.log_softmax(dim=1)).sum()
         columns = -(targets * logits.log_softmax(dim=0)).sum()

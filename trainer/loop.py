@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,7 +17,7 @@ from trainer.images import UnreadableSlideError
 from trainer.objective import Objective
 from trainer.runtime import Runtime
 from trainer.schedule import learning_rate, make_optimiser, set_step
-from trainer.state import Parts, append_log, load_state, save_state
+from trainer.state import Board, Parts, append_log, load_state, save_state
 from trainer.step import NonFiniteLossError, gradients
 
 if TYPE_CHECKING:
@@ -107,11 +107,12 @@ class _Training:
         optimiser = make_optimiser((model, objective), self.settings)
         average = None
         if self.settings.ema:
-            average = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(self.settings.ema), use_buffers=True
-            )
+            mean = get_ema_multi_avg_fn(self.settings.ema)  # type: ignore[no-untyped-call]
+            average = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
         self.parts = Parts(model, objective, optimiser, average)
         self.progress = load_state(run.folder, self.parts)
+        runtime.broadcast(model, objective, *([average] if average is not None else []))
+        self.board = Board(run.folder, by="epoch")
         self.steps = Steps(
             data,
             recipe,
@@ -233,6 +234,7 @@ class _Training:
     ) -> bool:
         """Log, validate and save; True when training is to end here."""
         epoch = self.progress.step // self.steps.per_epoch
+        self.unreadable = self.runtime.union(self.unreadable)
         record = self._record(epoch, seconds)
         stop = False
         if validate is not None and self.runtime.is_main:
@@ -242,7 +244,7 @@ class _Training:
         if self.runtime.is_main:
             # Before the state: an epoch that was logged and not saved is done and logged again.
             append_log(self.where.folder, record, epoch=epoch)
-            self._tensorboard(record)
+            self.board.add(record)
         self._save()
         return stop
 
@@ -252,7 +254,7 @@ class _Training:
         if not steps:
             msg = f"No step of epoch {epoch} had two spots to contrast on every process: raise sampler.batch_size, or restore unreadable slides."
             raise TrainingStoppedError(msg)
-        record = {
+        record: dict[str, Any] = {
             "epoch": epoch,
             "step": self.progress.step,
             "lr": learning_rate(self.settings, self.progress.step - 1, self.total),
@@ -284,8 +286,7 @@ class _Training:
 
     def _averaged(self) -> AlignModel:
         average = self.parts.average
-        model: AlignModel = self.parts.model if average is None else average.module
-        return model
+        return self.parts.model if average is None else cast("AlignModel", average.module)
 
     def _finish(self) -> None:
         """Leave the model at its best epoch, or its average, or its last step."""
@@ -300,15 +301,3 @@ class _Training:
     def _save(self) -> None:
         if self.runtime.is_main:
             save_state(self.where.folder, self.parts, self.progress)
-
-    def _tensorboard(self, record: dict[str, Any]) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return  # an extra; log.jsonl has the same numbers
-        with SummaryWriter(
-            str(self.where.folder / "tensorboard"), purge_step=record["epoch"]
-        ) as writer:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    writer.add_scalar(name, value, record["epoch"])

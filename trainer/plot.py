@@ -20,6 +20,20 @@ def loss_names(records: Sequence[dict[str, object]]) -> list[str]:
     return [n for n in names if n not in _NOT_LOSSES and not n.startswith(_VALIDATION)]
 
 
+def run_labels(runs: Sequence[Path]) -> list[str]:
+    """Name each run by the shortest end of its path that no other run's path has."""
+    paths = [run.absolute() for run in runs]
+    return [_shortest(path, [other for other in paths if other != path]) for path in paths]
+
+
+def _shortest(path: Path, others: Sequence[Path]) -> str:
+    for n in range(1, len(path.parts)):
+        end = path.parts[-n:]
+        if all(other.parts[-n:] != end for other in others):
+            return "/".join(end)
+    return str(path)
+
+
 def plot_curves(runs: Sequence[Path], path: Path) -> None:
     """Draw the losses, the logit scale and the validation recall of runs into one PNG.
 
@@ -30,9 +44,9 @@ def plot_curves(runs: Sequence[Path], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    logs = {run.name: read_log(run) for run in runs}
+    logs = [(label, read_log(run)) for label, run in zip(run_labels(runs), runs, strict=True)]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
-    for name, records in logs.items():
+    for name, records in logs:
         epochs = [record["epoch"] for record in records]
         shown = [n for n in loss_names(records) if n != "loss"] if len(logs) == 1 else ["loss"]
         for loss in shown:
@@ -52,6 +66,7 @@ def plot_curves(runs: Sequence[Path], path: Path) -> None:
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         if one.lines and len(one.lines) < 12 and (one is not axes[1] or len(logs) > 1):
-            one.legend(frameon=False, fontsize=8)
+            # Beside the axes: where curves fall from the upper left, no corner stays free.
+            one.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
     plt.close(figure)

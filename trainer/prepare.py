@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,7 @@ from stamp_index.encoders.stage1_weights import (
     read_stage1_manifest,
     start_from_stage1,
 )
+from stamp_index.readers import SlideOptions, find_slides, read
 from trainer.clusters import spot_clusters
 from trainer.data import TrainingSet, placements, wide_batches
 from trainer.images import CachedImages, SlideImages
@@ -77,17 +78,52 @@ class Cohort:
     validate: list[Slide]
 
 
+def read_slides(paths: Sequence[Path], mpp: float | None = None) -> list[Slide]:
+    """Read every slide at or below `paths`, in the order of their ids.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders or counts files; a folder of slides is searched.
+    mpp : float, optional
+        Microns per pixel, where the slides do not say.
+
+    Raises
+    ------
+    RecipeError
+        If there is no slide.
+    """
+    slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
+    if not slides:
+        msg = (
+            f"There is no slide at or below {', '.join(map(str, paths))}. Give Space Ranger folders or counts "
+            "files of legacy ST sections."
+        )
+        raise RecipeError(msg)
+    # Several slides in one order, whatever the order they were named in.
+    return sorted(slides, key=lambda slide: slide.slide_id)
+
+
 def stage1_panel(recipe: Recipe) -> GenePanel | None:
     """Panel of the stage-1 gene encoder, if the recipe names one."""
     return load_stage1(recipe.genes.stage1)[0] if recipe.genes.stage1 else None
 
 
+def stage1_origin(recipe: Recipe) -> dict[str, Any] | None:
+    """Fingerprint and training slides of the stage-1 gene encoder, if the recipe names one."""
+    if not recipe.genes.stage1:
+        return None
+    manifest = read_stage1_manifest(recipe.genes.stage1)
+    trained_on = manifest.get("training", {}).get("split", {}).get("train", ())
+    return {"fingerprint": manifest.get("fingerprint"), "train": list(trained_on)}
+
+
 def stage1_overlap(recipe: Recipe, split: Split) -> list[str]:
     """One sentence if stage 1 has seen the counts of slides that are kept out of stage 2."""
-    if not recipe.genes.stage1:
+    origin = stage1_origin(recipe)
+    if origin is None:
         return []
-    seen = read_stage1_manifest(recipe.genes.stage1)["training"].get("split", {}).get("train", ())
-    both = sorted(set(seen) & {*split.held_out, *split.validate})
+    both = sorted({*origin["train"]} & {*split.held_out, *split.validate})
     if not both:
         return []
     return [
@@ -111,15 +147,11 @@ def build_model(recipe: Recipe, gene_input: GeneInput) -> AlignModel:
             panel=panel,
             gene_tower=recipe.model.gene_tower,
         )
-    model.config = replace(
-        recipe.model,
-        **{
-            name: {
-                key: value for key, value in getattr(recipe.model, name).items() if key != "weights"
-            }
-            for name in ("image_tower", "region_tower")
-        },
-    )
+    towers: dict[str, Any] = {
+        name: {key: value for key, value in getattr(recipe.model, name).items() if key != "weights"}
+        for name in ("image_tower", "region_tower")
+    }
+    model.config = replace(recipe.model, **towers)
     return model
 
 

@@ -1,7 +1,7 @@
 """SEAL's losses between a decoded and a measured expression, before their scale factors.
 
-All are functions of prediction (b, g), target (b, g) and the genes' training deviations (g,), and give a
-scalar. The trainer's target is the profile, which is in training deviations already: it passes ones.
+All are functions of prediction (b, g) and target (b, g), both in the genes' training deviations as the profile
+is, and give a scalar. SEAL's standardised error is then the plain one.
 Source of forms and numbers: mahmoodlab/SEAL @2137d8d, ``gene_loss.py``; arXiv 2602.14177. Left out are
 ``pls``, which has no lower bound, and ``negbin``, which needs log counts rather than deviations.
 """
@@ -24,19 +24,12 @@ _STANDARDISED: Final = (
 _MMD_WIDTHS: Final = (10.0, 15.0, 20.0, 50.0)  # squared deviations of the Gaussian kernels
 
 
-def mse(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def mse(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean squared error."""
     return functional.mse_loss(prediction, target)
 
 
-def standardized_mse(
-    prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
-    """Mean squared error in training deviations; the means, which SEAL takes off too, cancel."""
-    return (((prediction - target) / (std + 1e-8)) ** 2).mean()
-
-
-def pcc(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def pcc(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One minus the mean over spots of Pearson's correlation across genes; a constant spot counts 0."""
     rows = (
         functional.normalize(x - x.mean(1, keepdim=True), eps=1e-8) for x in (prediction, target)
@@ -45,7 +38,7 @@ def pcc(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> to
     return 1 - (own * measured).sum(1).mean()
 
 
-def barlow(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def barlow(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """``0.05 (Σ_g (1 - c_gg)² + 0.005 Σ_{g≠h} c_gh²)``, c (g, g) the genes' correlations over the batch."""
     correlation = _over_batch(prediction).T @ _over_batch(target)  # (g, g)
     own = correlation.diagonal()
@@ -53,27 +46,23 @@ def barlow(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) ->
     return _BARLOW * (((1 - own) ** 2).sum() + _OFF_DIAGONAL * off)
 
 
-def barlow_soft(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def barlow_soft(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Diagonal of `barlow` alone: ``0.05 Σ_g (1 - c_gg)²``."""
     own = (_over_batch(prediction) * _over_batch(target)).sum(0)  # (g,)
     return _BARLOW * ((1 - own) ** 2).sum()
 
 
-def barlow_mse(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def barlow_mse(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """`barlow_soft` + `mse`."""
-    return barlow_soft(prediction, target, std) + mse(prediction, target, std)
+    return barlow_soft(prediction, target) + mse(prediction, target)
 
 
-def barlow_std_mse(
-    prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor
-) -> torch.Tensor:
-    """`barlow_soft` + 5 `standardized_mse`: what SEAL trains with."""
-    return barlow_soft(prediction, target, std) + _STANDARDISED * standardized_mse(
-        prediction, target, std
-    )
+def barlow_std_mse(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """`barlow_soft` + 5 `mse`: what SEAL trains with."""
+    return barlow_soft(prediction, target) + _STANDARDISED * mse(prediction, target)
 
 
-def mmd(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def mmd(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Squared maximum mean discrepancy between predicted and measured genes.
 
     A gene is a point of b coordinates, one per spot, and the kernel the sum of Gaussians of variance 10,
@@ -83,19 +72,19 @@ def mmd(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> to
     return _kernel(own, own) + _kernel(measured, measured) - 2 * _kernel(own, measured)
 
 
-def l1(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def l1(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean absolute error."""
     return functional.l1_loss(prediction, target)
 
 
-def huber(prediction: torch.Tensor, target: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+def huber(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean of half the squared error up to 1, and of the absolute error less a half beyond."""
     return functional.smooth_l1_loss(prediction, target)
 
 
 RECONSTRUCTIONS: Final[dict[str, Callable[..., torch.Tensor]]] = {
     "mse": mse,
-    "standardized_mse": standardized_mse,
+    "standardized_mse": mse,
     "pcc": pcc,
     "barlow": barlow,
     "barlow_soft": barlow_soft,
@@ -104,21 +93,6 @@ RECONSTRUCTIONS: Final[dict[str, Callable[..., torch.Tensor]]] = {
     "mmd": mmd,
     "l1": l1,
     "huber": huber,
-}
-
-# SEAL's `scale_factor` of each, which brings it to the size of the contrastive loss. A recipe that follows
-# SEAL has it in the loss's weight.
-SCALE_FACTORS: Final = {
-    "mse": 10.0,
-    "standardized_mse": 10.0,
-    "pcc": 5.0,
-    "barlow": 0.1,
-    "barlow_soft": 0.1,
-    "barlow_mse": 0.1,
-    "barlow_std_mse": 0.1,
-    "mmd": 1.0,
-    "l1": 10.0,
-    "huber": 10.0,
 }
 
 

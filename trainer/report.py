@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer.plot import loss_names, plot_curves
+from trainer.plot import loss_names, plot_curves, run_labels
 from trainer.recipe import RecipeError
 from trainer.state import read_log
 
@@ -42,7 +42,7 @@ def compare(runs: Sequence[Path]) -> str:
     """
     columns = [_summary(run) for run in runs]
     rows = list(dict.fromkeys(name for column in columns for name in column))
-    lines = ["| | " + " | ".join(run.name for run in runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    lines = ["| | " + " | ".join(run_labels(runs)) + " |", "|---" * (len(runs) + 1) + "|"]
     lines += [
         f"| {row} | " + " | ".join(column.get(row, "") for column in columns) + " |" for row in rows
     ]

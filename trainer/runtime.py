@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate.utils import InitProcessGroupKwargs  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,23 +73,34 @@ class Runtime:
         return torch.cat(joined)
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], factor: float = 1.0) -> None:
-        """Add up the ranks' gradients, times `factor`, as one message; a missing gradient counts as zero."""
+        """Add up the ranks' gradients, times `factor`, as one message.
+
+        A gradient that some rank lacks counts as zero there; one that every rank lacks stays missing.
+        """
         if self.world == 1:
             return
         learned = [parameter for parameter in parameters if parameter.requires_grad]
         if not learned:
             return
-        for parameter in learned:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.flatten().float() for parameter in learned])  # type: ignore[union-attr]
+        has = torch.tensor([float(one.grad is not None) for one in learned], device=self.device)
+        grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in learned]
+        flat = torch.cat([has, *(grad.flatten().float() for grad in grads)])
         dist.all_reduce(flat)
-        flat *= factor
-        start = 0
-        for parameter in learned:
-            stop = start + parameter.numel()
-            parameter.grad.copy_(flat[start:stop].view_as(parameter))  # type: ignore[union-attr]
-            start = stop
+        somewhere = (flat[: len(learned)] > 0).tolist()
+        sums = torch.split(flat[len(learned) :] * factor, [one.numel() for one in learned])
+        for parameter, grad, total, known in zip(learned, grads, sums, somewhere, strict=True):
+            if known:
+                parameter.grad = grad.copy_(total.view_as(grad))
+
+    def broadcast(self, *modules: torch.nn.Module) -> None:
+        """Give every rank the parameters and buffers of rank 0."""
+        if self.world == 1:
+            return
+        for module in modules:
+            for tensor in (*module.parameters(), *module.buffers()):
+                value = tensor.detach().contiguous()
+                dist.broadcast(value, src=0)
+                tensor.detach().copy_(value)
 
     def agree(self, *, flag: bool) -> bool:
         """Make a flag true everywhere if it is true anywhere."""
@@ -106,6 +117,14 @@ class Runtime:
         value = torch.tensor([count], device=self.device)
         dist.all_reduce(value)
         return int(value.item())
+
+    def union(self, names: set[str]) -> set[str]:
+        """Names that any rank has."""
+        if self.world == 1:
+            return names
+        found: list[set[str]] = [set() for _ in range(self.world)]
+        dist.all_gather_object(found, names)
+        return set().union(*found)
 
     def wait(self) -> None:
         """Until every rank is here."""

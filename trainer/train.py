@@ -8,7 +8,6 @@ the baseline ``ridge/`` fitted on the same slides.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +20,9 @@ from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
-from stamp_index.readers import SlideOptions, find_slides, read
 from trainer.card import licences, random_starts, write_card
 from trainer.data import fit_gene_input
-from trainer.environment import write_environment
+from trainer.environment import record_environment
 from trainer.images import CachedImages
 from trainer.initialise import standardise_channels, start_from_statistics
 from trainer.loop import Run, TrainingStoppedError, train
@@ -34,6 +32,8 @@ from trainer.prepare import (
     Job,
     Preparation,
     build_model,
+    read_slides,
+    stage1_origin,
     stage1_overlap,
     stage1_panel,
     worker_count,
@@ -42,7 +42,7 @@ from trainer.recipe import Recipe, RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
 from trainer.split import Split, Wish, make_split, read_split
-from trainer.state import LOG, STATE
+from trainer.state import LOG, STATE, check_same_run
 from trainer.validation import Validator
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--workers", type=int, help="Processes that read patches; by default as needed.")
 @click.option("--skip-unreadable", is_flag=True, help="Go on without a slide that fails.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--quiet", is_flag=True, help="No progress bars, and nothing said.")
 def command(**options: object) -> None:
     """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
     try:
@@ -103,7 +103,7 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
 ) -> str:
     """Read slides, split them and train; `options` are the fields of `Job`. Returns the fingerprint."""
     recipe = load_recipe(recipe_name, overrides, overlays)
-    slides = _read(paths, mpp)
+    slides = read_slides(paths, mpp)
     if split_path is not None:
         split = read_split(split_path, slides)
     else:
@@ -143,9 +143,10 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
     record = _record(recipe, cohort, gene_input, job.seed)
     if runtime.is_main:
-        _check_same_run(out, record)
+        # A run without steps has no state.
+        check_same_run(out, record, holds=(STATE, "encoder"))
         split.save(out)
-        write_environment(out / "environment.json")
+        record_environment(out / "environment.json")
     runtime.wait()
     model = build_model(recipe, gene_input).to(runtime.device)
     data, cache = Preparation(cohort, gene_input, job).assemble(model, runtime)
@@ -172,26 +173,16 @@ def _say(job: Job, runtime: Runtime, *lines: str) -> None:
             click.echo(line)
 
 
-def _read(paths: Sequence[Path], mpp: float | None) -> list[Slide]:
-    slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
-    if not slides:
-        msg = (
-            f"There is no slide at or below {', '.join(map(str, paths))}. Give Space Ranger folders or counts "
-            "files of legacy ST sections."
-        )
-        raise RecipeError(msg)
-    # Several slides in one order, whatever the order they were named in.
-    return sorted(slides, key=lambda slide: slide.slide_id)
-
-
 def _record(recipe: Recipe, cohort: Cohort, gene_input: GeneInput, seed: int) -> dict[str, object]:
-    return {
+    record = {
         "recipe": recipe.to_dict(),
         "seed": seed,
         "split": cohort.split.to_dict(),
         "panel": gene_input.panel.hash,
         "slides": {slide.slide_id: _content(slide) for slide in (*cohort.train, *cohort.validate)},
     }
+    origin = stage1_origin(recipe)
+    return record if origin is None else {**record, "stage1": origin}
 
 
 def _save(
@@ -214,11 +205,11 @@ def _save(
 
 def _merge_adapters(model: AlignModel) -> None:
     """Fold LoRA into the weights that it adapts: searching then needs no peft."""
-    merged = {}
+    merged: dict[str, Any] = {}
     for field, name in (("image_tower", "image"), ("region_tower", "region")):
         settings = getattr(model.config, field)
         if settings.get("train") == "lora":
-            tower = model.towers[name]
+            tower: Any = model.towers[name]
             n_blocks = settings.get("blocks", 1) or tower.n_blocks
             tower.merge()
             merged[field] = {**settings, "train": "last", "blocks": n_blocks}
@@ -242,18 +233,3 @@ def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> Ridg
     features = (mean_token(images.all_patches()), mean_token(images.all_regions()))
     dim = min(_RIDGE_AXES, *data.genes.profile.shape)
     return RidgeEncoder.fit(gene_input, data.genes.profile, features, specs, dim=dim)
-
-
-def _check_same_run(out: Path, record: dict[str, object]) -> None:
-    """Refuse to go on with a run of another recipe, seed or split."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "run.json"
-    text = json.dumps(record, indent=1, sort_keys=True)
-    holds = (out / STATE).exists() or (out / "encoder").exists()  # a run without steps has no state
-    if path.exists() and holds and path.read_text() != text:
-        msg = (
-            f"{out} holds a run with another recipe, seed, split, panel or slides. Give another --out, or delete the "
-            "folder to start again."
-        )
-        raise RecipeError(msg)
-    path.write_text(text)

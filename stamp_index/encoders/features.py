@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -82,9 +83,7 @@ class FeatureCache:
                 parts.append(self.preparer.prepare(images, side))
                 if self.progress is not None:
                     self.progress(len(images))
-            draft = path.with_suffix(".tmp.npy")
-            np.save(draft, np.concatenate(parts))
-            draft.replace(path)
+            _save(path, np.concatenate(parts))
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _key(self, slide: Slide, spec: PatchSpec, cells: NDArray[np.int64] | None) -> str:
@@ -95,6 +94,17 @@ class FeatureCache:
         digest.update(np.ascontiguousarray(slide.xy_px, dtype="<f8").tobytes())
         digest.update(b"patch" if cells is None else cells.astype("<i8").tobytes())
         return f"{slide.slide_id}-{digest.hexdigest()[:16]}".replace("/", "_")
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    """Write in one step; a draft of its own, since another process may be preparing the same slide."""
+    # Not by tempfile, whose files their owner alone can read: a cache can be shared.
+    draft = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.tmp.npy")
+    try:
+        np.save(draft, array)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def region_offsets_um(cells: NDArray[np.int64], region_um: float) -> NDArray[np.float64]:

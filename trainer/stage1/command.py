@@ -1,13 +1,13 @@
 """Train a gene encoder on counts alone: ``python -m trainer pretrain SLIDE... --out RUN``.
 
-A run's folder holds ``run.json`` (recipe, seed, panel, slides), ``split.json``, ``log.jsonl``, ``losses.png``, ``state.pt`` (to
-resume from) and the result, ``gene_encoder/``.
+A run's folder holds ``run.json`` (recipe, seed, panel, slides), ``split.json``, ``environment.json``, ``log.jsonl``,
+``tensorboard/``, ``losses.png``, ``state.pt`` (to resume from) and the result, ``gene_encoder/``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ import torch
 from stamp_index.encoders.stage1_weights import save_stage1
 from stamp_index.errors import StampIndexError
 from stamp_index.genes import GenePanel
-from stamp_index.readers import SlideOptions, find_slides, read
+from trainer.environment import record_environment
+from trainer.prepare import read_slides
 from trainer.recipe import RecipeError
 from trainer.stage1.baseline import RankFrequency
 from trainer.stage1.config import Stage1Recipe, load_stage1_recipe
@@ -27,7 +28,8 @@ from trainer.stage1.evaluate import Probe
 from trainer.stage1.loop import Stage1Trainer
 from trainer.stage1.model import Stage1Model, build_tower
 from trainer.stage1.plot import plot_run
-from trainer.stage1.state import LOG, STATE, Run, read_log
+from trainer.stage1.state import Run
+from trainer.state import check_same_run, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +56,7 @@ GENE_ENCODER = "gene_encoder"
 @click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--quiet", is_flag=True, help="No progress bars, and nothing said.")
 def command(**options: object) -> None:
     """Train a gene encoder on the counts of slides, with or without images."""
     try:
@@ -77,19 +79,32 @@ def run_pretraining(  # noqa: PLR0913 - one argument per command-line option
     seed: int,
     quiet: bool,
 ) -> str:
-    """Read, split, train and save; returns the gene encoder's fingerprint."""
+    """Read, split, train and save; returns the gene encoder's fingerprint.
+
+    Raises
+    ------
+    RecipeError
+        Under torchrun; or as `train_on`.
+    """
+    _refuse_several_processes()
     recipe = load_stage1_recipe(recipe_name, tuple(overrides))
-    slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
-    if not slides:
-        msg = f"There is no slide at or below {', '.join(map(str, paths))}."
-        raise RecipeError(msg)
     return train_on(
-        slides,
+        read_slides(paths, mpp),
         recipe,
         Run(out, seed, quiet),
         hold_out=(hold_out_patient, hold_out_slide),
         always=always,
     )
+
+
+def _refuse_several_processes() -> None:
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1:
+        msg = (
+            f"torchrun started {n_processes} processes (WORLD_SIZE), but stage 1 trains in one: each would write the "
+            "same run. Give the command without torchrun."
+        )
+        raise RecipeError(msg)
 
 
 def train_on(
@@ -115,21 +130,22 @@ def train_on(
         See `Stage1Trainer`.
     """
     split = split_counts(slides, *hold_out)
-    click.echo(split.describe())
+    _say(run, split.describe())
     training = [slide for slide in slides if slide.slide_id in split.train]
     held_out = [slide for slide in slides if slide.slide_id in split.held_out]
     panel = _fit_panel(recipe, training, always)
     spots = prepare(training, panel, recipe.context)
     measured = prepare(held_out, panel, recipe.context) if held_out else spots
     record = _record(recipe, run.seed, split, panel=panel, slides=training)
-    _check_same_run(run.folder, record)
+    check_same_run(run.folder, record)
     split.save(run.folder)
+    record_environment(run.folder / "environment.json")
     probe = Probe.make(recipe, measured, RankFrequency.fit(spots.tokens, len(panel)))
     torch.manual_seed(run.seed)
     model = Stage1Model(build_tower(recipe.gene_tower, len(panel)), len(panel))
     Stage1Trainer(recipe, model, spots, run, probe=probe).train()
     measured_on = "held-out slides" if held_out else "training slides"
-    last = read_log(run.folder / LOG)[-1]
+    last = read_log(run.folder)[-1]
     training_facts = {
         **record,
         "n_spots": len(spots.spot_ids),
@@ -143,10 +159,16 @@ def train_on(
         gene_tower=recipe.gene_tower,
         training=training_facts,
     )
-    plot_run(run.folder / LOG, run.folder / "losses.png", measured_on)
-    click.echo(_summary(last, measured_on))
-    click.echo(f"Gene encoder {recipe.name} {fingerprint} is in {run.folder / GENE_ENCODER}.")
+    plot_run(run.folder, run.folder / "losses.png", measured_on)
+    done = f"Gene encoder {recipe.name} {fingerprint} is in {run.folder / GENE_ENCODER}."
+    _say(run, _summary(last, measured_on), done)
     return fingerprint
+
+
+def _say(run: Run, *lines: str) -> None:
+    if not run.quiet:
+        for line in lines:
+            click.echo(line)
 
 
 def _fit_panel(recipe: Stage1Recipe, slides: Sequence[Slide], always: Sequence[str]) -> GenePanel:
@@ -177,22 +199,6 @@ def _record(
 def _content(slide: Slide) -> str:
     places = np.ascontiguousarray(slide.xy_um, dtype="<f8").tobytes()
     return hashlib.sha256(slide.counts_hash().encode() + places).hexdigest()[:16]
-
-
-def _check_same_run(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse to go on with a run of another recipe, seed or split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    text = json.dumps(record, indent=1, sort_keys=True)
-    if path.exists() and (folder / STATE).exists() and path.read_text() != text:
-        msg = (
-            f"{folder} holds a run with another recipe, seed, split, panel or slides. Give another --out, or delete "
-            "the folder to start again."
-        )
-        raise RecipeError(msg)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(text)
-    draft.replace(path)
 
 
 def _summary(last: dict[str, Any], measured_on: str) -> str:

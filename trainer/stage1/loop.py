@@ -19,6 +19,7 @@ from trainer.stage1.evaluate import NICHE_VALUES
 from trainer.stage1.losses import gene_loss, niche_loss
 from trainer.stage1.masking import corrupt
 from trainer.stage1.niches import SIZE
+from trainer.state import Board
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -112,6 +113,7 @@ class Stage1Trainer:
         self.model = model.to(self.device)
         self.optimiser = torch.optim.AdamW(parameter_groups(model, recipe.schedule.weight_decay))
         self.epoch = self.done = self.step = 0  # whole epochs, steps in this one, all steps
+        self.board = Board(run.folder, by="step")
         state = run.load()
         if state is not None:
             model.load_state_dict(state["model"])
@@ -184,7 +186,7 @@ class Stage1Trainer:
         with precision(self.device):
             loss = total_loss(self.recipe, self.model, batch, both=self._both, window=window)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.schedule.max_norm)
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             names = [self.spots.spot_ids[spot] for spot in niches.ravel()]
@@ -218,7 +220,9 @@ class Stage1Trainer:
             "step": self.step,
         }
         lr = self.optimiser.param_groups[0]["lr"]
-        self.run.save(state, {"step": self.step, "lr": lr, **record})
+        record = {"step": self.step, "lr": lr, **record}
+        self.run.save(state, record)
+        self.board.add(record)
 
 
 def make_batch(
@@ -242,12 +246,14 @@ def total_loss(
     loss = objective.igr_weight * own.loss
     window.add("igr", float(own.loss.detach()) * own.n, own.n)
     if both:
-        chosen = batch.chosen.unflatten(0, (-1, SIZE))[:, 0]
+        grouped, targets, chosen = (
+            torch.unflatten(part, 0, (-1, SIZE)) for part in (features, batch.targets, batch.chosen)
+        )
         niche = niche_loss(
-            features.unflatten(0, (-1, SIZE)),
-            batch.targets.unflatten(0, (-1, SIZE)),
+            grouped,
+            targets,
             model.niche_head,
-            chosen=chosen if objective.cgr_targets == "masked" else None,
+            chosen=chosen[:, 0] if objective.cgr_targets == "masked" else None,
         )
         loss = loss + objective.cgr_weight * niche.loss
         window.add("cgr", float(niche.loss.detach()) * niche.n, niche.n)

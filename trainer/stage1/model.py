@@ -9,6 +9,7 @@ from torch import nn
 
 from stamp_index.encoders.gene_tower import GeneTower
 from stamp_index.encoders.rank_transformer import RankTransformer
+from stamp_index.encoders.settings import check_settings
 from stamp_index.genes import TOKEN_OFFSET
 from trainer.recipe import RecipeError
 
@@ -64,6 +65,8 @@ def build_tower(settings: Mapping[str, Any], n_genes: int) -> nn.Module:
         msg = f"gene_tower.kind is {kind!r}; stage 1 trains {', '.join(map(repr, TOWERS))}."
         raise RecipeError(msg)
     try:
+        what = f"The {kind} tower of [gene_tower]"
+        check_settings(what, own, TOWERS[kind], filled=("n_genes", "n_scales"))
         return TOWERS[kind](n_genes, **own)
     except (TypeError, ValueError, RuntimeError) as exc:
         msg = f"The gene tower {kind!r} cannot be built from {own}: {exc}"

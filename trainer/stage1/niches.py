@@ -25,13 +25,10 @@ class Niches:
         Spot numbers; slot 0 is the centre.
     pitch_um : float
         Median distance from a spot to its nearest one; 0 for fewer than two positions.
-    n_left_out : int
-        Spots that are in no group.
     """
 
     members: NDArray[np.int64]
     pitch_um: float
-    n_left_out: int
 
 
 def group_niches(
@@ -64,17 +61,16 @@ def group_niches(
     array rows and columns: on Visium's hexagonal array these are not equally long, and on other platforms
     they mean something else. Published, the limit is ten array steps and the next spot is any.
     """
-    n = len(xy_um)
     pitch = pitch_um(xy_um)
-    if n < SIZE:
-        return Niches(np.zeros((0, SIZE), dtype=np.int64), pitch, n)
+    if len(xy_um) < SIZE:
+        return Niches(np.zeros((0, SIZE), dtype=np.int64), pitch)
     order = np.argsort(xy_um @ [np.cos(angle), np.sin(angle)], kind="stable")
     groups, rest = _take_free(xy_um, order)
     if len(rest):
         groups.append(_filled_up(xy_um, rest))
     members, diameter = _centre_first(xy_um, np.stack(groups))
     kept = members[diameter <= max_pitches * pitch] if pitch > 0 else members
-    return Niches(kept, pitch, n - len(np.unique(kept)))
+    return Niches(kept, pitch)
 
 
 def pitch_um(xy_um: NDArray[np.float64]) -> float:
@@ -83,7 +79,7 @@ def pitch_um(xy_um: NDArray[np.float64]) -> float:
     if len(places) < 2:
         return 0.0
     distance, _ = cKDTree(places).query(places, k=2)
-    return float(np.median(distance[:, 1]))
+    return float(np.median(np.asarray(distance)[:, 1]))
 
 
 def _take_free(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainer.stage1.state import read_log
+from trainer.state import read_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,14 +16,14 @@ _PANELS = (
 )
 
 
-def plot_run(log: Path, path: Path, measured_on: str) -> None:
-    """Draw losses and accuracy of a ``log.jsonl`` beside the baseline into a PNG."""
+def plot_run(run: Path, path: Path, measured_on: str) -> None:
+    """Draw losses and accuracy of a run's log beside the baseline into a PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    records = read_log(log)
+    records = read_log(run)
     figure, axes = plt.subplots(1, len(_PANELS), figsize=(13, 3.6), layout="constrained")
     for place, (title, *names) in zip(axes, _PANELS, strict=True):
         # In training a tenth of the hidden genes is shown and easily found; when measured, none.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from stamp_index.errors import StampIndexError
+from trainer.state import DAMAGED, LOG, STATE, read_log, write_log, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-STATE: Final = "state.pt"
-LOG: Final = "log.jsonl"
 BAD_BATCH: Final = "bad_batch.json"
 
 
@@ -39,17 +37,10 @@ class Run:
         TrainingError
             If the state cannot be written, as on a full disk. The state before stays.
         """
-        draft = self.folder / f"{STATE}.tmp"
         try:
-            torch.save({**state, "record": record}, draft)
-            draft.replace(self.folder / STATE)
-        except (OSError, RuntimeError) as exc:  # torch says RuntimeError for a full disk
-            draft.unlink(missing_ok=True)
-            msg = (
-                f"The state of the run could not be written to {self.folder} ({exc}). The last one before is "
-                "whole: make room and give the same command again."
-            )
-            raise TrainingError(msg) from exc
+            write_state(self.folder, {**state, "record": record})
+        except OSError as exc:
+            raise TrainingError(str(exc)) from exc
         with (self.folder / LOG).open("a") as log:
             log.write(json.dumps(record) + "\n")
 
@@ -61,20 +52,18 @@ class Run:
         TrainingError
             If the state is damaged.
         """
-        path, log = self.folder / STATE, self.folder / LOG
+        path = self.folder / STATE
         if not path.exists():
-            log.unlink(missing_ok=True)
+            (self.folder / LOG).unlink(missing_ok=True)
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             last = state["record"]
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as exc:
+        except (OSError, *DAMAGED) as exc:
             msg = f"The state {path} is damaged ({exc}). Delete it to start the run again."
             raise TrainingError(msg) from exc
-        before = [record for record in read_log(log) if record["step"] < last["step"]]
-        draft = log.with_suffix(".tmp")
-        draft.write_text("".join(json.dumps(record) + "\n" for record in [*before, last]))
-        draft.replace(log)
+        before = [record for record in read_log(self.folder) if record["step"] < last["step"]]
+        write_log(self.folder, [*before, last])
         return state
 
     def stop(self, spot_ids: list[str], facts: dict[str, Any]) -> TrainingError:
@@ -86,11 +75,3 @@ class Run:
             f"{len(spot_ids)} spots are in {path}. Lower schedule.lr, or look at these spots' counts; the last "
             "saved state is from before."
         )
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of a log; a last line that was cut short is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
