@@ -223,7 +223,7 @@ def test_the_closed_form_start_retrieves_training_spots_and_silences_the_towers(
     assert own_recall(world) > max(0.3, 2 * chance)
     with torch.inference_mode():
         given = Inputs(torch.from_numpy(world.data.images.all_patches()[:6]))
-        summary = world.model.summary("patch", given.patch)
+        summary = world.model.summary("patch", given)
         torch.testing.assert_close(
             world.model(given, {"patch"})["patch"], world.model.direct["patch"](summary)
         )
@@ -243,8 +243,8 @@ def test_a_recipe_without_a_region_loss_starts_in_closed_form_too(features):
 
 
 def test_a_model_without_direct_paths_cannot_start_in_closed_form(features):
-    world = tiny_world(features, "model.direct=false")
-    with pytest.raises(RecipeError, match=r"needs model.direct = true and .*Use start = .random."):
+    world = tiny_world(features, "model.direct={}")
+    with pytest.raises(RecipeError, match=r"needs .model.direct. and .*Use start = .random."):
         start_from_statistics(world.model, world.data)
 
 
@@ -272,3 +272,16 @@ def test_an_encoder_with_scales_and_a_niche_reloads_to_the_same_vectors(features
         again.encode_counts(slide.counts, slide.genes),
         encoder.encode_counts(slide.counts, slide.genes),
     )
+
+
+def test_a_signature_that_is_embedded_like_its_opposite_is_refused_in_words(features):
+    world = tiny_world(features)
+    encoder = TrainedEncoder(world.model, world.gene_input, name="stamp", fingerprint="")
+    high, low = encoder.panel.genes[:2]
+    weights = {high: 1.0, low: -1.0}
+    assert np.linalg.norm(encoder.encode_signature(weights)) == pytest.approx(1.0)
+    with torch.no_grad():
+        for layer in (encoder.model.heads["gene"], encoder.model.direct["gene"].linear):
+            layer.weight.zero_()
+    with pytest.raises(EncoderError, match=f"signature of {high}, {low} and its opposite alike"):
+        encoder.encode_signature(weights)

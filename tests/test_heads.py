@@ -87,7 +87,11 @@ def test_the_identity_head_hands_features_on_and_needs_equal_lengths():
             {},
             "Unknown head 'conv'; expected one of linear, adapter, mlp, projection, identity",
         ),
-        ("linear", {"hidden": 3}, "The linear head has no setting hidden; it knows no settings"),
+        (
+            "linear",
+            {"hidden": 3},
+            r"The linear head of \[model.head\] has no setting hidden; it knows no settings",
+        ),
         ("adapter", {"ratio": 1}, "no setting ratio; it knows share, reduction"),
         ("adapter", {"share": 2.0}, r"share of the adapter head is 2.0; it must lie in \[0, 1\]"),
         ("adapter", {"reduction": 9}, "reduction of the adapter head is 9"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from stamp_index.encoders.model import ModelConfig
+from stamp_index.encoders.model import AlignModel, Inputs, ModelConfig
 from stamp_index.encoders.neighbours import ITSELF
 from tests.trainer_world import recipe_of
 from trainer.recipe import RecipeError
@@ -77,7 +78,10 @@ def test_the_image_is_what_a_joint_retrieval_compares():
         ("optimiser.precision=fp8", "optimiser.precision is 'fp8': .*'auto', 'fp32' or 'bf16'"),
         ("sampler.batch_size=2.5", "sampler.batch_size is 2.5: .*integer"),
         ("sampler.batch_size=1", "sampler.batch_size is 1: "),
-        ("sampler.kind=cluster", "sampler.kind is 'cluster': .*'uniform', 'same_slide_partner'"),
+        (
+            "sampler.kind=cluster",
+            "sampler.kind is 'cluster': .*'uniform', 'one_slide', 'same_slide_partner'",
+        ),
         ("images.placements=10", "images.placements is 10: "),
         ("genes.short_share=0.9", r"full_share \+ short_share is more than 1"),
         ("genes.niche.k=-1", "genes.niche.k is -1"),
@@ -90,7 +94,7 @@ def test_the_image_is_what_a_joint_retrieval_compares():
         ("losses.0.left=gnee", "left is 'gnee'"),
         ("losses.0.left=", "clip compares two sides; give left and right"),
         ("model.dim=0", "dim is 0; it must be at least 1"),
-        ("model.dimm=3", "dimm"),
+        ("model.dimm=3", r"\[model\] has no setting dimm; it knows patch_um, patch_px"),
         ("model.image_tower.kind=resnet", "Unknown image tower 'resnet'; expected one of hybrid,"),
         ("model.gene_tower.kind=mlp", "Unknown gene tower 'mlp'; expected one of rank_profile,"),
         ("model.region_um=300.0", "region is 300 um wide and the patch 112 um"),
@@ -187,6 +191,55 @@ def test_a_recipe_that_extends_another_keeps_a_towers_settings_unless_its_kind_c
         'extends = "stamp"\n[model.image_tower]\nkind = "vit"\nmodel = "vit_tiny_patch16_224"\n'
     )
     assert load_recipe(path).model.image_tower == {"kind": "vit", "model": "vit_tiny_patch16_224"}
+
+
+def test_a_part_of_the_model_that_is_set_to_another_kind_takes_no_settings_over():
+    vit = ("model.image_tower.kind=vit", "model.image_tower.model=timm:test_vit")
+    tower = load_recipe("clip", (*vit, "start=random", "model.direct={}")).model.image_tower
+    assert tower == {"kind": "vit", "model": "timm:test_vit"}
+    same = load_recipe("clip", ("model.image_tower.kind=hybrid",))
+    assert same.model == load_recipe("clip").model
+    decoder = load_recipe("umpire", ("model.decoders.patch.kind=linear",)).model.decoders["patch"]
+    assert decoder == {"kind": "linear"}
+
+
+def test_a_sampler_of_another_kind_keeps_its_batch_size(tmp_path):
+    batch_size = load_recipe("bleep").sampler.batch_size
+    assert (
+        load_recipe("bleep", ("sampler.kind=same_slide_partner",)).sampler.batch_size == batch_size
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "bleep"\n[sampler]\nkind = "same_slide_partner"\n')
+    sampler = load_recipe(path).sampler
+    assert (sampler.kind, sampler.batch_size) == ("same_slide_partner", batch_size)
+
+
+@pytest.mark.parametrize("nothing", ["false", "{}"])
+def test_a_section_of_the_model_is_taken_away_by_false_or_an_empty_table(nothing):
+    assert load_recipe("clip", (f"model.direct={nothing}", "start=random")).model.direct == {}
+
+
+def test_the_overlay_vit_lays_stamp_over_a_vit_with_weights():
+    recipe = load_recipe("stamp", overlays=["vit"])
+    tower = recipe.model.image_tower
+    assert (tower["kind"], tower["weights"]) == ("vit", "hub")
+    assert (recipe.start, recipe.model.direct) == ("random", {})
+    assert recipe.losses == load_recipe("stamp").losses
+
+
+def test_stamp_on_a_vit_locates_patches_in_regions_of_pixels():
+    tower = ("model=timm:test_vit", "weights=", "train=full")
+    small = ("patch_px=160", "region_px=160", "dim=8")
+    overrides = [f"model.image_tower.{setting}" for setting in tower]
+    overrides += [f"model.{setting}" for setting in small]
+    recipe = load_recipe("stamp", overrides, ["vit"])
+    model = AlignModel(recipe.model, 12).eval()
+    pixels = torch.randint(0, 255, (2, 160, 160, 3), dtype=torch.uint8)
+    given = Inputs(pixels, pixels.flip(0), torch.zeros(2, 64).int(), torch.randn(2, 12))
+    with torch.inference_mode():
+        out = model(given, recipe.wanted)
+    assert set(out) == recipe.wanted
+    assert out["cells"].shape == (2, 9, 8)
 
 
 def test_a_later_base_of_several_wins_and_a_base_may_lie_beside_its_file(tmp_path):

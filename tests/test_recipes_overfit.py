@@ -30,9 +30,10 @@ NICHE = (
     *("model.niche_tower.width=32", "model.niche_tower.depth=1", "model.niche_tower.heads=4"),
     *("model.niche_tower.hidden=[32]", "model.niche_tower.dropout=0.0"),
 )
+DIRECT = ("model.direct.dropout=0.0",)
 SMALL = {
-    "stamp": (*HYBRID, *RANKS),
-    "clip": (*HYBRID, *RANKS),
+    "stamp": (*HYBRID, *RANKS, *DIRECT),
+    "clip": (*HYBRID, *RANKS, *DIRECT),
     "umpire": (*HYBRID, *RANKS),
     "bleep": (*HYBRID, "model.head.dropout=0.0"),
     "seal": (
@@ -50,7 +51,7 @@ SMALL = {
 SAME = {"st_align_small": "st_align"}  # what is not named here or above extends stamp
 
 
-def learn_by_heart(world, lr=3e-3, most_steps=150):
+def learn_by_heart(world, lr=3e-3, most_steps=400):
     """Values of the losses before and after, on one batch; ends when all are small."""
     recipe, runtime = world.recipe, Runtime("fp32")
     batch = Steps(world.data, recipe, seed=0)[0]

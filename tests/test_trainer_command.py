@@ -8,10 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from stamp_index.encoders import load_encoder
+from stamp_index.encoders.gene_tower import GeneTower
+from stamp_index.encoders.stage1_weights import save_stage1
+from stamp_index.genes import GenePanel
 from stamp_index.phantom import make_phantom
 from tests.trainer_world import PIXELS, TINY, small_slides
 from trainer.__main__ import main
-from trainer.prepare import Job
+from trainer.plot import plot_curves, run_labels
+from trainer.prepare import Job, stage1_overlap
 from trainer.recipe import RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.report import compare
@@ -230,8 +234,6 @@ def test_towers_that_cannot_be_built_are_named(tmp_path, slides):
         match="towers of recipe 'clip' cannot be built: depth of the small ResNet is 19",
     ):
         train_slides(slides, split, job(tmp_path / "run", "model.image_tower.depth=19"))
-    with pytest.raises(RecipeError, match="towers of recipe 'clip' cannot be built: .*colour"):
-        train_slides(slides, split, job(tmp_path / "other", "model.image_tower.colour=1"))
 
 
 def test_a_recipe_on_pixels_trains_live_saves_an_encoder_and_no_ridge(tmp_path, slides):
@@ -273,3 +275,90 @@ def test_runs_of_different_splits_are_not_to_be_compared(tmp_path, slides):
     table = compare([tmp_path / "one", tmp_path / "two"])
     assert "| A, image to gene R@10 (N 20, chance 0.500), trained | 0.250 |  |" in table
     assert "0.500 |  |" not in table.replace("0.500), trained", "")
+
+
+def test_runs_of_one_name_stand_beside_each_other_under_the_shortest_names_that_differ(
+    tmp_path, slides
+):
+    runs = [tmp_path / name for name in ("A/run", "B/run", "other")]
+    for seed, run in enumerate(runs):
+        train_slides(slides, make_split(slides, Wish(slides=["C"])), job(run, seed=seed))
+    table = compare(runs)
+    assert table.splitlines()[0] == "| | A/run | B/run | other |"
+    assert "| seed | 0 | 1 | 2 |" in table
+    assert run_labels([tmp_path / "A", tmp_path / "A"]) == [str(tmp_path / "A")[-1]] * 2
+
+
+def test_every_run_has_a_curve_and_no_legend_lies_on_one(tmp_path, monkeypatch):
+    from matplotlib import pyplot as plt
+
+    runs = [tmp_path / name / "run" for name in "AB"]
+    for run in runs:
+        run.mkdir(parents=True)
+        records = [{"epoch": e, "loss": 9.0 / e, "long name": 2.0, "scale": 14.0} for e in (1, 2)]
+        (run / LOG).write_text("".join(json.dumps(record) + "\n" for record in records))
+    drawn = []
+    monkeypatch.setattr(plt, "close", drawn.append)
+    for given in (runs, runs[:1]):
+        plot_curves(given, tmp_path / "curves.png")
+    monkeypatch.undo()
+    labels = [line.get_label() for line in drawn[0].axes[0].lines]
+    assert labels == ["A/run", "B/run"]
+    for figure in drawn:
+        for axes in figure.axes:
+            if axes.get_legend() is not None:
+                legend = axes.get_legend().get_window_extent()
+                assert legend.x0 >= axes.get_window_extent().x1
+                assert legend.x1 <= figure.bbox.x1
+        plt.close(figure)
+
+
+# From a gene encoder of stage 1
+
+
+@pytest.fixture
+def stage1(tmp_path, slides):
+    """A gene encoder that stage 1 trained on A and C, and the recipe's fields that take it over."""
+    panel = GenePanel.fit(slides, 30)
+    settings = {"context": 8, "width": 16, "depth": 1, "heads": 2}
+    fingerprint = save_stage1(
+        tmp_path / "stage1",
+        GeneTower(len(panel), **settings),
+        panel,
+        gene_tower={"kind": "rank_profile", **settings},
+        training={"split": {"train": ["A", "C"]}},
+    )
+    tower = 'model.gene_tower={kind="rank_profile", context=8, width=16, depth=1, heads=2}'
+    return fingerprint, (tower, f"genes.stage1={json.dumps(str(tmp_path / 'stage1'))}")
+
+
+def test_run_and_card_name_the_gene_encoder_of_stage_1_and_its_slides(tmp_path, slides, stage1):
+    fingerprint, overrides = stage1
+    out = tmp_path / "run"
+    split = make_split(slides, Wish(slides=["C"]))
+    train_slides(slides, split, job(out, "optimiser.epochs=0", *overrides))
+    made = json.loads((out / "run.json").read_text())
+    assert made["stage1"] == {"fingerprint": fingerprint, "train": ["A", "C"]}
+    card = (out / "encoder" / "CARD.md").read_text()
+    assert f"- Gene encoder pre-trained in stage 1 ({fingerprint}) on A, C." in card
+    train_slides(slides, split, job(tmp_path / "plain", "optimiser.epochs=0"))
+    assert "stage1" not in json.loads((tmp_path / "plain" / "run.json").read_text())
+    assert "stage 1" not in (tmp_path / "plain" / "encoder" / "CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("held", "validate", "named"),
+    [(["C"], ["B"], "C"), (["B"], ["C"], "C"), (["B"], [], None)],
+    ids=["held out", "validated on", "neither"],
+)
+def test_kept_out_slides_that_stage_1_has_seen_are_said(
+    tmp_path, slides, stage1, held, validate, named
+):
+    split = make_split(slides, Wish(slides=held), Wish(slides=validate))
+    said = stage1_overlap(job(tmp_path, *stage1[1]).recipe, split)
+    if named is None:
+        assert said == []
+    else:
+        (sentence,) = said
+        assert f"pre-trained on the counts of {named}, which are kept out here" in sentence
+    assert stage1_overlap(job(tmp_path).recipe, split) == []

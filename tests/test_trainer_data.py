@@ -24,6 +24,11 @@ def _rng(seed=0):
     return np.random.default_rng(seed)
 
 
+def _alike(n):
+    """Strata and slide of n spots of one slide."""
+    return np.zeros(n, int), np.zeros(n, int)
+
+
 def numbered_recipe(*overrides):
     """STAMP on a training set that numbers its images."""
     small = ("model.gene_tower.context=4", "sampler.batch_size=4", "optimiser.epochs=3")
@@ -35,18 +40,36 @@ def numbered_recipe(*overrides):
 
 @pytest.mark.parametrize("kind", ["uniform", "same_slide_partner"])
 def test_an_epoch_draws_every_spot_once(kind):
-    batches = epoch_batches(Sampler(kind=kind, batch_size=8), np.zeros(21, int), _rng())
+    batches = epoch_batches(Sampler(kind=kind, batch_size=8), *_alike(21), _rng())
     assert sorted(np.concatenate(batches)) == list(range(21))
     assert [len(batch) for batch in batches] == [8, 8, 5]
 
 
+@pytest.mark.parametrize("most", [8, 12, 100])
+def test_batches_of_one_slide_hold_every_spot_once_and_never_two_slides(most):
+    slide_of = np.repeat([0, 1, 2, 3], [20, 1, 7, 12])
+    sampler = Sampler(kind="one_slide", batch_size=most)
+    drawn = [epoch_batches(sampler, slide_of * 0, slide_of, _rng(seed)) for seed in range(5)]
+    for batches in drawn:
+        assert sorted(np.concatenate(batches)) == [
+            *range(20),
+            *range(21, 40),
+        ]  # one spot alone is none
+        assert all(len(set(slide_of[batch])) == 1 and len(batch) <= most for batch in batches)
+        sizes = [len(batch) for batch in batches if slide_of[batch[0]] == 0]
+        assert max(sizes) - min(sizes) <= 1
+    assert len({len(batches) for batches in drawn}) == 1  # every epoch has as many steps
+    assert len({tuple(slide_of[batch[0]] for batch in batches) for batches in drawn}) > 1
+    assert group_size(sampler) == 1
+
+
 def test_a_last_batch_of_one_spot_is_left_out_where_it_has_no_negatives():
     drawn = [
-        len(epoch_batches(Sampler(kind=kind, batch_size=8), np.zeros(17, int), _rng()))
+        len(epoch_batches(Sampler(kind=kind, batch_size=8), *_alike(17), _rng()))
         for kind in ("uniform", "same_slide_partner")
     ]
     assert drawn == [2, 3]
-    assert len(epoch_batches(Sampler(kind="uniform", batch_size=8), np.zeros(1, int), _rng())) == 1
+    assert len(epoch_batches(Sampler(kind="uniform", batch_size=8), *_alike(1), _rng())) == 1
 
 
 def test_partners_are_other_spots_of_the_same_slide_and_all_are_drawn():
@@ -65,7 +88,7 @@ def test_partners_are_other_spots_of_the_same_slide_and_all_are_drawn():
 @pytest.mark.parametrize("sizes", [(4, 20), (3, 9, 12), (1, 23)])
 def test_balancing_draws_every_stratum_equally_often_and_spots_of_one_evenly(sizes):
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    drawn = np.concatenate(epoch_batches(Sampler(batch_size=5), strata, _rng(2)))
+    drawn = np.concatenate(epoch_batches(Sampler(batch_size=5), strata, strata, _rng(2)))
     assert len(drawn) == 24
     times = np.bincount(strata[drawn], minlength=len(sizes))
     assert times.max() - times.min() <= 1

@@ -190,6 +190,9 @@ def test_overlapping_pairs_are_those_of_a_loop_wherever_they_lie_on_the_slide(or
     assert found[0, 3]
     assert found[1, 2]
     assert not found[0, 1]
+    only_the_spot_itself = overlapping(torch.tensor(at), 0.0)
+    assert only_the_spot_itself[0, 3]
+    assert int(only_the_spot_itself.sum()) == 2
 
 
 def random_views(b=12, d=8, seed=0):

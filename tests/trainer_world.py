@@ -41,7 +41,7 @@ TINY = (
 # A recipe that reads pixels and needs no trunk: steps of a few milliseconds.
 PIXELS = (
     "start=random",
-    "model.direct=false",
+    "model.direct={}",
     'model.image_tower={kind="resnet_cifar", depth=18, base=8, width=16}',
     "model.patch_px=8",
     "model.region_px=8",
@@ -52,6 +52,7 @@ PIXELS = (
     "optimiser.epochs=3",
 )
 NO_DROPOUT = (
+    "model.direct.dropout=0.0",
     "model.image_tower.dropout=0.0",
     "model.image_tower.token_dropout=0.0",
     "model.image_tower.feature_dropout=0.0",

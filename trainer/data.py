@@ -219,7 +219,7 @@ class Steps(Dataset):  # type: ignore[misc]
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
             data = self.data
-            batches = epoch_batches(self.recipe.sampler, data.strata, rng)
+            batches = epoch_batches(self.recipe.sampler, data.strata, data.slide_of, rng)
             self._epoch = (epoch, batches)
         return self._epoch[1]
 

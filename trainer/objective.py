@@ -29,7 +29,8 @@ class Objective(nn.Module):
         super().__init__()
         self.terms = recipe.losses
         self.largest = recipe.scale.largest
-        self.patch_um = recipe.model.patch.width_um
+        apart_um = recipe.sampler.apart_um
+        self.apart_um = recipe.model.patch.width_um if apart_um is None else apart_um
         self.group = group_size(recipe.sampler)
         log_scale = torch.tensor(float(recipe.scale.start)).log()
         self.log_scale = nn.Parameter(log_scale, requires_grad=recipe.scale.learnable)
@@ -64,7 +65,7 @@ class Objective(nn.Module):
         views = {
             name: view.float() if view.is_floating_point() else view for name, view in views.items()
         }
-        same = overlapping(views["place"], self.patch_um)
+        same = overlapping(views["place"], self.apart_um)
         values = {term.name: self._value(term, views, same) for term in self.terms}
         total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
         return total, values
@@ -77,9 +78,7 @@ class Objective(nn.Module):
         if term.kind == "kl":
             return views["kl_gene"].mean()
         if term.kind == "reconstruct":
-            target = views["target"]
-            prediction = views[f"decoded_{term.left}"]
-            return RECONSTRUCTIONS[term.form](prediction, target, torch.ones_like(target[0]))
+            return RECONSTRUCTIONS[term.form](views[f"decoded_{term.left}"], views["target"])
         left, right = views[term.left], views[term.right]
         if term.kind == "clip_paired":
             return self._paired(term, left, right, same)
@@ -104,13 +103,14 @@ class Objective(nn.Module):
         )
 
 
-def overlapping(place: torch.Tensor, patch_um: float) -> torch.Tensor:
-    """Mark pairs (b, b), off the diagonal, that are one spot or spots of a slide closer than a patch.
+def overlapping(place: torch.Tensor, apart_um: float) -> torch.Tensor:
+    """Mark pairs (b, b), off the diagonal, that are one spot or spots of a slide nearer than `apart_um`.
 
     `place` (b, 3) is slide number, x and y in um.
     """
     at = place[:, 1:]
     # By differences: far from the slide's corner, matrix products lose microns.
-    near: torch.Tensor = torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist") < patch_um
+    distance = torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
+    near: torch.Tensor = (distance < apart_um) | (distance == 0)
     near &= place[:, :1] == place[:, 0]
     return near.fill_diagonal_(fill_value=False)

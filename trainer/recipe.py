@@ -94,7 +94,8 @@ class Sampler(_Section):
     Attributes
     ----------
     kind : str
-        ``uniform``; ``same_slide_partner``, which adds to each spot another of its slide (STAMP); or
+        ``uniform``; ``one_slide``, whose batches hold spots of one slide each, so that slides are nothing to
+        tell apart; ``same_slide_partner``, which adds to each spot another of its slide (STAMP); or
         ``cluster_negatives``, which adds one spot of every other expression cluster of its slide (ST-Align).
     batch_size : int
         Spots of a batch, without partners and negatives.
@@ -103,12 +104,24 @@ class Sampler(_Section):
         an epoch being as long as before.
     clusters : int
         Of ``cluster_negatives``: clusters per slide.
+    apart_um : float, optional
+        Spots of a slide nearer than this are no negatives of each other; by default the width of a patch.
     """
 
-    kind: Literal["uniform", "same_slide_partner", "cluster_negatives"] = "same_slide_partner"
+    kind: Literal["uniform", "one_slide", "same_slide_partner", "cluster_negatives"] = (
+        "same_slide_partner"
+    )
     batch_size: Annotated[int, Field(ge=2)] = 128
     balance: Literal["none", "slide", "organ"] = "none"
     clusters: Annotated[int, Field(ge=2)] = 6
+    apart_um: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _balance_fits(self) -> Sampler:
+        if self.kind == "one_slide" and self.balance != "none":
+            msg = "one_slide gives every slide its own batches; balance must be none"
+            raise ValueError(msg)
+        return self
 
 
 class Optimiser(_Section):

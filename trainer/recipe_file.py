@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from stamp_index.encoders.model import SIDES, ModelConfig
+from stamp_index.encoders.settings import refuse_unknown
+from stamp_index.encoders.towers import random_network, trained_part
 from stamp_index.slides import PatchSpec
 from trainer.recipe import LossTerm, Recipe, RecipeError
 from trainer.reconstruction import RECONSTRUCTIONS
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 RECIPES: Final = Path(__file__).parent / "recipes"
 OVERLAYS: Final = RECIPES / "overlays"
 _STAGE1: Final = "stage1"  # recipes of the other stage begin with this word
+_GIVEN_OTHERWISE: Final = ("patch", "region", "sides", "localised", "region_sees_patch")
+_MODEL_KEYS: Final = (
+    *("patch_um", "patch_px", "region_um", "region_px", "region_ref_leak"),
+    *(field.name for field in fields(ModelConfig) if field.name not in _GIVEN_OTHERWISE),
+)
+_MODEL_SECTIONS: Final = tuple(
+    field.name for field in fields(ModelConfig) if str(field.type).startswith("dict")
+)
 
 
 def load_recipe(
@@ -32,7 +43,8 @@ def load_recipe(
         ``stamp`` for ``trainer/recipes/stamp.toml``, or a path to a TOML file.
     overrides : sequence of str
         ``section.key=value`` with a TOML value, for example ``optimiser.epochs=5``. A part of the key that is
-        a number picks a member of a list: ``losses.1.weight=0``.
+        a number picks a member of a list: ``losses.1.weight=0``. Another ``kind`` of a part of the model drops
+        that part's other settings, so what the new kind is told comes after it; ``false`` takes a part away.
     overlays : sequence of str
         Partial recipes laid over it before that, by name (``legacy_st``) or path.
 
@@ -82,11 +94,14 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         msg = "The recipe has no losses, or every weight is 0."
         raise RecipeError(msg)
     _check_losses(recipe)
+    _check_weights(recipe.model)
     return recipe
 
 
 def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelConfig:
     """Model section: widths become patch specs; heads are those that losses and retrieval ask for."""
+    refuse_unknown("[model]", given, _MODEL_KEYS)
+    _fill_sections(given)
     patch_um = float(given.pop("patch_um"))
     patch = PatchSpec(patch_um, given.pop("patch_px"))
     region = PatchSpec(float(given.pop("region_um", 3 * patch_um)), given.pop("region_px"))
@@ -108,26 +123,47 @@ def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelC
     return ModelConfig(patch, region, sides=ordered, localised=localised, **given)
 
 
+def _fill_sections(given: dict[str, Any]) -> None:
+    """Make sections that were taken away empty, and refuse a value where a section stands."""
+    for section in _MODEL_SECTIONS:
+        if given.get(section) is False:
+            given[section] = {}
+    tables = {f"model.{section}": given.get(section, {}) for section in _MODEL_SECTIONS}
+    decoders = given.get("decoders", {})
+    if isinstance(decoders, dict):
+        tables |= {f"model.decoders.{side}": settings for side, settings in decoders.items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            msg = f"{name} is {table!r}; expected a section [{name}] of settings."
+            raise RecipeError(msg)
+
+
+def _check_weights(model: ModelConfig) -> None:
+    """Refuse to keep the random weights of a network that is there for its pretrained ones."""
+    for section in ("image_tower", "region_tower"):
+        tower = getattr(model, section)
+        name = random_network(tower)
+        if name and trained_part(tower) != "full":
+            msg = (
+                f'[model.{section}] has train = "{trained_part(tower)}" but no weights for {name}, so most of it would '
+                'stay random. Set weights = "hub" or a local .safetensors file, or train = "full".'
+            )
+            raise RecipeError(msg)
+
+
 def _check_losses(recipe: Recipe) -> None:
-    """Every loss finds the outputs that it needs."""
-    model = recipe.model
-    there = {*model.sides, *(f"decoded_{side}" for side in model.decoders)}
-    there |= {"image"} if model.retrieval == "joint" else set()
-    there |= {"reference", "cells"} if model.localised else set()
-    there |= {"kl_gene"} if model.gene_tower["kind"] == "vae" else set()
-    there |= {"fused_spot", "fused_niche"} if model.fusion else set()
+    """Every loss finds the outputs that it needs, and none is named twice."""
+    there = _outputs(recipe.model)
     for term in recipe.losses:
+        if recipe.model.fusion and term.kind in ("reconstruct", "kl"):
+            msg = (
+                f"Loss {term.name} does not go with [model.fusion]: a model with fusion embeds the four sides and the "
+                "two fused pairs, and nothing else. Take the loss away, or [model.fusion]."
+            )
+            raise RecipeError(msg)
         missing = sorted(term.needs - there)
         if missing:
-            parts = {
-                "fused": "[model.fusion]",
-                "decoded": "[model.decoders.SIDE]",
-                "niche": "[model.niche_tower]",
-                "kl": "a gene tower of kind vae",
-            }
-            needed = ", ".join(
-                sorted({parts.get(name.split("_")[0], "a tower") for name in missing})
-            )
+            needed = ", ".join(sorted({_maker(name) for name in missing}))
             msg = f"Loss {term.name} needs {', '.join(missing)}, which the model does not make; add {needed}."
             raise RecipeError(msg)
         if term.kind == "clip_paired" and recipe.sampler.kind != "cluster_negatives":
@@ -143,6 +179,27 @@ def _check_losses(recipe: Recipe) -> None:
     if doubled:
         msg = f"The recipe names the loss {', '.join(doubled)} twice; add their weights."
         raise RecipeError(msg)
+
+
+def _outputs(model: ModelConfig) -> set[str]:
+    """Names of all that a model can be asked for."""
+    there = {*model.sides, *(f"decoded_{side}" for side in model.decoders)}
+    there |= {"image"} if model.retrieval == "joint" else set()
+    there |= {"reference", "cells"} if model.localised else set()
+    there |= {"kl_gene"} if model.gene_tower["kind"] == "vae" else set()
+    there |= {"fused_spot", "fused_niche"} if model.fusion else set()
+    return there
+
+
+def _maker(output: str) -> str:
+    """Name the part of a recipe that makes an output."""
+    makers = {
+        "fused": "[model.fusion]",
+        "decoded": "[model.decoders.SIDE]",
+        "niche": "[model.niche_tower]",
+        "kl": "a gene tower of kind vae",
+    }
+    return makers.get(output.split("_")[0], "a tower")
 
 
 def _in_words(error: ValidationError) -> str:
@@ -191,18 +248,21 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     return _merge(merged, values)
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[str, Any], over: dict[str, Any], *, in_model: bool = False) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        # A tower of another kind brings its own settings and takes none over.
-        same = (
-            isinstance(old, dict)
-            and isinstance(value, dict)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        merged[key] = _merge(old, value) if same else value
+        merged[key] = value
+        if isinstance(old, dict) and isinstance(value, dict):
+            other = in_model and _is_other_kind(old, value.get("kind", old.get("kind")))
+            if not other:
+                merged[key] = _merge(old, value, in_model=in_model or key == "model")
     return merged
+
+
+def _is_other_kind(section: dict[str, Any], kind: object) -> bool:
+    """Whether a part of the model becomes another, which brings its own settings and takes none over."""
+    return bool(kind != section.get("kind"))
 
 
 def _set(values: dict[str, Any], key: str, value: object) -> None:
@@ -220,4 +280,6 @@ def _set(values: dict[str, Any], key: str, value: object) -> None:
     if not isinstance(place, dict):
         msg = f"Cannot set {key!r}: {'.'.join(sections)!r} is a value, not a section."
         raise RecipeError(msg)
+    if last == "kind" and sections[:1] == ["model"] and _is_other_kind(place, value):
+        place.clear()
     place[last] = value

@@ -1,4 +1,4 @@
-"""Batches of spots, in groups: a spot alone, with a partner of its slide, or with negatives of its own."""
+"""Batches of spots, mixed or of one slide, in groups: a spot alone, with a partner of its slide, or with negatives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def epoch_batches(
-    sampler: Sampler, strata: NDArray[np.int64], rng: np.random.Generator
+    sampler: Sampler,
+    strata: NDArray[np.int64],
+    slide_of: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> list[NDArray[np.int64]]:
     """One epoch of batches of spot numbers.
 
@@ -25,6 +28,8 @@ def epoch_batches(
         See there.
     strata : ndarray of shape (n,), int64
         What is balanced: slide or organ number of each spot; all the same where nothing is.
+    slide_of : ndarray of shape (n,), int64
+        Slide number of each spot.
     rng : Generator
         Decides the order.
 
@@ -33,11 +38,25 @@ def epoch_batches(
     list of ndarray of shape (b,), int64
         Anchors of each step. A last batch of a single spot is left out: it has no negatives.
     """
+    if sampler.kind == "one_slide":
+        return _by_slide(sampler.batch_size, slide_of, rng)
     order = _balanced(strata, rng)
     starts = range(0, len(order), sampler.batch_size)
     parts = [order[start : start + sampler.batch_size] for start in starts]
     alone = sampler.kind == "uniform" and len(parts) > 1 and len(parts[-1]) == 1
     return parts[:-1] if alone else parts
+
+
+def _by_slide(
+    most: int, slide_of: NDArray[np.int64], rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Every slide's spots in as few batches of equal size as `most` allows; the slides' batches in random order."""
+    parts = []
+    for slide in np.unique(slide_of):
+        members = rng.permutation(np.flatnonzero(slide_of == slide))
+        parts += np.array_split(members, -(-len(members) // most))
+    parts = [part for part in parts if len(part) > 1]
+    return [parts[at] for at in rng.permutation(len(parts))]
 
 
 def _balanced(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -58,8 +77,8 @@ def _balanced(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np
 
 def group_size(sampler: Sampler) -> int:
     """Spots that each anchor brings, itself included."""
-    extra = {"uniform": 0, "same_slide_partner": 1, "cluster_negatives": sampler.clusters - 1}
-    return 1 + extra[sampler.kind]
+    extra = {"same_slide_partner": 1, "cluster_negatives": sampler.clusters - 1}
+    return 1 + extra.get(sampler.kind, 0)
 
 
 def with_company(  # noqa: PLR0917 - one draw and all that decides it
@@ -70,7 +89,7 @@ def with_company(  # noqa: PLR0917 - one draw and all that decides it
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Draw groups (b, m) of spot numbers: the anchor, then its partner or its negatives."""
-    if sampler.kind == "uniform":
+    if sampler.kind in ("uniform", "one_slide"):
         return anchors[:, None]
     if sampler.kind == "same_slide_partner":
         return np.stack([anchors, partners(anchors, slide_of, rng)], axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -64,6 +64,8 @@ class BackboneTower(nn.Module):
     There is no region mode: nothing can be inserted into a frozen network's sequence that it would know what
     to do with. Recipes that locate a patch in its region take `VitTower` or `HybridTower`.
     """
+
+    region_mode: ClassVar = False
 
     def __init__(  # noqa: PLR0913 - the keys of a recipe's [model.image_tower]
         self,

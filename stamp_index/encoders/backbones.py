@@ -150,7 +150,6 @@ def load_backbone(
     name: str,
     *,
     weights: str = "",
-    pretrained: bool = False,
     image_px: int | None = None,
     revision: str = "",
 ) -> Backbone:
@@ -164,8 +163,6 @@ def load_backbone(
         A local ``.safetensors`` (or ``.bin``, ``.pt`` of tensors alone), a folder that holds one, or
         ``hub``. Empty: random weights, to be filled from a checkpoint; except for efficientnet_lite0, whose
         weights are installed with this package.
-    pretrained : bool
-        The same as ``weights="hub"``.
     image_px : int, optional
         Side of the images that position embeddings are laid out for; the registry's if not given. A ViT
         takes other sides too, and then interpolates them at every step.
@@ -178,7 +175,7 @@ def load_backbone(
         If there is no such backbone, the weights cannot be had or do not fit, or `image_px` does not.
     """
     spec = backbone_spec(name)
-    from_hub = pretrained or weights == HUB
+    from_hub = weights == HUB
     px = spec.image_px if image_px is None else image_px
     if spec.loader == "package":
         if weights not in ("", HUB):
@@ -191,7 +188,7 @@ def load_backbone(
     if from_hub and name.startswith(TIMM):
         return _build(spec, px, pretrained=True)  # timm knows where and how its own files lie
     backbone = _build(spec, px)
-    if weights or from_hub:
+    if weights:
         path = fetch(spec, revision) if from_hub else Path(weights)
         fit_state(backbone.network, read_state(path), spec.loader, path)
     return backbone

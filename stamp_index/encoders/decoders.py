@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from stamp_index.encoders.settings import check_settings
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -69,6 +70,31 @@ DECODERS: Final[dict[str, Callable[..., nn.Module]]] = {
 }
 
 
+def check_decoder(kind: str, settings: Mapping[str, Any], section: str = "") -> None:
+    """Refuse a kind of decoder that there is not, and settings that the kind does not know.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `DECODERS`.
+    settings : mapping
+        Keyword arguments of that kind.
+    section : str
+        Where they stand, for the message: ``model.decoders.patch``.
+
+    Raises
+    ------
+    ValueError
+        Naming the known kinds or settings.
+    """
+    where = f" of [{section}]" if section else ""
+    if kind not in DECODERS:
+        msg = f"Unknown decoder {kind!r}{where}; expected one of {', '.join(DECODERS)}."
+        raise ValueError(msg)
+    what = f"The {kind} decoder{where}"
+    check_settings(what, settings, DECODERS[kind], filled=("dim", "n_genes"))
+
+
 def make_decoder(kind: str = "mlp", *, dim: int, n_genes: int, **settings: Any) -> nn.Module:  # noqa: ANN401
     """Build a decoder from a section ``[model.decoders.SIDE]`` of a recipe.
 
@@ -86,16 +112,5 @@ def make_decoder(kind: str = "mlp", *, dim: int, n_genes: int, **settings: Any) 
     ValueError
         For an unknown kind or setting, naming the known ones.
     """
-    if kind not in DECODERS:
-        msg = f"Unknown decoder {kind!r}; expected one of {', '.join(DECODERS)}."
-        raise ValueError(msg)
-    parameters = inspect.signature(DECODERS[kind]).parameters
-    known = [name for name in parameters if name not in ("dim", "n_genes")]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        msg = (
-            f"The {kind} decoder has no setting {', '.join(unknown)}; "
-            f"it knows {', '.join(known) or 'no settings'}."
-        )
-        raise ValueError(msg)
+    check_decoder(kind, settings)
     return DECODERS[kind](dim, n_genes, **settings)

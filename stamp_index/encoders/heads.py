@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from stamp_index.encoders.settings import check_settings
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
 
@@ -120,6 +121,21 @@ HEADS: Final[dict[str, Callable[..., nn.Module]]] = {
 }
 
 
+def check_head(kind: str, settings: Mapping[str, Any]) -> None:
+    """Refuse a kind of head that there is not, and settings that the kind does not know.
+
+    Raises
+    ------
+    ValueError
+        Naming the known kinds or settings.
+    """
+    if kind not in HEADS:
+        msg = f"Unknown head {kind!r}; expected one of {', '.join(HEADS)}."
+        raise ValueError(msg)
+    what = f"The {kind} head of [model.head]"
+    check_settings(what, settings, HEADS[kind], filled=("width", "dim"))
+
+
 def make_head(kind: str, width: int, dim: int, **settings: Any) -> nn.Module:  # noqa: ANN401
     """Build a head from the ``[model.head]`` section of a recipe.
 
@@ -138,17 +154,5 @@ def make_head(kind: str, width: int, dim: int, **settings: Any) -> nn.Module:  #
     ValueError
         For an unknown kind or setting, naming the known ones, or a value that the kind refuses.
     """
-    if kind not in HEADS:
-        msg = f"Unknown head {kind!r}; expected one of {', '.join(HEADS)}."
-        raise ValueError(msg)
-    known = [
-        name for name in inspect.signature(HEADS[kind]).parameters if name not in ("width", "dim")
-    ]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        msg = (
-            f"The {kind} head has no setting {', '.join(unknown)}; "
-            f"it knows {', '.join(known) or 'no settings'}."
-        )
-        raise ValueError(msg)
+    check_head(kind, settings)
     return HEADS[kind](width, dim, **settings)

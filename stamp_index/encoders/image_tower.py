@@ -9,7 +9,7 @@ located among the region's nine cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class TowerOutput:
 class ImageTower(Protocol):
     """A tower as the model sees it. `prepare` is frozen, so its result is cached by the trainer."""
 
+    region_mode: ClassVar[bool]  # whether it reads a region beside the inserted token of a patch
     width: int
     prepared_id: str  # names what `prepare` gives; part of fingerprints and of cache files' names
 
@@ -79,6 +80,8 @@ class HybridTower(nn.Module):
     The thumbnail of region mode is the mean of the patch's own trunk tokens: STAMP embeds the patch
     shrunk to one ViT cell, which a convolutional trunk has no counterpart for.
     """
+
+    region_mode: ClassVar = True
 
     def __init__(  # noqa: PLR0913 - the keys of a recipe's [model.image_tower]
         self,
@@ -160,7 +163,7 @@ class HybridTower(nn.Module):
 
     def summarise(self, prepared: torch.Tensor) -> torch.Tensor:
         """Standardised mean token (b, c) of trunk tokens (b, h, w, c), for a direct path into the space."""
-        mean: torch.Tensor = self.feature_dropout(self._standard(prepared).mean((1, 2)))
+        mean: torch.Tensor = self._standard(prepared).mean((1, 2))
         return mean
 
     def _standard(self, prepared: torch.Tensor) -> torch.Tensor:

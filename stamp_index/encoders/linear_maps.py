@@ -27,6 +27,50 @@ class LinearMap:
         return mapped
 
 
+@dataclass(frozen=True)
+class Components:
+    """Maps rows x (n, c) to ``(x - mean) @ axes`` (n, k)."""
+
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map rows (n, c) to (n, k)."""
+        mapped = (rows - self.mean) @ self.axes
+        return np.asarray(mapped, dtype=np.float32)
+
+
+def shrunk_components(x: NDArray[np.float32], most: int, *, shrinkage: float = 100.0) -> Components:
+    """Principal components of standardised columns, the leading ones whitened.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, c), float32
+    most : int
+        Most components; there are no more than min(n - 1, c).
+    shrinkage : float
+        A component of variance v is divided by ``sqrt(v + shrinkage * mean v)``: far above the mean it is
+        whitened, far below it keeps its length. 30 and 100 lead on HER2ST C4 and C2, a bulb replicate and the
+        phantom (trainer/README.md).
+
+    Returns
+    -------
+    Components
+        Scaled together, so that their mean variance is one.
+    """
+    from sklearn.decomposition import PCA
+
+    rows = _thinned(x)
+    mean, std = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_STD)
+    k = max(1, min(most, len(rows) - 1, rows.shape[1]))
+    fitted = PCA(k, svd_solver="covariance_eigh").fit((rows - mean) / std)
+    variance = np.maximum(fitted.explained_variance_, 0.0)
+    scale = 1 / np.sqrt(variance + shrinkage * max(variance.sum() / rows.shape[1], 1e-12))
+    scale /= np.sqrt(max(float(np.mean(variance * scale**2)), 1e-12))
+    axes = fitted.components_.T * scale / std[:, None]
+    return Components(mean.astype(np.float32), axes.astype(np.float32))
+
+
 def shrunk_cca(
     x: NDArray[np.float32], y: NDArray[np.float32], dim: int, *, shrinkage: float = 3.0
 ) -> tuple[LinearMap, LinearMap]:
@@ -51,32 +95,30 @@ def shrunk_cca(
     -----
     Canonical ridge of Vinod (1976); SVD of the whitened cross-covariance.
     """
-    u, x_mean, x_std = _standard(_thinned(x))
-    v, y_mean, y_std = _standard(_thinned(y))
+    (u, x_mean), (v, y_mean) = _centred(_thinned(x)), _centred(_thinned(y))
     n = len(u)
     white_x, white_y = (_inverse_root(part.T @ part / n, shrinkage) for part in (u, v))
     left, correlation, right = np.linalg.svd(white_x @ (u.T @ v / n) @ white_y, full_matrices=False)
     k = min(dim, n - 1, int((correlation > 1e-6).sum()))
     a = white_x @ left[:, :k] * correlation[:k]
     b = white_y @ right[:k].T * correlation[:k]
-    return _folded(a, x_mean, x_std), _folded(b, y_mean, y_std)
+    return _linear_map(a, x_mean), _linear_map(b, y_mean)
 
 
 def ridge_map(x: NDArray[np.float32], y: NDArray[np.float32]) -> LinearMap:
     """Ridge regression of y (n, d) on x (n, c).
 
-    The penalty is chosen by leaving one row out, between a hundredth and thirty times the mean variance of
-    standardised x: a few hundred spots want 3, thousands a tenth.
+    The penalty is chosen by leaving one row out, between a hundredth and a hundred times the mean variance of x.
     """
     from sklearn.linear_model import RidgeCV
 
-    rows, mean, std = _standard(_thinned(x))
-    target = _thinned(y)
-    alphas = np.logspace(-2, 1.5, 8) * len(rows)
-    centre = target.mean(axis=0)
-    fitted = RidgeCV(alphas, fit_intercept=False).fit(rows, target - centre)
-    folded = _folded(np.asarray(fitted.coef_).reshape(target.shape[1], -1).T, mean, std)
-    return LinearMap(folded.weight, (folded.bias + centre).astype(np.float32))
+    rows, mean = _centred(_thinned(x))
+    target, offset = _centred(_thinned(y))
+    alphas = np.logspace(-2, 2, 9) * len(rows) * max(float(rows.var(axis=0).mean()), 1e-12)
+    fitted = RidgeCV(alphas, fit_intercept=False).fit(rows, target)
+    weight = np.asarray(fitted.coef_).reshape(target.shape[1], -1).T
+    found = _linear_map(weight, mean)
+    return LinearMap(found.weight, (found.bias + offset).astype(np.float32))
 
 
 def _thinned(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -84,11 +126,9 @@ def _thinned(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(rows[::step], dtype=np.float64)
 
 
-def _standard(
-    rows: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    mean, std = rows.mean(axis=0), np.maximum(rows.std(axis=0), _LEAST_STD)
-    return (rows - mean) / std, mean, std
+def _centred(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    mean = rows.mean(axis=0)
+    return rows - mean, mean
 
 
 def _inverse_root(covariance: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
@@ -100,9 +140,6 @@ def _inverse_root(covariance: NDArray[np.float64], shrinkage: float) -> NDArray[
     return root
 
 
-def _folded(
-    weight: NDArray[np.float64], mean: NDArray[np.float64], std: NDArray[np.float64]
-) -> LinearMap:
-    """Map of raw rows that equals `weight` on standardised ones."""
-    raw = weight / std[:, None]
-    return LinearMap(raw.astype(np.float32), (-mean @ raw).astype(np.float32))
+def _linear_map(weight: NDArray[np.float64], mean: NDArray[np.float64]) -> LinearMap:
+    """Map of raw rows that equals `weight` on centred ones."""
+    return LinearMap(weight.astype(np.float32), (-mean @ weight).astype(np.float32))

@@ -11,10 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from stamp_index.encoders.decoders import make_decoder
+from stamp_index.encoders.direct import DirectPath
 from stamp_index.encoders.fusion import AttentionFusion, Tokeniser
 from stamp_index.encoders.heads import make_head
 from stamp_index.encoders.image_tower import pool_cells
-from stamp_index.encoders.towers import GENE_TOWERS, IMAGE_TOWERS, make_gene_tower, make_image_tower
+from stamp_index.encoders.model_checks import check_reference, check_sections
+from stamp_index.encoders.towers import make_gene_tower, make_image_tower
 from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
@@ -58,9 +60,9 @@ class ModelConfig:
     region_sees_patch : bool
         True: the region's feature is read beside the inserted thumbnail of its patch, as in STAMP. False:
         the thumbnail serves localisation alone (``region_ref_leak = false`` in a recipe).
-    direct : bool
-        True: a linear path from mean image features and the profile into the space stands beside the towers,
-        which then learn what it cannot express; see ``trainer/initialise.py``.
+    direct : dict
+        Settings of the `DirectPath` from mean image features and from the profile into the space, beside the
+        towers, which then learn what it cannot express; empty: there is none.
     retrieval : str
         What is compared in a search: ``patch`` with gene; ``joint``, the image of patch and region, with
         gene; ``concat``, patch and region side by side, with gene and niche.
@@ -79,7 +81,7 @@ class ModelConfig:
     sides: tuple[str, ...] = ("patch", "region", "gene")
     localised: bool = True
     region_sees_patch: bool = True
-    direct: bool = False
+    direct: dict[str, Any] = field(default_factory=dict)
     retrieval: str = "joint"
 
     def __post_init__(self) -> None:
@@ -92,19 +94,8 @@ class ModelConfig:
         if self.dim < 1:
             msg = f"dim is {self.dim}; it must be at least 1."
             raise ValueError(msg)
-        self._check_towers()
+        check_sections(self)
         self._check_sides()
-
-    def _check_towers(self) -> None:
-        for kinds, tower, what in (
-            (IMAGE_TOWERS, self.image_tower, "image tower"),
-            (IMAGE_TOWERS, self.region_tower or self.image_tower, "region tower"),
-            (GENE_TOWERS, self.gene_tower, "gene tower"),
-            (GENE_TOWERS, self.niche_tower or self.gene_tower, "niche tower"),
-        ):
-            if tower.get("kind") not in kinds:
-                msg = f"Unknown {what} {tower.get('kind')!r}; expected one of {', '.join(kinds)}."
-                raise ValueError(msg)
 
     def _check_sides(self) -> None:
         if self.retrieval not in RETRIEVALS:
@@ -204,18 +195,11 @@ class AlignModel(nn.Module):
             }
         )
         if config.localised:
+            check_reference(self.tower_of("patch"), self.tower_of("region"))
             self.heads["position"] = nn.Linear(self.tower_of("region").width, config.dim)
-        self.direct = nn.ModuleDict()
+        self.direct, self.gates = nn.ModuleDict(), nn.ParameterDict()
         if config.direct:
-            widths = {"gene": n_genes * n_scales, "niche": n_genes}
-            for side in config.sides:
-                if side not in widths and not hasattr(self.tower_of(side), "summary_width"):
-                    msg = f"direct = true needs a tower that sums its images up (hybrid), not that of {side}."
-                    raise ValueError(msg)
-                widths.setdefault(side, int(getattr(self.tower_of(side), "summary_width", 0)))
-                self.direct[side] = nn.Linear(widths[side], config.dim)
-            if config.retrieval == "joint":
-                self.direct["image"] = nn.Linear(widths["patch"] + widths["region"], config.dim)
+            self._add_direct(n_genes * n_scales)
         self.decoders = nn.ModuleDict(
             {
                 side: make_decoder(dim=config.dim, n_genes=n_genes, **settings)
@@ -224,10 +208,25 @@ class AlignModel(nn.Module):
             }
         )
 
+    def _add_direct(self, n_profile: int) -> None:
+        """Direct paths of all sides, and a factor of each tower's output beside them."""
+        widths = {"gene": n_profile, "niche": self.n_genes}
+        for side in self.config.sides:
+            if side not in widths and not hasattr(self.tower_of(side), "summary_width"):
+                msg = f"[model.direct] needs a tower that sums its images up (hybrid), not that of {side}."
+                raise ValueError(msg)
+            widths.setdefault(side, int(getattr(self.tower_of(side), "summary_width", 0)))
+            self.gates[side] = nn.Parameter(torch.ones(()))
+        paths = {side: widths[side] for side in self.config.sides}
+        if self.config.retrieval == "joint":
+            paths["image"] = widths["patch"] + widths["region"]
+        for name, width in paths.items():
+            self.direct[name] = DirectPath(width, self.config.dim, **self.config.direct)
+
     def _add_fusion(self, widths: dict[str, int]) -> None:
         """Tokens of every side, and attention between the two of a spot and the two of its niche."""
         shape = dict(self.config.fusion)
-        n_tokens, token_width = int(shape.pop("n_tokens")), int(shape.pop("token_width"))
+        n_tokens, token_width = int(shape.pop("n_tokens", 8)), int(shape.pop("token_width"))
         self.tokenisers = nn.ModuleDict(
             {side: Tokeniser(widths[side], n_tokens, token_width) for side in SIDES}
         )
@@ -288,7 +287,7 @@ class AlignModel(nn.Module):
             return self._fused(inputs, wanted)
         out: dict[str, torch.Tensor] = {}
         features = self._features(inputs, wanted, out)
-        heads = {side: self.heads[side](feature) for side, feature in features.items()}
+        heads = {side: self._head(side, feature) for side, feature in features.items()}
         for side, head in heads.items():
             out[side] = head + self._direct(side, inputs)
             if f"decoded_{side}" in wanted:
@@ -296,6 +295,11 @@ class AlignModel(nn.Module):
         if "image" in wanted:
             out["image"] = heads["patch"] + heads["region"] + self._direct("image", inputs)
         return {name: value for name, value in out.items() if name in wanted}
+
+    def _head(self, side: str, feature: torch.Tensor) -> torch.Tensor:
+        """Tower's share (b, dim) of an embedding."""
+        head: torch.Tensor = self.heads[side](feature)
+        return self.gates[side] * head if side in self.gates else head
 
     def _features(
         self, inputs: Inputs, wanted: set[str], out: dict[str, torch.Tensor]
@@ -321,21 +325,21 @@ class AlignModel(nn.Module):
         return features
 
     def _direct(self, side: str, inputs: Inputs) -> torch.Tensor | float:
-        """Linear path (b, dim) from mean image features or a profile; 0 where there is none."""
+        """Direct path's share (b, dim) of an embedding; 0 where there is none."""
         if side not in self.direct:
             return 0.0
-        parts = ("patch", "region") if side == "image" else (side,)
-        profiles = {"gene": inputs.profile, "niche": inputs.niche}
-        found = [
-            profiles[part] if part in profiles else self.summary(part, getattr(inputs, part))
-            for part in parts
-        ]
-        mapped: torch.Tensor = self.direct[side](torch.cat(found, dim=-1))  # type: ignore[arg-type]
+        mapped: torch.Tensor = self.direct[side](self.summary(side, inputs))
         return mapped
 
-    def summary(self, side: str, prepared: torch.Tensor) -> torch.Tensor:
-        """Mean feature (b, c) of prepared images, which the direct path starts from."""
-        found: torch.Tensor = self.tower_of(side).summarise(prepared)
+    def summary(self, side: str, inputs: Inputs) -> torch.Tensor:
+        """Give what a side's direct path starts from (b, w): mean features of images, or a profile."""
+        if side == "image":
+            parts = [self.summary(part, inputs) for part in ("patch", "region")]
+            return torch.cat(parts, dim=-1)
+        given = {"gene": inputs.profile, "niche": inputs.niche}
+        if side in given:
+            return given[side]  # type: ignore[return-value]
+        found: torch.Tensor = self.tower_of(side).summarise(getattr(inputs, side))
         return found
 
     def _decode(self, side: str, feature: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:

@@ -180,7 +180,7 @@ class RidgeEncoder:
         return vector
 
 
-def mean_token(prepared: NDArray[np.float16]) -> NDArray[np.float32]:
+def mean_token(prepared: NDArray[np.generic]) -> NDArray[np.float32]:
     """Mean over the grid: (n, h, w, c) to (n, c)."""
     mean: NDArray[np.float32] = prepared.astype(np.float32).mean(axis=(1, 2))
     return mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 from torch import nn
@@ -84,6 +84,8 @@ class SmallResNet(nn.Module):
     BatchNorm couples the spots of a batch while training: gradients cached in chunks, or on several
     processes without SyncBatchNorm, differ from those of the whole batch.
     """
+
+    region_mode: ClassVar = False
 
     def __init__(
         self,

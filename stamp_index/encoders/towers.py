@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.encoders.backbone_tower import BackboneTower
+from stamp_index.encoders.backbones import registry
 from stamp_index.encoders.gene_tower import GeneTower
 from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.niche_tower import NicheTransformer
 from stamp_index.encoders.profile_tower import ProfileTower
 from stamp_index.encoders.rank_transformer import RankTransformer
+from stamp_index.encoders.settings import check_settings
 from stamp_index.encoders.small_resnet import SmallResNet
 from stamp_index.encoders.vae_tower import VaeTower
 from stamp_index.encoders.vit_tower import VitTower
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
 IMAGE_TOWERS: Final[dict[str, Any]] = {
@@ -30,6 +35,56 @@ GENE_TOWERS: Final[dict[str, Any]] = {
     "vae": VaeTower,
     "niche_transformer": NicheTransformer,
 }
+
+
+# By the name of a tower: what it is chosen from, and what it is given beside its section.
+_TOWERS: Final = {
+    "image": (IMAGE_TOWERS, ("patch_px", "region_px")),
+    "region": (IMAGE_TOWERS, ("patch_px", "region_px")),
+    "gene": (GENE_TOWERS, ("n_genes", "n_scales")),
+    "niche": (GENE_TOWERS, ("n_genes", "n_scales")),
+}
+
+
+def check_tower(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse an unknown kind of tower, and settings that the kind does not know or lacks.
+
+    Parameters
+    ----------
+    name : {"image", "region", "gene", "niche"}
+        Which tower of a model.
+    settings : mapping
+        Its section: ``kind`` and its keywords.
+
+    Raises
+    ------
+    ValueError
+        Naming the section and the known kinds or settings.
+    """
+    kinds, filled = _TOWERS[name]
+    kind = settings.get("kind")
+    if kind not in kinds:
+        msg = f"Unknown {name} tower {kind!r}; expected one of {', '.join(kinds)}."
+        raise ValueError(msg)
+    what = f"The {kind} tower of [model.{name}_tower]"
+    check_settings(what, settings, kinds[kind], filled=filled)
+
+
+def random_network(settings: Mapping[str, Any]) -> str:
+    """Name of the network that a tower's section would start at random; empty if there is none."""
+    name = str(settings.get("backbone") or settings.get("model") or "")
+    spec = registry().get(name.lower())
+    installed = spec is not None and spec.loader == "package"
+    return "" if installed or settings.get("weights") else name
+
+
+def trained_part(settings: Mapping[str, Any]) -> str:
+    """How much of its network a tower trains: ``full``, ``frozen``, ``lora`` or ``last``."""
+    if not settings.get("trainable", True):
+        return "frozen"
+    parameters = inspect.signature(IMAGE_TOWERS[settings["kind"]]).parameters
+    default = parameters["train"].default if "train" in parameters else "full"
+    return str(settings.get("train", default))
 
 
 def make_image_tower(settings: dict[str, Any], sizes_px: tuple[int, int]) -> nn.Module:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 128
 _PREFIX: Final = "model."
+_SAME: Final = 1e-6  # unit vectors nearer than this differ by float32's rounding alone
 
 
 class TrainedEncoder:
@@ -36,6 +37,11 @@ class TrainedEncoder:
         Panel and the statistics that go with it.
     name, fingerprint : str
         See `Encoder`.
+
+    Notes
+    -----
+    The model is moved to the GPU where torch sees one, else it stays on the CPU; set ``CUDA_VISIBLE_DEVICES`` to choose.
+    Arrays come in and go out on the CPU.
     """
 
     kind: ClassVar = "trained"
@@ -148,6 +154,11 @@ class TrainedEncoder:
     def encode_signature(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
         """Embed a signature: (d,), unit length.
 
+        Raises
+        ------
+        EncoderError
+            If the signature and its opposite have the same embedding.
+
         Notes
         -----
         The direction from the opposite signature to this one. The difference cancels what all short panels
@@ -160,7 +171,14 @@ class TrainedEncoder:
             self._encode_genes(self.gene_input.signature(side))[0] for side in (weights, opposite)
         )
         difference = towards - away
-        vector: NDArray[np.float32] = difference / np.linalg.norm(difference)
+        length = float(np.linalg.norm(difference))
+        if not length > _SAME:
+            msg = (
+                f"Encoder {self.name} embeds the signature of {', '.join(weights)} and its opposite alike, so there is "
+                "no direction to search in. Take other genes, or an encoder that was trained on them."
+            )
+            raise EncoderError(msg)
+        vector: NDArray[np.float32] = difference / length
         return vector
 
     def _encode_genes(self, batch: GeneBatch) -> NDArray[np.float32]:

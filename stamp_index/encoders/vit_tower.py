@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -60,6 +60,8 @@ class VitTower(nn.Module):
     The inserted token stands right after CLS, before registers (STAMP's released ``_prompt_learner.py``; its
     UNI has no registers). It attends in every block, so no part of a frozen ViT can be run ahead.
     """
+
+    region_mode: ClassVar = True
 
     def __init__(  # noqa: PLR0913 - the keys of a recipe's [model.image_tower]
         self,
