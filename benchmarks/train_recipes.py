@@ -50,10 +50,11 @@ FEW = "model.direct.components=300"
 ALIKE = (
     "genes.full_share=1.0",
     "genes.short_share=0.0",
+    "sampler.kind=one_slide",
+    "sampler.batch_size=512",
     "sampler.apart_um=100.0",
-    "sampler.batch_size=128",
-    "model.image_tower.feature_dropout=0.3",
-    "optimiser.epochs=10",
+    "optimiser.epochs=30",
+    "optimiser.lr=2e-4",
 )
 # name: recipe, overlays, overrides
 RECIPES = {
@@ -99,7 +100,11 @@ ABLATIONS = {
     "stamp, genes of the spot alone": ("stamp", (WIDE,), (FEW, *ALIKE)),
     "stamp, panel by variance": (*STAMP, ("genes.ranking=variance",)),
     "stamp, patch 200 um and region 600 um": (*STAMP, ("model.patch_um=200.0",)),
-    "stamp at three times the rate": (*STAMP, ("optimiser.lr=3e-4",)),
+    "stamp at half the rate": (*STAMP, ("optimiser.lr=1e-4",)),
+    "stamp, batches of all sections": (
+        *STAMP,
+        ("sampler.kind=same_slide_partner", "sampler.batch_size=128"),
+    ),
     "closed form, genes of the spot alone": ("closed_form", (WIDE,), (FEW,)),
     "closed form, panel by variance": (
         "closed_form",

@@ -14,6 +14,7 @@ from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import EncoderError
 from stamp_index.slides import PatchSpec
 from tests.trainer_world import TINY, make_world, recipe_of, small_slides, tiny_world
+from trainer.data import Steps
 from trainer.initialise import standardise_channels, start_from_statistics
 from trainer.recipe import RecipeError
 from trainer.recipe_file import load_recipe
@@ -232,6 +233,26 @@ def test_the_closed_form_start_retrieves_training_spots_and_silences_the_towers(
     np.testing.assert_allclose(
         world.model.towers["image"].channel_mean, flat.mean(axis=0), atol=1e-3
     )
+
+
+def test_the_direct_path_reads_the_centred_region_wherever_the_drawn_one_lies(features):
+    world = tiny_world(features)
+    standardise_channels(world.model, world.data)
+    start_from_statistics(world.model, world.data)  # towers have no share yet
+    steps = Steps(world.data, world.recipe, seed=0)
+    batch = next(
+        batch for batch in map(steps.__getitem__, range(20)) if len(set(batch.label.tolist())) > 1
+    )
+    centred = torch.from_numpy(world.data.images.all_regions()[batch.row.numpy()])
+    with torch.inference_mode():
+        drawn = world.model.eval()(batch.inputs, {"region", "image"})
+        searched = world.model(
+            replace(batch.inputs, region=centred, centre=None), {"region", "image"}
+        )
+        elsewhere = world.model(replace(batch.inputs, centre=None), {"image"})
+    for name in ("region", "image"):
+        torch.testing.assert_close(drawn[name], searched[name], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(drawn["image"], elsewhere["image"], atol=1e-3)
 
 
 def test_a_recipe_without_a_region_loss_starts_in_closed_form_too(features):

@@ -51,6 +51,8 @@ class TrainingSet:
     cluster_of : ndarray of shape (n,), int64, or None
         Expression cluster of each spot within its slide, where the sampler asks for it.
     xy_um : ndarray of shape (n, 2), float64
+    centre : ndarray of shape (n, c), float32, or None
+        Mean features of the regions centred on their spots, where the model has a direct path from them.
     """
 
     slide_ids: tuple[str, ...]
@@ -62,6 +64,7 @@ class TrainingSet:
     strata: NDArray[np.int64]
     cluster_of: NDArray[np.int64] | None
     xy_um: NDArray[np.float64]
+    centre: NDArray[np.float32] | None = None
 
     @property
     def first_row(self) -> NDArray[np.int64]:
@@ -299,6 +302,7 @@ def _fetch(
             _tensor(patch, chance.turn), _tensor(region, chance.turn),
             torch.from_numpy(tokens), torch.from_numpy(profile),
             torch.from_numpy(niche) if "niche" in recipe.model.sides else None,
+            None if data.centre is None else torch.from_numpy(data.centre[spots]),
         ),
         torch.from_numpy(turned_cells(chance.turn)[cells] if follows else cells),
         torch.from_numpy(data.genes.profile[spots, : data.genes.niche.shape[1]]),

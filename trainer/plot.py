@@ -52,7 +52,7 @@ def plot_curves(runs: Sequence[Path], path: Path) -> None:
         for loss in shown:
             label = loss if len(logs) == 1 else name
             axes[0].plot(epochs, [r.get(loss) for r in records], marker=".", label=label)
-        axes[1].plot(epochs, [r["scale"] for r in records], label=name)
+        axes[1].plot(epochs, [r.get("scale") for r in records], label=name)  # stage 1 has none
         for key, style in (("recall", "-"), ("image_to_gene", "--"), ("gene_to_image", ":")):
             values = [r.get(_VALIDATION + key) for r in records]
             if any(value is not None for value in values) and (key == "recall" or len(logs) == 1):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.model import AlignModel
+from stamp_index.encoders.ridge_encoder import mean_token
 from stamp_index.encoders.stage1_weights import (
     load_stage1,
     read_stage1_manifest,
@@ -188,8 +189,16 @@ class Preparation:
             strata=self._strata(slide_of),
             cluster_of=clusters,
             xy_um=np.concatenate([slide.xy_um for slide in slides]),
+            centre=self._centre(images),
         )
         return data, cache
+
+    def _centre(self, images: ImageSource) -> NDArray[np.float32] | None:
+        """Mean features (n, c) of the regions centred on the spots, for direct paths."""
+        model = self.job.recipe.model
+        if not model.direct or "region" not in model.sides or not isinstance(images, CachedImages):
+            return None
+        return mean_token(images.all_regions())
 
     def _strata(self, slide_of: NDArray[np.int64]) -> NDArray[np.int64]:
         by = self.job.recipe.sampler.balance

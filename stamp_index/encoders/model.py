@@ -149,6 +149,9 @@ class Inputs:
     tokens : Tensor of shape (b, context), int
     profile : Tensor of shape (b, s * g), float32
     niche : Tensor of shape (b, g), float32
+    centre : Tensor of shape (b, c), float32
+        Mean feature of the region that lies centred on the spot, where `region` may not: what a search looks at,
+        so the direct path reads it. Without it the path reads `region`.
     """
 
     patch: torch.Tensor | None = None
@@ -156,6 +159,7 @@ class Inputs:
     tokens: torch.Tensor | None = None
     profile: torch.Tensor | None = None
     niche: torch.Tensor | None = None
+    centre: torch.Tensor | None = None
 
 
 class AlignModel(nn.Module):
@@ -339,7 +343,10 @@ class AlignModel(nn.Module):
         given = {"gene": inputs.profile, "niche": inputs.niche}
         if side in given:
             return given[side]  # type: ignore[return-value]
-        found: torch.Tensor = self.tower_of(side).summarise(getattr(inputs, side))
+        images = getattr(inputs, side)
+        if side == "region" and inputs.centre is not None:
+            images = inputs.centre[:, None, None]
+        found: torch.Tensor = self.tower_of(side).summarise(images)
         return found
 
     def _decode(self, side: str, feature: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
