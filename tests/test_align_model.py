@@ -223,12 +223,12 @@ def test_the_closed_form_start_retrieves_training_spots_and_silences_the_towers(
     start_from_statistics(world.model, world.data)
     assert own_recall(world) > max(0.3, 2 * chance)
     with torch.inference_mode():
-        given = Inputs(torch.from_numpy(world.data.images.all_patches()[:6]))
+        given = Inputs(torch.from_numpy(world.data.images.some_patches()[:6]))
         summary = world.model.summary("patch", given)
         torch.testing.assert_close(
             world.model(given, {"patch"})["patch"], world.model.direct["patch"](summary)
         )
-    images = world.data.images.all_patches(), world.data.images.all_regions()
+    images = world.data.images.some_patches(), world.data.images.some_regions()
     flat = np.concatenate([part.reshape(-1, part.shape[-1]).astype(np.float64) for part in images])
     np.testing.assert_allclose(
         world.model.towers["image"].channel_mean, flat.mean(axis=0), atol=1e-3
@@ -243,7 +243,7 @@ def test_the_direct_path_reads_the_centred_region_wherever_the_drawn_one_lies(fe
     batch = next(
         batch for batch in map(steps.__getitem__, range(20)) if len(set(batch.label.tolist())) > 1
     )
-    centred = torch.from_numpy(world.data.images.all_regions()[batch.row.numpy()])
+    centred = torch.from_numpy(world.data.images.some_regions()[batch.row.numpy()])
     with torch.inference_mode():
         drawn = world.model.eval()(batch.inputs, {"region", "image"})
         searched = world.model(

@@ -278,6 +278,19 @@ def test_ridge_encoder_recovers_a_linear_link_and_reloads(tmp_path, gene_input, 
     np.testing.assert_array_equal(again.encode_images(images), ridge.encode_images(images))
 
 
+def test_a_ridge_encoder_fitted_without_regions_does_not_look_at_any(tmp_path, gene_input, images):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 560)).astype(np.float32)
+    profiles = rng.normal(size=(60, 40)).astype(np.float32)
+    ridge = RidgeEncoder.fit(
+        gene_input, profiles, (features, None), (CONFIG.patch, CONFIG.region), dim=8
+    )
+    save_encoder(ridge, tmp_path)
+    again = load_encoder(tmp_path)
+    assert not again.sees_regions
+    np.testing.assert_array_equal(again.encode_images(images, images), ridge.encode_images(images))
+
+
 def test_hybrid_tower_refuses_a_size_without_three_cells():
     with pytest.raises(ValueError, match="side is 64 px; expected a multiple of 32, at least 96"):
         HybridTower(64, 96)

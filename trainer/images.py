@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from stamp_index.encoders.features import region_offsets_um
+from stamp_index.encoders.ridge_encoder import mean_token
 from stamp_index.errors import SlideError
 from stamp_index.slides import read_patches
 from trainer.augment import vary_stain
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.features import FeatureCache
     from stamp_index.slides import PatchSpec, Slide
+
+
+_BLOCK: Final = 1024
+_MOST_SPOTS: Final = 5000  # enough for statistics of channels, each spot having a grid of them
 
 
 class UnreadableSlideError(SlideError):
@@ -88,13 +93,21 @@ class CachedImages:
         ]  # (n_s, 9): cell -> file
         self._stain = stain
 
-    def all_patches(self) -> NDArray[np.generic]:
-        """Patches of all spots (n, ...), in memory."""
-        return np.concatenate([np.asarray(part) for part in self._patches])
+    def mean_patches(self) -> NDArray[np.float32]:
+        """Mean feature of every spot's patch (n, c)."""
+        return _means(self._patches)
 
-    def all_regions(self) -> NDArray[np.generic]:
-        """First placement of all spots' regions (n, ...), in memory."""
-        return np.concatenate([np.asarray(placed[0]) for placed in self._regions])
+    def mean_regions(self) -> NDArray[np.float32]:
+        """Mean feature of every spot's region in its first placement (n, c)."""
+        return _means([placed[0] for placed in self._regions])
+
+    def some_patches(self) -> NDArray[np.generic]:
+        """Patches (m, ...) of some thousand spots, evenly drawn from all slides."""
+        return _some(self._patches)
+
+    def some_regions(self) -> NDArray[np.generic]:
+        """Regions (m, ...) of some thousand spots, in their first placement."""
+        return _some([placed[0] for placed in self._regions])
 
     def patches(
         self, slide: NDArray[np.int64], row: NDArray[np.int64], stain: NDArray[np.float64]
@@ -129,6 +142,17 @@ class CachedImages:
         self, images: NDArray[np.generic], stain: NDArray[np.float64]
     ) -> NDArray[np.generic]:
         return vary_stain(images, self._stain, stain) if images.dtype == np.uint8 else images
+
+
+def _means(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
+    """Mean over the grid of features (n_s, h, w, c) on disk, of which a few are in memory at a time."""
+    blocks = (part[at : at + _BLOCK] for part in parts for at in range(0, len(part), _BLOCK))
+    return np.concatenate([mean_token(block) for block in blocks])
+
+
+def _some(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+    step = -(-sum(map(len, parts)) // _MOST_SPOTS)
+    return np.concatenate([np.asarray(part[::step]) for part in parts])
 
 
 def _with_all(placed: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from stamp_index.encoders.model import AlignModel
     from trainer.data import TrainingSet
 
-_CHUNK: Final = 256
 # A few hundred pairs want canonical scores of images, thousands their regression on those of genes: recall@10 on
 # HER2ST C2 (364 pairs) .80 / .80 against .74 / .76, R@1 % on the phantom (4,800 pairs) .30 / .28 against .32 / .36.
 _MANY_SPOTS: Final = 2000
@@ -38,10 +37,10 @@ def standardise_channels(model: AlignModel, data: TrainingSet) -> None:
     """Fit the channel statistics of hybrid towers on the training images, whatever the start."""
     if not isinstance(data.images, CachedImages):
         return
-    for side, images in (("patch", data.images.all_patches), ("region", data.images.all_regions)):
+    for side, images in (("patch", data.images.some_patches), ("region", data.images.some_regions)):
         if side in model.config.sides and isinstance(model.tower_of(side), HybridTower):
             shared = side == "region" and model.tower_of("region") is model.tower_of("patch")
-            both = [data.images.all_patches(), images()] if shared else [images()]
+            both = [data.images.some_patches(), images()] if shared else [images()]
             model.tower_of(side).fit_channels(*both)
 
 
@@ -83,10 +82,10 @@ def _views(
     model: AlignModel, cached: CachedImages, data: TrainingSet
 ) -> dict[str, NDArray[np.float32]]:
     """Summaries (n, w) of all training spots that direct paths start from."""
-    images = {"patch": cached.all_patches()}
-    if "region" in model.config.sides:
-        images["region"] = cached.all_regions()
-    views = {side: _summaries(model, side, image) for side, image in images.items()}
+    means = {"patch": cached.mean_patches()}
+    if data.centre is not None:
+        means["region"] = data.centre
+    views = {side: _summaries(model, side, mean) for side, mean in means.items()}
     if "image" in model.direct:
         views["image"] = np.concatenate([views["patch"], views["region"]], axis=1)
     views["gene"] = data.genes.profile
@@ -103,14 +102,13 @@ def _compressed(path: DirectPath, view: NDArray[np.float32]) -> NDArray[np.float
     return components
 
 
-def _summaries(model: AlignModel, side: str, images: NDArray[np.generic]) -> NDArray[np.float32]:
+def _summaries(model: AlignModel, side: str, means: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Summaries (n, w) of images by their mean features (n, c): as of grids of one cell."""
     device = next(model.parameters()).device
-    parts = []
-    for at in range(0, len(images), _CHUNK):
-        prepared = torch.from_numpy(np.array(images[at : at + _CHUNK])).to(device)
-        with torch.inference_mode():
-            parts.append(model.summary(side, Inputs(**{side: prepared})).cpu().numpy())
-    return np.concatenate(parts)
+    prepared = torch.from_numpy(means[:, None, None]).to(device)
+    with torch.inference_mode():
+        found: NDArray[np.float32] = model.summary(side, Inputs(**{side: prepared})).cpu().numpy()
+    return found
 
 
 def _set(linear: nn.Linear, fitted: LinearMap, rows: NDArray[np.float32]) -> None:

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.model import AlignModel
-from stamp_index.encoders.ridge_encoder import mean_token
 from stamp_index.encoders.stage1_weights import (
     load_stage1,
     read_stage1_manifest,
@@ -198,7 +197,7 @@ class Preparation:
         model = self.job.recipe.model
         if not model.direct or "region" not in model.sides or not isinstance(images, CachedImages):
             return None
-        return mean_token(images.all_regions())
+        return images.mean_regions()
 
     def _strata(self, slide_of: NDArray[np.int64]) -> NDArray[np.int64]:
         by = self.job.recipe.sampler.balance

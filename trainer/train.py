@@ -17,7 +17,7 @@ import torch
 
 from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.image_tower import HybridTower
-from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
+from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
 from trainer.card import licences, random_starts, write_card
@@ -195,7 +195,7 @@ def _save(
     _merge_adapters(model)
     encoder = TrainedEncoder(model, gene_input, name=recipe.name, fingerprint="")
     fingerprint = save_encoder(encoder, out / "encoder", training=record)
-    if isinstance(model.tower_of("patch"), HybridTower) and "region" in recipe.model.sides:
+    if isinstance(model.tower_of("patch"), HybridTower):
         save_encoder(_fit_ridge(recipe, gene_input, data), out / "ridge", training=record)
     if (out / LOG).exists():
         plot_curves([out], out / "curves.png")
@@ -224,12 +224,13 @@ def _content(slide: Slide) -> str:
 
 
 def _fit_ridge(recipe: Recipe, gene_input: GeneInput, data: TrainingSet) -> RidgeEncoder:
-    """Fit the baseline on the same pairs, from the same trunk."""
+    """Fit the baseline on the same pairs and images, from the same trunk."""
     images = data.images
     if not isinstance(images, CachedImages):
         msg = "Ridge is fitted on cached features."
         raise TypeError(msg)
     specs = (recipe.model.patch, recipe.model.region)
-    features = (mean_token(images.all_patches()), mean_token(images.all_regions()))
+    around = None if recipe.model.retrieval == "patch" else images.mean_regions()
     dim = min(_RIDGE_AXES, *data.genes.profile.shape)
+    features = (images.mean_patches(), around)
     return RidgeEncoder.fit(gene_input, data.genes.profile, features, specs, dim=dim)

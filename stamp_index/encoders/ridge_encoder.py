@@ -32,8 +32,8 @@ class RidgeEncoder:
     gene_input : GeneInput
         Panel and profile statistics.
     arrays : dict of ndarray
-        ``axes`` (g, d); ``feature_mean``, ``feature_std`` (2c,) and ``weights`` (2c, d) of patch and region
-        together; ``patch_weights`` (c, d) of the patch alone.
+        ``axes`` (g, d); ``patch_weights`` (c, d) of the patch alone and, where regions are seen, ``weights`` (2c, d)
+        of patch and region together; ``feature_mean``, ``feature_std`` (c,) or (2c,).
     patch, region : PatchSpec
         As in `Encoder`.
     name, fingerprint : str
@@ -58,6 +58,11 @@ class RidgeEncoder:
         self.fingerprint = fingerprint
         self.dim = int(self.arrays["axes"].shape[1])
         self.panel: GenePanel = gene_input.panel
+
+    @property
+    def sees_regions(self) -> bool:
+        """False where the embedding of an image rests on the patch alone."""
+        return "weights" in self.arrays
 
     def settings(self) -> dict[str, Any]:
         """Plain values that `from_parts` builds the same encoder from."""
@@ -88,7 +93,7 @@ class RidgeEncoder:
         cls,
         gene_input: GeneInput,
         profiles: NDArray[np.float32],
-        features: tuple[NDArray[np.float32], NDArray[np.float32]],
+        features: tuple[NDArray[np.float32], NDArray[np.float32] | None],
         specs: tuple[PatchSpec, PatchSpec],
         *,
         dim: int = 32,
@@ -102,7 +107,7 @@ class RidgeEncoder:
         profiles : ndarray of shape (n, g), float32
             Profiles of the training spots.
         features : pair of ndarray of shape (n, c), float32
-            Mean trunk token of each spot's patch and region.
+            Mean trunk token of each spot's patch and region; None in the place of regions that are not to be seen.
         specs : pair of PatchSpec
             Patch and region.
         dim : int
@@ -113,25 +118,19 @@ class RidgeEncoder:
         RidgeEncoder
             Without a fingerprint, which saving gives it.
         """
-        from sklearn.linear_model import RidgeCV
-
         _, size, axes = np.linalg.svd(profiles, full_matrices=False)
         # An axis of k-th variance is scaled so that its scores have the fourth root of it: the first axes
         # keep the lead, but do not drown the rest in a cosine.
         axes = axes[:dim].T / np.sqrt(size[:dim])  # (g, d)
         scores = profiles @ axes  # (n, d)
-        both = np.concatenate(features, axis=1)  # (n, 2c)
-        mean, std = both.mean(axis=0), both.std(axis=0) + 1e-3
-        x = (both - mean) / std
-        alphas = np.logspace(1, 5, 9)
-        c = features[0].shape[1]
-        arrays = {
-            "axes": axes,
-            "feature_mean": mean,
-            "feature_std": std,
-            "weights": RidgeCV(alphas, fit_intercept=False).fit(x, scores).coef_.T,
-            "patch_weights": RidgeCV(alphas, fit_intercept=False).fit(x[:, :c], scores).coef_.T,
-        }
+        patch, region = features
+        seen = patch if region is None else np.concatenate([patch, region], axis=1)  # (n, c or 2c)
+        mean, std = seen.mean(axis=0), seen.std(axis=0) + 1e-3
+        x = (seen - mean) / std
+        arrays = {"axes": axes, "feature_mean": mean, "feature_std": std}
+        arrays["patch_weights"] = _ridge(x[:, : patch.shape[1]], scores)
+        if region is not None:
+            arrays["weights"] = _ridge(x, scores)
         return cls(gene_input, {k: v.astype(np.float32) for k, v in arrays.items()}, specs)
 
     def prepared_id(self, side: str) -> str:
@@ -146,8 +145,10 @@ class RidgeEncoder:
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float32]:
         """Embed patches (n, s, s, 3), with their regions where there are any: (n, d), unit length."""
-        prepared = None if regions is None else self.prepare(regions, "region")
-        return self.encode_prepared(self.prepare(patches, "patch"), prepared)
+        around = None
+        if regions is not None and self.sees_regions:
+            around = self.prepare(regions, "region")
+        return self.encode_prepared(self.prepare(patches, "patch"), around)
 
     def encode_prepared(
         self, patches: NDArray[np.float16], regions: NDArray[np.float16] | None = None
@@ -155,7 +156,7 @@ class RidgeEncoder:
         """Embed trunk tokens (n, h, w, c): (n, d), unit length."""
         x = mean_token(patches)  # (n, c)
         weights = self.arrays["patch_weights"]
-        if regions is not None:
+        if regions is not None and self.sees_regions:
             x = np.concatenate([x, mean_token(regions)], axis=1)  # (n, 2c)
             weights = self.arrays["weights"]
         c = x.shape[1]
@@ -178,6 +179,16 @@ class RidgeEncoder:
             self.gene_input.signature(weights).profile @ self.arrays["axes"]
         )[0]
         return vector
+
+
+def _ridge(x: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights (c, d) from standardised features (n, c) to scores (n, d), the penalty by leaving one out."""
+    from sklearn.linear_model import RidgeCV
+
+    found: NDArray[np.float32] = (
+        RidgeCV(np.logspace(1, 5, 9), fit_intercept=False).fit(x, scores).coef_.T
+    )
+    return found
 
 
 def mean_token(prepared: NDArray[np.generic]) -> NDArray[np.float32]:
