@@ -43,31 +43,19 @@ SPLITS = {
     "MOB9": ("MOB4", "MOB11"),
     "MOB4": ("MOB9", "MOB11"),
 }
-WIDE, SCALES = "legacy_st", "legacy_st_scales"
+WIDE, SCALES, FEW_PAIRS = "legacy_st", "legacy_st_scales", "few_pairs"
+ALL = (WIDE, SCALES, FEW_PAIRS)
 NEAR = ("genes.scales.0.radius_um=290.0",)
 FEW = "model.direct.components=300"
-# What legacy_st sets besides its losses, for a baseline on the patch alone.
-ALIKE = (
-    "genes.full_share=1.0",
-    "genes.short_share=0.0",
-    "sampler.kind=one_slide",
-    "sampler.batch_size=512",
-    "sampler.apart_um=100.0",
-    "optimiser.epochs=30",
-    "optimiser.lr=2e-4",
-)
 # name: recipe, overlays, overrides
 RECIPES = {
     "closed_form": ("closed_form", (WIDE, SCALES), (FEW,)),
+    "clip_region": ("legacy_st_clip", (), ()),
     "stamp": ("legacy_st", (), ()),
-    "clip": ("clip", (WIDE, SCALES), (FEW, *ALIKE)),
-    "umpire": ("umpire", (WIDE, SCALES), ("optimiser.epochs=20", "optimiser.lr=3e-4")),
-    "bleep": ("bleep", (WIDE, SCALES), ("optimiser.epochs=20", "optimiser.lr=3e-4")),
-    "seal": (
-        "seal",
-        (WIDE,),
-        (*NEAR, "sampler.batch_size=128", "optimiser.epochs=20", "optimiser.lr=5e-4"),
-    ),
+    "clip": ("clip", ALL, ()),
+    "umpire": ("umpire", ALL, ()),
+    "bleep": ("bleep", (WIDE, SCALES), ("optimiser.epochs=20",)),
+    "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128")),
     "st_align": (
         "st_align_small",
         (),
@@ -75,7 +63,6 @@ RECIPES = {
             "model.patch_um=100.0",
             "model.region_um=333.0",
             "genes.ranking=spatial",
-            "optimiser.epochs=3",
         ),
     ),
 }
@@ -138,7 +125,7 @@ def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
     for label, part in ((name, "encoder"), (f"ridge ({name}'s inputs)", "ridge")):
         # Ridge knows no seed.
         if (folder / part).exists() and (
-            part == "encoder" or (seed == 0 and recipe_name == "closed_form")
+            part == "encoder" or (seed == 0 and name in ("closed_form", "clip"))
         ):
             row = measure(load_encoder(folder / part), slides, out / "features")
             rows.append({"name": label, "held_out": held, "seed": seed, "seconds": seconds, **row})
@@ -146,8 +133,7 @@ def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
 
 
 def _placed(recipe: str, overrides: tuple) -> tuple:
-    fixed = recipe in ("closed_form", "st_align_small", "seal", "umpire", "bleep", "clip")
-    return overrides if fixed else (PLACEMENTS, *overrides)
+    return (PLACEMENTS, *overrides) if recipe == "legacy_st" else overrides
 
 
 def measure(encoder, slides, features: Path) -> dict:  # noqa: ANN001
