@@ -24,11 +24,6 @@ def _rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def _alike(n):
-    """Strata and slide of n spots of one slide."""
-    return np.zeros(n, int), np.zeros(n, int)
-
-
 def numbered_recipe(*overrides):
     """STAMP on a training set that numbers its images."""
     small = ("model.gene_tower.context=4", "sampler.batch_size=4", "optimiser.epochs=3")
@@ -40,7 +35,7 @@ def numbered_recipe(*overrides):
 
 @pytest.mark.parametrize("kind", ["uniform", "same_slide_partner"])
 def test_an_epoch_draws_every_spot_once(kind):
-    batches = epoch_batches(Sampler(kind=kind, batch_size=8), *_alike(21), _rng())
+    batches = epoch_batches(Sampler(kind=kind, batch_size=8), (), np.zeros(21, int), _rng())
     assert sorted(np.concatenate(batches)) == list(range(21))
     assert [len(batch) for batch in batches] == [8, 8, 5]
 
@@ -49,7 +44,7 @@ def test_an_epoch_draws_every_spot_once(kind):
 def test_batches_of_one_slide_hold_every_spot_once_and_never_two_slides(most):
     slide_of = np.repeat([0, 1, 2, 3], [20, 1, 7, 12])
     sampler = Sampler(kind="one_slide", batch_size=most)
-    drawn = [epoch_batches(sampler, slide_of * 0, slide_of, _rng(seed)) for seed in range(5)]
+    drawn = [epoch_batches(sampler, (), slide_of, _rng(seed)) for seed in range(5)]
     for batches in drawn:
         assert sorted(np.concatenate(batches)) == [
             *range(20),
@@ -65,11 +60,13 @@ def test_batches_of_one_slide_hold_every_spot_once_and_never_two_slides(most):
 
 def test_a_last_batch_of_one_spot_is_left_out_where_it_has_no_negatives():
     drawn = [
-        len(epoch_batches(Sampler(kind=kind, batch_size=8), *_alike(17), _rng()))
+        len(epoch_batches(Sampler(kind=kind, batch_size=8), (), np.zeros(17, int), _rng()))
         for kind in ("uniform", "same_slide_partner")
     ]
     assert drawn == [2, 3]
-    assert len(epoch_batches(Sampler(kind="uniform", batch_size=8), *_alike(1), _rng())) == 1
+    assert (
+        len(epoch_batches(Sampler(kind="uniform", batch_size=8), (), np.zeros(1, int), _rng())) == 1
+    )
 
 
 def test_partners_are_other_spots_of_the_same_slide_and_all_are_drawn():
@@ -88,7 +85,7 @@ def test_partners_are_other_spots_of_the_same_slide_and_all_are_drawn():
 @pytest.mark.parametrize("sizes", [(4, 20), (3, 9, 12), (1, 23)])
 def test_balancing_draws_every_stratum_equally_often_and_spots_of_one_evenly(sizes):
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    drawn = np.concatenate(epoch_batches(Sampler(batch_size=5), strata, strata, _rng(2)))
+    drawn = np.concatenate(epoch_batches(Sampler(batch_size=5), (strata,), strata, _rng(2)))
     assert len(drawn) == 24
     times = np.bincount(strata[drawn], minlength=len(sizes))
     assert times.max() - times.min() <= 1
@@ -97,17 +94,26 @@ def test_balancing_draws_every_stratum_equally_often_and_spots_of_one_evenly(siz
         assert counts.max() - counts.min() <= 1
 
 
-@pytest.mark.parametrize(("balance", "n_strata"), [("none", 1), ("slide", 3), ("organ", 2)])
-def test_what_is_balanced_is_the_recipes_choice(tmp_path, balance, n_strata):
+def test_balancing_organs_balances_the_slides_within_each():
+    slide_of = np.repeat(np.arange(4), [2, 10, 30, 6])
+    organ_of = np.array([0, 0, 0, 1])[slide_of]
+    drawn = np.concatenate(
+        epoch_batches(Sampler(batch_size=7), (organ_of, slide_of), slide_of, _rng(4))
+    )
+    assert np.bincount(slide_of[drawn]).tolist() == [8, 8, 8, 24]
+
+
+@pytest.mark.parametrize(("balance", "n_values"), [("none", []), ("slide", [3]), ("organ", [2, 3])])
+def test_what_is_balanced_is_the_recipes_choice(tmp_path, balance, n_values):
     slides = [
         replace(s, organ=o)
         for s, o in zip(small_slides(3, 12), ("liver", "skin", "liver"), strict=True)
     ]
     recipe = load_recipe("clip", (*PIXELS, f"sampler.balance={balance}"))
-    strata = make_world(recipe, slides, tmp_path).data.strata
-    assert len(np.unique(strata)) == n_strata
+    levels = make_world(recipe, slides, tmp_path).data.levels
+    assert [len(np.unique(level)) for level in levels] == n_values
     if balance == "organ":
-        assert strata[0] == strata[35] != strata[20]
+        assert levels[0][0] == levels[0][35] != levels[0][20]
         with pytest.raises(RecipeError, match="needs an organ of every slide; B have none"):
             make_world(recipe, [slides[0], replace(slides[1], organ="")], tmp_path)
 

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer_world import NO_DROPOUT, TINY, fresh_model, recipe_of, small_slides, tiny_world
+from tests.trainer_world import (
+    NO_DROPOUT,
+    PIXELS,
+    TINY,
+    fresh_model,
+    make_world,
+    recipe_of,
+    small_slides,
+    tiny_world,
+)
 from trainer.contrastive import clip, clip_one_way, clip_paired, clip_soft, locate
 from trainer.data import Steps
 from trainer.loop import BAD_BATCH, Run, TrainingStoppedError, train
@@ -103,6 +112,23 @@ def test_no_micro_batch_is_a_single_row_which_batch_normalisation_cannot_do_with
     assert len(batch) == 16
     grads, _ = grads_of(world, world.recipe, batch, 5)  # 5, 5, 5 and 1 would fail
     assert float(grads["towers.gene.mu.weight"].abs().sum()) > 0
+
+
+def test_batch_normalisation_counts_every_micro_batch_once(tmp_path):
+    recipe = load_recipe("clip", (*PIXELS, "optimiser.micro_batch=4"))
+    world = make_world(recipe, small_slides(1), tmp_path)
+    batch = Steps(world.data, recipe, seed=0)[0]
+    once = fresh_model(recipe, world.gene_input).train()
+    with torch.no_grad():
+        for start in (0, 4):
+            once(batch.rows(slice(start, start + 4)).inputs, recipe.wanted)
+    model = fresh_model(recipe, world.gene_input)
+    grads_of(world, recipe, batch, micro_batch=4, model=model)
+    for name, buffer in once.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            torch.testing.assert_close(dict(model.named_buffers())[name], buffer, msg=name)
+    momenta = {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert momenta == {0.1}
 
 
 def test_a_whole_batch_is_one_plain_backward_pass(world, batch):

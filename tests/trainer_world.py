@@ -143,7 +143,7 @@ def numbered_set(
         cells=np.tile(np.r_[4, 0, 1, 2, 3, 5, 6, 7, 8][:n_cells], (n, 1)),
         genes=GeneBatch(tokens.astype(np.int32), profile, profile.copy()),
         slide_of=slide_of,
-        strata=np.zeros(n, dtype=np.int64),
+        levels=(),
         cluster_of=np.concatenate([np.arange(size) % 3 for size in sizes]),
         xy_um=rng.uniform(0, 5_000, size=(n, 2)),
     )

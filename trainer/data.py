@@ -46,8 +46,8 @@ class TrainingSet:
         With `SPARE` times the context's tokens.
     slide_of : ndarray of shape (n,), int64
         Never decreases.
-    strata : ndarray of shape (n,), int64
-        What the sampler balances.
+    levels : tuple of ndarray of shape (n,), int64
+        What the sampler balances; see `epoch_batches`.
     cluster_of : ndarray of shape (n,), int64, or None
         Expression cluster of each spot within its slide, where the sampler asks for it.
     xy_um : ndarray of shape (n, 2), float64
@@ -61,7 +61,7 @@ class TrainingSet:
     cells: NDArray[np.int64]
     genes: GeneBatch
     slide_of: NDArray[np.int64]
-    strata: NDArray[np.int64]
+    levels: tuple[NDArray[np.int64], ...]
     cluster_of: NDArray[np.int64] | None
     xy_um: NDArray[np.float64]
     centre: NDArray[np.float32] | None = None
@@ -222,7 +222,7 @@ class Steps(Dataset):  # type: ignore[misc]
         if self._epoch[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
             data = self.data
-            batches = epoch_batches(self.recipe.sampler, data.strata, data.slide_of, rng)
+            batches = epoch_batches(self.recipe.sampler, data.levels, data.slide_of, rng)
             self._epoch = (epoch, batches)
         return self._epoch[1]
 

@@ -185,7 +185,7 @@ class Preparation:
             cells=np.concatenate(cells),
             genes=genes,
             slide_of=slide_of,
-            strata=self._strata(slide_of),
+            levels=self._levels(slide_of),
             cluster_of=clusters,
             xy_um=np.concatenate([slide.xy_um for slide in slides]),
             centre=self._centre(images),
@@ -199,18 +199,18 @@ class Preparation:
             return None
         return images.mean_regions()
 
-    def _strata(self, slide_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _levels(self, slide_of: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         by = self.job.recipe.sampler.balance
         if by == "none":
-            return np.zeros_like(slide_of)
+            return ()
         if by == "slide":
-            return slide_of
+            return (slide_of,)
         organs = [slide.organ for slide in self.cohort.train]
         unknown = [s.slide_id for s in self.cohort.train if not s.organ]
         if unknown:
             msg = f"sampler.balance = organ needs an organ of every slide; {', '.join(unknown)} have none."
             raise RecipeError(msg)
-        return np.unique(organs, return_inverse=True)[1][slide_of]
+        return np.unique(organs, return_inverse=True)[1][slide_of], slide_of
 
     def _images(
         self, model: AlignModel, cells: list[NDArray[np.int64]], runtime: Runtime

@@ -100,8 +100,8 @@ class Sampler(_Section):
     batch_size : int
         Spots of a batch, without partners and negatives.
     balance : str
-        ``none``: every spot once an epoch. ``slide`` or ``organ``: every slide or organ equally often,
-        an epoch being as long as before.
+        ``none``: every spot once an epoch. ``slide``: every slide equally often. ``organ``: every organ, and
+        every slide of one, equally often. An epoch is as long as before.
     clusters : int
         Of ``cluster_negatives``: clusters per slide.
     apart_um : float, optional

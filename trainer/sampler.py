@@ -9,6 +9,8 @@ import numpy as np
 from trainer.clusters import cluster_partners
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from trainer.recipe import Sampler
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def epoch_batches(
     sampler: Sampler,
-    strata: NDArray[np.int64],
+    levels: Sequence[NDArray[np.int64]],
     slide_of: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> list[NDArray[np.int64]]:
@@ -26,8 +28,8 @@ def epoch_batches(
     ----------
     sampler : Sampler
         See there.
-    strata : ndarray of shape (n,), int64
-        What is balanced: slide or organ number of each spot; all the same where nothing is.
+    levels : sequence of ndarray of shape (n,), int64
+        What is balanced, coarse first: organ and slide number of each spot, or its slide's; none where nothing is.
     slide_of : ndarray of shape (n,), int64
         Slide number of each spot.
     rng : Generator
@@ -40,7 +42,10 @@ def epoch_batches(
     """
     if sampler.kind == "one_slide":
         return _by_slide(sampler.batch_size, slide_of, rng)
-    order = _balanced(strata, rng)
+    order = np.arange(len(slide_of))
+    if levels:
+        order = _drawn(order, len(order), levels, rng)
+    order = rng.permutation(order)
     starts = range(0, len(order), sampler.batch_size)
     parts = [order[start : start + sampler.batch_size] for start in starts]
     alone = sampler.kind == "uniform" and len(parts) > 1 and len(parts[-1]) == 1
@@ -59,20 +64,27 @@ def _by_slide(
     return [parts[at] for at in rng.permutation(len(parts))]
 
 
-def _balanced(strata: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """N spot numbers in random order, every stratum equally often; within one, all spots before any again."""
-    n = len(strata)
-    names = np.unique(strata)
-    if len(names) == 1:
-        return rng.permutation(n)
-    quota = np.full(len(names), n // len(names))
-    quota[rng.permutation(len(names))[: n % len(names)]] += 1
-    drawn = []
-    for name, count in zip(names, quota, strict=True):
-        members = np.flatnonzero(strata == name)
+def _drawn(
+    members: NDArray[np.int64],
+    count: int,
+    levels: Sequence[NDArray[np.int64]],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """`count` of `members`, every value of a level equally often; all spots of one before any again."""
+    if not levels:
         rounds = -(-count // len(members))
-        drawn.append(np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count])
-    return rng.permutation(np.concatenate(drawn))
+        return np.concatenate([members[:0], *(rng.permutation(members) for _ in range(rounds))])[
+            :count
+        ]
+    level = levels[0][members]
+    names = np.unique(level)
+    quota = np.full(len(names), count // len(names))
+    quota[rng.permutation(len(names))[: count % len(names)]] += 1
+    parts = [
+        _drawn(members[level == name], share, levels[1:], rng)
+        for name, share in zip(names, quota.tolist(), strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 def group_size(sampler: Sampler) -> int:

@@ -8,12 +8,16 @@ into micro-batches the first pass keeps no activations and the second repeats it
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stamp_index.encoders.model import AlignModel
     from trainer.data import Batch
     from trainer.objective import Objective
@@ -60,10 +64,11 @@ def gradients(
     parts = _parts(batch, micro_batch)
     once = len(parts) == 1
     outputs, states = [], []
-    for part in parts:
-        states.append(None if once else _random_state(runtime.device))
-        with torch.set_grad_enabled(once), runtime.autocast():
-            outputs.append(model(part.inputs, wanted))
+    with nullcontext() if once else _statistics_kept(model):
+        for part in parts:
+            states.append(None if once else _random_state(runtime.device))
+            with torch.set_grad_enabled(once), runtime.autocast():
+                outputs.append(model(part.inputs, wanted))
     local = {
         name: torch.cat([out[name] for out in outputs]) if not once else outputs[0][name]
         for name in outputs[0]
@@ -102,6 +107,20 @@ def _parts(batch: Batch, micro_batch: int) -> list[Batch]:
     n_parts = -(-len(batch) // micro_batch)
     cuts = [len(batch) * i // n_parts for i in range(n_parts + 1)]
     return [batch.rows(slice(start, stop)) for start, stop in pairwise(cuts)]
+
+
+@contextmanager
+def _statistics_kept(model: nn.Module) -> Iterator[None]:
+    """Keep running means and variances as they are: a micro-batch counts once, in its second pass."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def _backward(outputs: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> None:
