@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stamp_index.encoders.model import AlignModel, Inputs, ModelConfig
+from stamp_index.encoders.model import AlignModel, Inputs
+from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import EncoderError
 from stamp_index.slides import PatchSpec

@@ -17,7 +17,8 @@ from stamp_index.encoders import FeatureCache, load_encoder, save_encoder
 from stamp_index.encoders.features import region_offsets_um
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.image_tower import HybridTower, pool_cells
-from stamp_index.encoders.model import AlignModel, ModelConfig
+from stamp_index.encoders.model import AlignModel
+from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.encoders.trunk import load_trunk

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from stamp_index.encoders.model import AlignModel, Inputs, ModelConfig
+from stamp_index.encoders.model import AlignModel, Inputs
+from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.encoders.neighbours import ITSELF
 from tests.trainer_world import recipe_of
 from trainer.recipe import RecipeError

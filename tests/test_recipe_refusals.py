@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from stamp_index.encoders.model import AlignModel, ModelConfig
+from stamp_index.encoders.model import AlignModel
+from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.slides import PatchSpec
 from tests.trainer_world import recipe_of
 from trainer.card import licences, random_starts

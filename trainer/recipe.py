@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stamp_index.encoders.gene_input import Around
-from stamp_index.encoders.model import ModelConfig  # noqa: TC001 - pydantic reads it
+from stamp_index.encoders.model_config import ModelConfig  # noqa: TC001 - pydantic reads it
 from stamp_index.encoders.neighbours import ITSELF, Neighbourhood
 
 LossKind = Literal[

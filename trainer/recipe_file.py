@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from stamp_index.encoders.model import SIDES, ModelConfig
+from stamp_index.encoders.model_config import SIDES, ModelConfig
 from stamp_index.encoders.settings import refuse_unknown
 from stamp_index.encoders.towers import random_network, trained_part
 from stamp_index.slides import PatchSpec

@@ -13,7 +13,7 @@ from stamp_index.encoders.towers import IMAGE_TOWERS, check_tower
 
 if TYPE_CHECKING:
     from stamp_index.encoders.image_tower import ImageTower
-    from stamp_index.encoders.model import ModelConfig
+    from stamp_index.encoders.model_config import ModelConfig
 
 
 def check_sections(config: ModelConfig) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from stamp_index.encoders.gene_input import GeneInput
-from stamp_index.encoders.model import AlignModel, ModelConfig
+from stamp_index.encoders.model import AlignModel
+from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
