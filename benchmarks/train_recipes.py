@@ -3,7 +3,7 @@
     python benchmarks/train_recipes.py --out runs/recipes --set-name recipes --seeds 3
     python benchmarks/train_recipes.py --out runs/recipes --table
 
-Results are appended to OUT/results.jsonl; what is there is not trained again. The table has, for each held-out
+Results are appended to OUT/results.jsonl; what is there of the same settings is not trained again. The table has, for each held-out
 section: gallery size and chance, recall@10 within the section both ways (mean over seeds) with a 95 % interval over
 spots of the mean of both and of its difference from ridge, Pearson correlation of 50 genes predicted as the mean of
 the 50 nearest training spots, adjusted Rand index of k-means on image embeddings against the section's labels, and balanced accuracy of a logistic
@@ -13,6 +13,7 @@ probe trained on the training sections' labels, where they share them.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -111,8 +112,7 @@ RIDGE = "ridge (closed_form's inputs)"
 
 def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
     """Train once and measure the encoder, and ridge where it was fitted."""
-    recipe_name, overlays, overrides = made
-    recipe = load_recipe(recipe_name, _placed(recipe_name, overrides), overlays)
+    recipe = _recipe(made)
     slides = [section(part) for part in (*SPLITS[held], held)]
     folder = out / f"{name}-{held}-{seed}".replace(" ", "_").replace("(", "").replace(")", "")
     started = time.perf_counter()
@@ -128,12 +128,21 @@ def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
             part == "encoder" or (seed == 0 and name in ("closed_form", "clip"))
         ):
             row = measure(load_encoder(folder / part), slides, out / "features")
-            rows.append({"name": label, "held_out": held, "seed": seed, "seconds": seconds, **row})
+            known = {"name": label, "recipe": settings(made), "held_out": held, "seed": seed}
+            rows.append({**known, "seconds": seconds, **row})
     return rows
 
 
-def _placed(recipe: str, overrides: tuple) -> tuple:
-    return (PLACEMENTS, *overrides) if recipe == "legacy_st" else overrides
+def _recipe(made: tuple):  # noqa: ANN202
+    name, overlays, overrides = made
+    placed = (PLACEMENTS, *overrides) if name == "legacy_st" else overrides
+    return load_recipe(name, placed, overlays)
+
+
+def settings(made: tuple) -> str:
+    """Hash of everything that a recipe says."""
+    text = json.dumps(_recipe(made).to_dict(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def measure(encoder, slides, features: Path) -> dict:  # noqa: ANN001
@@ -183,6 +192,8 @@ def table(rows: list[dict]) -> str:
 
 
 def _line(name: str, same: list[dict], ridge: list[dict]) -> str:
+    if len({row["recipe"] for row in same}) > 1:
+        sys.exit(f"results.jsonl has {name} with two different settings; take the older lines out.")
     hits = _hits(same)
     both = hits.mean(axis=0)
     low, high = _interval(both)
@@ -228,7 +239,7 @@ def main() -> None:
     if given.table:
         print(table(rows))
         return
-    done = {(row["name"], row["held_out"], row["seed"]) for row in rows}
+    done = {(row["name"], row["recipe"], row["held_out"], row["seed"]) for row in rows}
     chosen = RECIPES if given.set_name == "recipes" else ABLATIONS
     if given.stage1 and given.set_name == "ablations":
         recipe, overlays, sets = ABLATIONS["stamp, random start"]
@@ -240,7 +251,7 @@ def main() -> None:
                 1 if chosen[name][0] == "closed_form" else given.seeds
             )  # nothing is drawn there
             for seed in range(n_seeds):
-                if (name, held, seed) in done:
+                if (name, settings(chosen[name]), held, seed) in done:
                     continue
                 for row in run(name, chosen[name], held, seed, given.out):
                     with path.open("a") as file:

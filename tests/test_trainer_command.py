@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from stamp_index.genes import GenePanel
 from stamp_index.phantom import make_phantom
 from tests.trainer_world import PIXELS, TINY, small_slides
 from trainer.__main__ import main
+from trainer.card import write_card
 from trainer.plot import plot_curves, run_labels
 from trainer.prepare import Job, stage1_overlap
 from trainer.recipe import RecipeError
@@ -113,9 +115,25 @@ def test_the_card_names_data_split_numbers_limits_and_the_command(trained):
     assert card.startswith(f"# Encoder stamp {fingerprint}")
     for part in (
         "Trained on P1_A: patients P1.", "Validated on P2_A; held out P3_A", split["hash"],
-        "2 epochs", "Best validation recall", "Terms:", "## Limits", "python -m trainer",
+        "2 epochs", "The weights are those of epoch", "best validation recall@10", "Terms:", "## Limits", "## Made by",
     ):  # fmt: skip
         assert part in card
+
+
+@pytest.mark.slow
+def test_a_card_keeps_the_terms_that_were_written_down_and_names_the_command(trained, monkeypatch):
+    out, _, _ = trained
+    path = out / "encoder" / "CARD.md"
+    before = path.read_text()
+    terms = next(line for line in before.splitlines() if line.startswith("- Terms:"))
+    path.write_text(before.replace(terms, "- Terms: CC BY 4.0, as the slides."))
+    monkeypatch.setattr("sys.argv", ["/somewhere/trainer/__main__.py", "train", "my slides"])
+    write_card(out)
+    after = path.read_text()
+    assert "- Terms: CC BY 4.0, as the slides.\n" in after
+    assert terms not in after
+    assert "    python -m trainer train 'my slides'\n" in after
+    path.write_text(before)
 
 
 @pytest.mark.slow
@@ -332,7 +350,7 @@ def stage1(tmp_path, slides):
         GeneTower(len(panel), **settings),
         panel,
         gene_tower={"kind": "rank_profile", **settings},
-        training={"split": {"train": ["A", "C"]}},
+        training={"split": {"train": ["A", "C"], "patients": {"A": "P1", "B": "P2", "C": "P3"}}},
     )
     tower = 'model.gene_tower={kind="rank_profile", context=8, width=16, depth=1, heads=2}'
     return fingerprint, (tower, f"genes.stage1={json.dumps(str(tmp_path / 'stage1'))}")
@@ -344,9 +362,12 @@ def test_run_and_card_name_the_gene_encoder_of_stage_1_and_its_slides(tmp_path, 
     split = make_split(slides, Wish(slides=["C"]))
     train_slides(slides, split, job(out, "optimiser.epochs=0", *overrides))
     made = json.loads((out / "run.json").read_text())
-    assert made["stage1"] == {"fingerprint": fingerprint, "train": ["A", "C"]}
+    assert made["stage1"].pop("overlap")[0].endswith("figures on them are transductive.")
+    origin = {"fingerprint": fingerprint, "train": ["A", "C"], "patients": ["P1", "P3"]}
+    assert made["stage1"] == origin
     card = (out / "encoder" / "CARD.md").read_text()
-    assert f"- Gene encoder pre-trained in stage 1 ({fingerprint}) on A, C." in card
+    assert f"- Gene encoder pre-trained in stage 1 ({fingerprint}) on A, C.\n" in card
+    assert "- The gene encoder was pre-trained on the counts of C, which are kept out here" in card
     train_slides(slides, split, job(tmp_path / "plain", "optimiser.epochs=0"))
     assert "stage1" not in json.loads((tmp_path / "plain" / "run.json").read_text())
     assert "stage 1" not in (tmp_path / "plain" / "encoder" / "CARD.md").read_text()
@@ -368,3 +389,29 @@ def test_kept_out_slides_that_stage_1_has_seen_are_said(
         (sentence,) = said
         assert f"pre-trained on the counts of {named}, which are kept out here" in sentence
     assert stage1_overlap(job(tmp_path).recipe, split) == []
+
+
+def test_a_kept_out_patient_of_whom_stage_1_has_seen_other_sections_is_said(
+    tmp_path, slides, stage1
+):
+    again = [replace(s, patient_id="P1") if s.slide_id == "B" else s for s in slides]
+    (sentence,) = stage1_overlap(
+        job(tmp_path, *stage1[1]).recipe, make_split(again, Wish(slides=["B"]))
+    )
+    assert "pre-trained on other sections of P1, whose slides are kept out here" in sentence
+
+
+def test_a_frozen_split_and_slides_to_hold_out_are_not_taken_together(tmp_path):
+    done = invoke(
+        "train",
+        tmp_path,
+        "--out",
+        tmp_path / "run",
+        "--split",
+        "s.json",
+        "--hold-out-patient",
+        "P3",
+    )
+    assert done.exit_code == 1
+    assert "leave --hold-out-* and --validate-* out" in done.output
+    assert not (tmp_path / "run").exists()

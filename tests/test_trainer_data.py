@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -58,15 +59,15 @@ def test_batches_of_one_slide_hold_every_spot_once_and_never_two_slides(most):
     assert group_size(sampler) == 1
 
 
-def test_a_last_batch_of_one_spot_is_left_out_where_it_has_no_negatives():
-    drawn = [
-        len(epoch_batches(Sampler(kind=kind, batch_size=8), (), np.zeros(17, int), _rng()))
-        for kind in ("uniform", "same_slide_partner")
-    ]
-    assert drawn == [2, 3]
-    assert (
-        len(epoch_batches(Sampler(kind="uniform", batch_size=8), (), np.zeros(1, int), _rng())) == 1
-    )
+@pytest.mark.parametrize("kind", ["uniform", "same_slide_partner"])
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(65, [32, 33]), (67, [32, 35]), (68, [32, 32, 4]), (1, [1]), (3, [3])]
+)
+def test_a_last_batch_of_less_than_an_eighth_joins_the_one_before(kind, n, sizes):
+    sampler = Sampler(kind=kind, batch_size=32)
+    batches = epoch_batches(sampler, (), np.zeros(n, int), _rng())
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(np.concatenate(batches)) == list(range(n))
 
 
 def test_partners_are_other_spots_of_the_same_slide_and_all_are_drawn():
@@ -288,6 +289,17 @@ class Averages:
 
 
 SPECS = (PatchSpec(112.0, 16), PatchSpec(336.0, 24))
+
+
+def test_a_worker_process_is_sent_the_names_of_cached_files_and_not_their_contents(tmp_path):
+    slides = small_slides(2, 12)
+    cells = [placements(slide.n_spots, 2, seed) for seed, slide in enumerate(slides)]
+    source = CachedImages(FeatureCache(tmp_path, Averages()), slides, SPECS, cells=cells)
+    sent = pickle.dumps(source)
+    assert len(sent) < 4_000 < source.some_patches().nbytes + 2 * source.some_regions().nbytes
+    again = pickle.loads(sent)
+    np.testing.assert_array_equal(again.some_patches(), source.some_patches())
+    np.testing.assert_array_equal(again.some_regions(), source.some_regions())
 
 
 @pytest.mark.parametrize("count", [2, 9])

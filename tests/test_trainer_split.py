@@ -141,6 +141,28 @@ def test_a_split_that_was_edited_is_refused(frozen, slides):
         read_split(path, slides)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"by": "section"}, {"patients": {"A": "P9", "B": "P2", "C": "P3", "D": "P3"}}],
+    ids=["by", "patients"],
+)
+def test_a_split_that_says_of_its_patients_what_the_slides_do_not_is_refused(
+    frozen, slides, change
+):
+    split, path = frozen
+    patients = {**split.patients, **change.get("patients", {})}
+    path.write_text(json.dumps({**split.to_dict(), **change, "patients": patients}))
+    with pytest.raises(RecipeError, match="Mend the slides' patient_id, or make the split again"):
+        read_split(path, slides)
+
+
+def test_a_frozen_split_does_not_train_a_slide_without_an_image(frozen, slides):
+    split, path = frozen
+    blind = [replace(s, image=None) if s.slide_id == split.train[0] else s for s in slides]
+    with pytest.raises(RecipeError, match=f"cannot be trained on: {split.train[0]}"):
+        read_split(path, blind)
+
+
 def test_a_split_of_other_slides_is_refused(frozen, slides):
     _, path = frozen
     other = toy_slide("E", 12, 9, patient_id="P4")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Final
 
 from stamp_index.encoders.checkpoint import CARD
 from trainer.recipe import LossTerm
-from trainer.state import read_log
+from trainer.state import read_log, replace_text
 
-if TYPE_CHECKING:
-    from pathlib import Path
+_TERMS: Final = "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here."
 
 
 def write_card(run: Path) -> None:
@@ -19,7 +19,12 @@ def write_card(run: Path) -> None:
     manifest = json.loads((run / "encoder" / "encoder.json").read_text())
     made = json.loads((run / "run.json").read_text())
     environment = json.loads((run / "environment.json").read_text())
-    (run / "encoder" / CARD).write_text(_card(manifest, made, environment, read_log(run)))
+    path = run / "encoder" / CARD
+    text = _card(manifest, made, environment, read_log(run))
+    if path.exists():  # terms that someone has written down stay
+        kept = [line for line in path.read_text().splitlines() if line.startswith("- Terms:")]
+        text = text.replace(_TERMS, kept[0] if kept else _TERMS)
+    replace_text(path, text)
 
 
 def _card(
@@ -45,11 +50,11 @@ def _card(
         f"- Validated on {', '.join(split['validate']) or 'nothing'}; held out {', '.join(split['held_out']) or 'nothing'}.",
         f"- Split {split['hash']}, by {split['by']}.",
         *_stage1(made),
-        "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here.",
+        _TERMS,
         *(f"- Backbone: {terms}" for terms in licences(model)),
         "",
         "## Numbers",
-        *_numbers(records),
+        *_numbers(records, recipe["validation"]["k"]),
         "- Held-out retrieval with baselines: `stamp-index evaluate RUN SLIDE...`",
         "",
         "## Limits",
@@ -70,7 +75,8 @@ def _stage1(made: dict[str, Any]) -> list[str]:
     if origin is None:
         return []
     seen = ", ".join(origin["train"]) or "unknown slides"
-    return [f"- Gene encoder pre-trained in stage 1 ({origin['fingerprint']}) on {seen}."]
+    lines = [f"- Gene encoder pre-trained in stage 1 ({origin['fingerprint']}) on {seen}."]
+    return [*lines, *(f"- {sentence}" for sentence in origin.get("overlap", ()))]
 
 
 def _ran_on(environment: dict[str, Any]) -> str:
@@ -105,20 +111,24 @@ def random_starts(model: dict[str, Any]) -> list[str]:
     ]
 
 
-def _numbers(records: list[dict[str, Any]]) -> list[str]:
+def _numbers(records: list[dict[str, Any]], k: int) -> list[str]:
     if not records:
         return ["- No training steps: the closed-form start."]
     last = records[-1]
     lines = [f"- {last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
-    best = max((record.get("validation_recall", -1.0) for record in records), default=-1.0)
-    if best >= 0:
+    checked = [record for record in records if "validation_recall" in record]
+    if checked:
+        best = max(checked, key=lambda record: record["validation_recall"])
         lines.append(
-            f"- Best validation recall {best:.3f} (mean of both directions, within slides)."
+            f"- The weights are those of epoch {best['epoch']}, with the best validation recall@{k}: "
+            f"{best['validation_recall']:.3f} (mean of both directions, within slides)."
         )
     return lines
 
 
 def _command() -> str:
+    if Path(sys.argv[0]).parent.name != "trainer":
+        return "trainer.train.train_slides, with the recipe, split and seed of run.json"
     return "python -m trainer " + " ".join(_quoted(argument) for argument in sys.argv[1:])
 
 

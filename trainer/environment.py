@@ -48,6 +48,7 @@ def environment() -> dict[str, Any]:
         "n_devices": torch.cuda.device_count() if cuda else 0,
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "n_processes": int(os.environ.get("WORLD_SIZE", "1")),
         "commit": _commit(),
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -93,6 +94,19 @@ class CachedImages:
         ]  # (n_s, 9): cell -> file
         self._stain = stain
 
+    def __getstate__(self) -> dict[str, object]:
+        """Give what a worker process is sent: files by name, not what is in them."""
+        parts = (
+            list(map(_by_name, self._patches)),
+            [list(map(_by_name, p)) for p in self._regions],
+        )
+        return {**self.__dict__, "_patches": parts[0], "_regions": parts[1]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._patches = [_opened(part) for part in state["_patches"]]
+        self._regions = [[_opened(part) for part in placed] for placed in state["_regions"]]
+
     def mean_patches(self) -> NDArray[np.float32]:
         """Mean feature of every spot's patch (n, c)."""
         return _means(self._patches)
@@ -142,6 +156,14 @@ class CachedImages:
         self, images: NDArray[np.generic], stain: NDArray[np.float64]
     ) -> NDArray[np.generic]:
         return vary_stain(images, self._stain, stain) if images.dtype == np.uint8 else images
+
+
+def _by_name(part: NDArray[np.generic]) -> NDArray[np.generic] | Path:
+    return Path(part.filename) if isinstance(part, np.memmap) and part.filename else part
+
+
+def _opened(part: NDArray[np.generic] | Path) -> NDArray[np.generic]:
+    return np.load(part, mmap_mode="r") if isinstance(part, Path) else part
 
 
 def _means(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:

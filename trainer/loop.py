@@ -175,6 +175,7 @@ class _Training:
         few = runtime.total(len(batch)) < 2 * batch.group
         if runtime.agree(flag=few or not len(batch)):
             self.progress.step += 1  # nothing left to contrast
+            self.progress.sums["skipped"] = self.progress.sums.get("skipped", 0.0) + 1
             return {"loss": float("nan")}
         torch.manual_seed((self.where.seed * 1_000_003 + step) * 64 + runtime.rank)
         parts.model.train()
@@ -250,7 +251,7 @@ class _Training:
 
     def _record(self, epoch: int, seconds: float) -> dict[str, Any]:
         sums = dict(self.progress.sums)
-        steps = sums.pop("steps", 0.0)
+        steps, skipped = sums.pop("steps", 0.0), sums.pop("skipped", 0.0)
         if not steps:
             msg = f"No step of epoch {epoch} had two spots to contrast on every process: raise sampler.batch_size, or restore unreadable slides."
             raise TrainingStoppedError(msg)
@@ -262,6 +263,8 @@ class _Training:
             "seconds": round(seconds, 2),
             **{name: value / steps for name, value in sums.items()},
         }
+        if skipped:
+            record["skipped_steps"] = int(skipped)
         if self.unreadable:
             record["unreadable"] = sorted(self.unreadable)
         return record

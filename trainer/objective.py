@@ -38,7 +38,8 @@ class Objective(nn.Module):
     @property
     def scale(self) -> torch.Tensor:
         """Logit scale, clamped."""
-        return self.log_scale.exp().clamp(max=self.largest)
+        # The logarithm is clamped: exp(log(100)) rounds to more than 100, where a clamp has no gradient.
+        return self.log_scale.clamp(max=math.log(self.largest)).exp()
 
     def hold_scale(self) -> None:
         """Keep the parameter itself under the clamp: beyond it there is no gradient to come back by."""

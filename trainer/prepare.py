@@ -110,25 +110,36 @@ def stage1_panel(recipe: Recipe) -> GenePanel | None:
 
 
 def stage1_origin(recipe: Recipe) -> dict[str, Any] | None:
-    """Fingerprint and training slides of the stage-1 gene encoder, if the recipe names one."""
+    """Fingerprint, training slides and their patients of the stage-1 gene encoder, if the recipe names one."""
     if not recipe.genes.stage1:
         return None
     manifest = read_stage1_manifest(recipe.genes.stage1)
-    trained_on = manifest.get("training", {}).get("split", {}).get("train", ())
-    return {"fingerprint": manifest.get("fingerprint"), "train": list(trained_on)}
+    split = manifest.get("training", {}).get("split", {})
+    trained_on = list(split.get("train", ()))
+    patients = {split.get("patients", {}).get(name, "") for name in trained_on} - {""}
+    return {
+        "fingerprint": manifest.get("fingerprint"),
+        "train": trained_on,
+        "patients": sorted(patients),
+    }
 
 
 def stage1_overlap(recipe: Recipe, split: Split) -> list[str]:
-    """One sentence if stage 1 has seen the counts of slides that are kept out of stage 2."""
+    """One sentence if stage 1 has seen counts of slides, or of patients, that are kept out of stage 2."""
     origin = stage1_origin(recipe)
     if origin is None:
         return []
-    both = sorted({*origin["train"]} & {*split.held_out, *split.validate})
-    if not both:
+    away = {*split.held_out, *split.validate}
+    slides = sorted({*origin["train"]} & away)
+    patients = sorted({*origin["patients"]} & {split.patients[name] for name in away})
+    if slides:
+        seen = f"the counts of {', '.join(slides)}, which are"
+    elif patients:
+        seen = f"other sections of {', '.join(patients)}, whose slides are"
+    else:
         return []
     return [
-        f"The gene encoder was pre-trained on the counts of {', '.join(both)}, which are kept out here: figures on them are "
-        "transductive."
+        f"The gene encoder was pre-trained on {seen} kept out here: figures on them are transductive."
     ]
 
 

@@ -38,7 +38,8 @@ def epoch_batches(
     Returns
     -------
     list of ndarray of shape (b,), int64
-        Anchors of each step. A last batch of a single spot is left out: it has no negatives.
+        Anchors of each step. A last batch of less than an eighth of the others joins the one before it: it would
+        have few negatives, and too little for every process. Of ``one_slide``, slides of one spot are left out.
     """
     if sampler.kind == "one_slide":
         return _by_slide(sampler.batch_size, slide_of, rng)
@@ -48,8 +49,9 @@ def epoch_batches(
     order = rng.permutation(order)
     starts = range(0, len(order), sampler.batch_size)
     parts = [order[start : start + sampler.batch_size] for start in starts]
-    alone = sampler.kind == "uniform" and len(parts) > 1 and len(parts[-1]) == 1
-    return parts[:-1] if alone else parts
+    if len(parts) > 1 and len(parts[-1]) < max(2, sampler.batch_size // 8):
+        parts[-2:] = [np.concatenate(parts[-2:])]
+    return parts
 
 
 def _by_slide(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.recipe import RecipeError
@@ -99,13 +100,23 @@ def make_split(slides: Sequence[Slide], held_out: Wish, validate: Wish | None = 
         msg = "Every slide is held out; leave at least one to train on."
         raise RecipeError(msg)
     _check_pictured(slides, {*train, *checked})
-    away = {patient_of[name] for name in (*held, *checked)}
-    shared = {patient_of[name] for name in train} & away
-    shared |= {patient_of[name] for name in held} & {patient_of[name] for name in checked}
+    roles = (tuple(sorted(names)) for names in (train, checked, held))
+    return _split(*roles, patient_of)
+
+
+def _split(
+    train: tuple[str, ...],
+    checked: tuple[str, ...],
+    held: tuple[str, ...],
+    patient_of: dict[str, str],
+) -> Split:
+    """Say of three roles what they are kept apart by."""
+    patients = [{patient_of[name] for name in names} for names in (train, checked, held)]
+    shared = any(one & other for one, other in combinations(patients, 2))
     by: Literal["patient", "section", "nothing"] = "section" if shared else "patient"
     if not (held or checked):
         by = "nothing"
-    return Split(by, tuple(sorted(train)), tuple(sorted(checked)), tuple(sorted(held)), patient_of)
+    return Split(by, train, checked, held, patient_of)
 
 
 def read_split(path: Path, slides: Sequence[Slide]) -> Split:
@@ -114,13 +125,14 @@ def read_split(path: Path, slides: Sequence[Slide]) -> Split:
     Raises
     ------
     RecipeError
-        If the file was changed after it was written, names other slides, or would train on a double.
+        If the file was changed after it was written, names other slides, would train on a double or on a slide
+        without an image, or says of the patients what the slides do not.
     """
     try:
         values = json.loads(path.read_text())
         ids = {role: tuple(values[role]) for role in ("train", "validate", "held_out")}
         split = Split(values["by"], **ids, patients=dict(values["patients"]))
-    except (json.JSONDecodeError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError) as exc:
         msg = f"{path} is not a split ({exc!r}); give the split.json of a run."
         raise RecipeError(msg) from exc
     if split.hash != values.get("hash"):
@@ -133,6 +145,14 @@ def read_split(path: Path, slides: Sequence[Slide]) -> Split:
         msg = (
             f"{path} is a split of other slides: missing here {', '.join(sorted(named - there)) or 'none'}; not in it "
             f"{', '.join(sorted(there - named)) or 'none'}. Give the same slides."
+        )
+        raise RecipeError(msg)
+    _check_pictured(slides, {*split.train, *split.validate})
+    found = _split(*ids.values(), {slide.slide_id: slide.patient_id for slide in slides})
+    if found != split:
+        msg = (
+            f"{path} splits by {split.by}, with patients {split.patients}; the slides say {found.by}, with {found.patients}. "
+            "Mend the slides' patient_id, or make the split again."
         )
         raise RecipeError(msg)
     return split

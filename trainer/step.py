@@ -42,7 +42,7 @@ def gradients(
     Parameters
     ----------
     model, objective : Module
-        Gradients are added to what their parameters hold.
+        Without gradients of an earlier batch: those of all ranks are summed up here.
     batch : Batch
         This rank's rows, on its device.
     wanted : frozenset of str
@@ -103,8 +103,8 @@ def gradients(
 def _parts(batch: Batch, micro_batch: int) -> list[Batch]:
     if not micro_batch or micro_batch >= len(batch):
         return [batch]
-    # Of nearly equal sizes: batch normalisation cannot do with a single row left over.
-    n_parts = -(-len(batch) // micro_batch)
+    # Of nearly equal sizes, two rows at least: batch normalisation cannot do with a single one.
+    n_parts = max(1, min(-(-len(batch) // micro_batch), len(batch) // 2))
     cuts = [len(batch) * i // n_parts for i in range(n_parts + 1)]
     return [batch.rows(slice(start, stop)) for start, stop in pairwise(cuts)]
 

@@ -74,8 +74,12 @@ _PATH = click.Path(path_type=Path)
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--features", type=_PATH, help="Folder of the feature cache.")
 @click.option("--workers", type=int, help="Processes that read patches; by default as needed.")
-@click.option("--skip-unreadable", is_flag=True, help="Go on without a slide that fails.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--skip-unreadable",
+    is_flag=True,
+    help="Go on without a slide whose pixels fail while training (not while its features are prepared).",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--quiet", is_flag=True, help="No progress bars, and nothing said.")
 def command(**options: object) -> None:
     """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
@@ -102,6 +106,10 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
     **options: Any,  # noqa: ANN401
 ) -> str:
     """Read slides, split them and train; `options` are the fields of `Job`. Returns the fingerprint."""
+    wished = any((hold_out_patient, hold_out_slide, validate_patient, validate_slide))
+    if split_path is not None and wished:
+        msg = "--split already says what is held out and what validates; leave --hold-out-* and --validate-* out."
+        raise RecipeError(msg)
     recipe = load_recipe(recipe_name, overrides, overlays)
     slides = read_slides(paths, mpp)
     if split_path is not None:
@@ -182,7 +190,9 @@ def _record(recipe: Recipe, cohort: Cohort, gene_input: GeneInput, seed: int) ->
         "slides": {slide.slide_id: _content(slide) for slide in (*cohort.train, *cohort.validate)},
     }
     origin = stage1_origin(recipe)
-    return record if origin is None else {**record, "stage1": origin}
+    if origin is None:
+        return record
+    return {**record, "stage1": {**origin, "overlap": stage1_overlap(recipe, cohort.split)}}
 
 
 def _save(
