@@ -13,6 +13,7 @@ from stamp_index.encoders.neighbours import ITSELF
 from tests.trainer_world import recipe_of
 from trainer.recipe import RecipeError
 from trainer.recipe_file import OVERLAYS, RECIPES, load_recipe, recipe_names
+from trainer.stage1.config import load_stage1_recipe
 
 MINIMAL = """
 name = "mine"
@@ -94,12 +95,31 @@ def test_the_image_is_what_a_joint_retrieval_compares():
         ("losses.0.kind=cosine", "kind is 'cosine'"),
         ("losses.0.left=gnee", "left is 'gnee'"),
         ("losses.0.left=", "clip compares two sides; give left and right"),
-        ("model.dim=0", "dim is 0; it must be at least 1"),
+        ("losses.0.weight=-1.0", "weight is -1.0: .*greater than or equal to 0"),
+        ("losses.0.weight=nan", "weight is nan: "),
+        ("losses.0.weight=inf", "weight is inf: .*finite"),
+        ("losses=3", r"losses is 3; expected a section \[\[losses\]\]"),
+        ("losses=[3]", r"losses is \[3\]; expected a section \[\[losses\]\]"),
+        (
+            "scale.start=200.0",
+            "start, 200, is above largest, 100; lower it, or raise scale.largest",
+        ),
+        ("model=3", r"model is 3; expected a section \[model\]"),
+        ("model.dim=0", "model.dim is 0; expected a whole number of at least 1"),
+        ("model.dim=abc", "model.dim is 'abc'; expected a whole number"),
+        ("model.dim=true", "model.dim is True; expected a whole number"),
+        ("model.patch_px=128.5", "model.patch_px is 128.5; expected a whole number"),
+        ("model.patch_px=-96", "model.patch_px is -96; expected a whole number of at least 1"),
+        ("model.region_px=nan", "model.region_px is nan; expected a whole number"),
+        ("model.patch_um=-112.0", "model.patch_um is -112.0; expected a width in microns, above 0"),
+        ("model.patch_um=nan", "model.patch_um is nan; expected a width"),
+        ("model.region_um=inf", "model.region_um is inf; expected a width"),
+        ("model.region_ref_leak=1", "model.region_ref_leak is 1; expected true or false"),
         ("model.dimm=3", r"\[model\] has no setting dimm; it knows patch_um, patch_px"),
         ("model.image_tower.kind=resnet", "Unknown image tower 'resnet'; expected one of hybrid,"),
         ("model.gene_tower.kind=mlp", "Unknown gene tower 'mlp'; expected one of rank_profile,"),
         ("model.region_um=300.0", "region is 300 um wide and the patch 112 um"),
-        ("model.patch_um=wide", "patch_um|could not convert"),
+        ("model.patch_um=wide", "model.patch_um is 'wide'; expected a width in microns"),
     ],
 )
 def test_a_wrong_key_value_or_kind_is_named(override, message):
@@ -252,6 +272,55 @@ def test_a_later_base_of_several_wins_and_a_base_may_lie_beside_its_file(tmp_pat
     assert recipe.sampler == load_recipe("clip").sampler
 
 
+@pytest.mark.parametrize("extends", ["stamp", "stamp.toml"])
+def test_a_file_that_is_named_as_what_it_extends_does_not_extend_itself(tmp_path, extends):
+    path = tmp_path / "stamp.toml"
+    path.write_text(f'extends = "{extends.removesuffix(".toml")}"\n[optimiser]\nepochs = 2\n')
+    recipe = load_recipe(path)
+    assert recipe.optimiser.epochs == 2
+    assert recipe.model == load_recipe("stamp").model
+    (tmp_path / "mine.toml").write_text(f'extends = "{extends}"\nname = "mine"\n')
+    assert (
+        load_recipe(tmp_path / "mine.toml").optimiser.epochs == 2
+    )  # the file beside it comes first
+
+
+def test_recipes_that_extend_each_other_are_refused_with_the_way_round(tmp_path):
+    (tmp_path / "one.toml").write_text('extends = "two"\n')
+    (tmp_path / "two.toml").write_text('extends = ["clip", "one"]\n')
+    with pytest.raises(RecipeError, match=r"itself: \S*one.toml -> \S*two.toml -> \S*one.toml\."):
+        load_recipe(tmp_path / "one.toml")
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ('"nowhere"', r"no recipe 'nowhere', which \S*mine.toml extends. Known recipes"),
+        ("3", r"extends in \S*mine.toml is 3; expected the name of a recipe, or a list"),
+        ('["clip", 3]', r"extends in \S*mine.toml is \['clip', 3\]; expected the name"),
+    ],
+)
+def test_a_base_that_is_not_there_or_no_name_is_refused(tmp_path, extends, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"extends = {extends}\n")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_losses_in_single_brackets_are_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL.replace("[[losses]]", "[losses]"))
+    with pytest.raises(RecipeError, match=r"losses is {.*expected a section \[\[losses\]\]"):
+        load_recipe(path)
+
+
+def test_a_field_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL.replace('name = "mine"', ""))
+    with pytest.raises(RecipeError, match=r"The recipe cannot be used: name is missing\.$"):
+        load_recipe(path)
+
+
 def test_members_of_lists_are_set_by_number():
     recipe = load_recipe("stamp", ("losses.2.weight=0.5",), ("legacy_st_scales",))
     assert recipe.losses[2].weight == 0.5
@@ -279,6 +348,17 @@ def test_a_file_that_is_no_toml_is_named(tmp_path):
     path.write_text("name = ")
     with pytest.raises(RecipeError, match=r"broken\.toml is not valid TOML"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("load", [load_recipe, load_stage1_recipe])
+def test_a_folder_and_a_file_in_another_encoding_are_refused_by_both_stages(tmp_path, load):
+    path = tmp_path / "latin.toml"
+    path.write_bytes('name = "für"'.encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"latin\.toml is not text in UTF-8 .*Save it as UTF-8"):
+        load(path)
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(RecipeError, match=r"folder\.toml cannot be read: .*Give a .toml file"):
+        load(tmp_path / "folder.toml")
 
 
 def test_every_recipe_file_says_in_its_first_line_what_it_is():

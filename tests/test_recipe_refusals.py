@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from stamp_index.encoders.gene_tower import GeneTower
+from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.model import AlignModel
 from stamp_index.encoders.model_config import ModelConfig
+from stamp_index.encoders.profile_tower import ProfileTower
+from stamp_index.encoders.rank_transformer import RankTransformer
 from stamp_index.slides import PatchSpec
 from tests.trainer_world import recipe_of
 from trainer.card import licences, random_starts
@@ -61,6 +65,84 @@ def test_a_setting_that_a_section_does_not_know_is_named_with_those_it_knows(mod
     with pytest.raises(RecipeError, match=message) as refused:
         recipe_of(CLIP, model=model)
     assert "argument" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"image_tower": {"kind": "hybrid", "heads": 3}},
+         "model.image_tower.heads is 3, which does not divide width, 128; choose a divisor"),
+        ({"image_tower": {"kind": "hybrid", "heads": 0}},
+         "model.image_tower.heads is 0; expected a whole number of at least 1"),
+        ({"image_tower": {"kind": "hybrid", "width": -5}}, "model.image_tower.width is -5; expected"),
+        ({"image_tower": {"kind": "hybrid", "width": 64.0}}, "model.image_tower.width is 64.0; expected"),
+        ({"image_tower": {"kind": "hybrid", "token_dropout": 1.0}},
+         "model.image_tower.token_dropout is 1.0; expected a share of at least 0 and below 1"),
+        ({"image_tower": {**VIT, "model": 3}}, "model.image_tower.model is 3; expected text"),
+        ({"image_tower": {**BACKBONE, "cache": "no"}}, "image_tower.cache is 'no'; expected true or false"),
+        ({"image_tower": {**BACKBONE, "rank": 0}}, "model.image_tower.rank is 0; expected"),
+        ({"region_tower": {**RESNET, "base": -8}}, "model.region_tower.base is -8; expected"),
+        ({"gene_tower": {"kind": "rank_profile", "context": -3}},
+         "model.gene_tower.context is -3; expected a whole number of at least 1"),
+        ({"gene_tower": {"kind": "rank_profile", "depth": -1}},
+         "model.gene_tower.depth is -1; expected a whole number of at least 0"),
+        ({"gene_tower": {"kind": "rank", "heads": 3}}, "gene_tower.heads is 3, which does not divide width, 512"),
+        ({"gene_tower": {"kind": "rank", "ffn": "wide"}}, "model.gene_tower.ffn is 'wide'; expected"),
+        ({"gene_tower": {"kind": "profile", "hidden": [16, 0]}}, "size of model.gene_tower.hidden is 0"),
+        ({"gene_tower": {"kind": "profile", "hidden": 16}}, "gene_tower.hidden is 16; expected a list"),
+        ({"gene_tower": {"kind": "vae", "latent": True}}, "model.gene_tower.latent is True; expected"),
+        ({"gene_tower": {"kind": "vae", "dropout": float("nan")}}, "model.gene_tower.dropout is nan"),
+        ({"niche_tower": {"kind": "niche_transformer", "heads": 0}}, "model.niche_tower.heads is 0"),
+        ({"head": {"kind": "mlp", "hidden": -1}}, "size of model.head.hidden is -1; expected"),
+        ({"decoders": {"patch": {"dropout": 2}}}, "model.decoders.patch.dropout is 2; expected a share"),
+        ({"direct": {"hidden": "abc"}}, "size of model.direct.hidden is 'abc'; expected"),
+        ({**FUSED, "fusion": {"token_width": 8, "heads": 0}}, "model.fusion.heads is 0; expected"),
+    ],
+)  # fmt: skip
+def test_sizes_and_values_that_cannot_be_are_named_when_a_recipe_is_loaded(model, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe_of(CLIP, model=model)
+
+
+@pytest.mark.parametrize(
+    ("tower", "message"),
+    [
+        (lambda: HybridTower(96, 96, heads=3), "heads is 3, which does not divide width, 128"),
+        (lambda: HybridTower(96, 96, feature_dropout=-0.1), "feature_dropout is -0.1; expected a share"),
+        (lambda: GeneTower(12, context=0), "context is 0; expected"),
+        (lambda: GeneTower(12, heads=0), "heads is 0; expected"),
+        (lambda: ProfileTower(12, width=0), "width is 0; expected"),
+        (lambda: RankTransformer(12, depth=0), "depth of a rank tower is 0; expected"),
+        (lambda: RankTransformer(12, dropout=1.0), "dropout is 1.0; expected a share"),
+    ],
+)  # fmt: skip
+def test_a_tower_that_is_built_without_a_recipe_is_checked_too(tower, message):
+    with pytest.raises(ValueError, match=message):
+        tower()
+
+
+def test_a_path_without_hidden_units_and_a_tower_without_blocks_can_be():
+    recipe = recipe_of(
+        CLIP, model={"direct": {"hidden": 0}, "gene_tower": {"kind": "rank_profile", "depth": 0}}
+    )
+    assert recipe.model.direct == {"hidden": 0}
+
+
+def test_settings_of_a_decoder_that_a_vae_does_not_use_are_refused():
+    vae = {"kind": "vae", "hidden": [16], "latent": 16}
+    recipe_of(CLIP, model={"gene_tower": vae, "decoders": {"gene": {}}})
+    said = r"\[model.decoders.gene\] has kind, hidden, but .* the VAE decodes by itself. Leave the section empty"
+    with pytest.raises(RecipeError, match=said):
+        recipe_of(
+            CLIP, model={"gene_tower": vae, "decoders": {"gene": {"kind": "mlp", "hidden": 8}}}
+        )
+
+
+def test_patches_of_part_of_a_pixel_or_of_no_number_are_refused():
+    with pytest.raises(ValueError, match=r"size_px is 128\.5; a patch has a whole number"):
+        PatchSpec(112.0, 128.5)
+    with pytest.raises(ValueError, match="width_um is 'wide'"):
+        PatchSpec("wide", 128)
 
 
 @pytest.mark.parametrize(

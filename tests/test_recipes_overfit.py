@@ -81,26 +81,31 @@ def bound(term, first, batch):
     return 0.05 * math.log(choices)
 
 
+def started_world(name, folder, *overrides):
+    """A recipe in its smallest size, as it is before its first step."""
+    small = SMALL.get(SAME.get(name, name), SMALL["stamp"])
+    recipe = load_recipe(name, (*EVERY_GENE, *small, *overrides))
+    world = make_world(recipe, small_slides(), folder)
+    if recipe.start == "closed_form":
+        start_from_statistics(world.model, world.data)
+    return world
+
+
 # Those two are STAMP with other numbers of steps.
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {"demo", "closed_form"}))
 def test_a_recipe_learns_one_batch_by_heart(tmp_path_factory, name):
-    small = SMALL.get(SAME.get(name, name), SMALL["stamp"])
-    recipe = load_recipe(name, (*EVERY_GENE, *small))
-    features = tmp_path_factory.getbasetemp() / "overfit"
-    world = make_world(recipe, small_slides(), features)
-    if recipe.start == "closed_form":
-        start_from_statistics(world.model, world.data)
+    world = started_world(name, tmp_path_factory.getbasetemp() / "overfit")
     first, last, bounds = learn_by_heart(world)
-    assert set(bounds) == {term.name for term in recipe.losses}
+    assert set(bounds) == {term.name for term in world.recipe.losses}
     for loss, limit in bounds.items():
         assert last[loss] < limit, (
             f"{loss}: {first[loss]:.3f} -> {last[loss]:.3f}, not below {limit:.3f}"
         )
 
 
-def test_a_loss_that_is_not_asked_for_stays_high(tmp_path):
-    # Without the term that asks for it, a patch is not found in its region: the test above can fail.
-    recipe = load_recipe("stamp", (*EVERY_GENE, *SMALL["stamp"], "losses.3.weight=1e-9"))
-    world = make_world(recipe, small_slides(), tmp_path)
-    _, last, bounds = learn_by_heart(world, most_steps=40)
-    assert last["locate"] > bounds["locate"]
+def test_a_loss_that_is_not_asked_for_stays_high_over_as_many_steps(tmp_path):
+    # The test above can fail. UMPIRE, whose decoder no other loss moves; it passes above after some 50 steps.
+    world = started_world("umpire", tmp_path, "losses.1.weight=1e-9")
+    first, last, bounds = learn_by_heart(world)
+    assert last["clip(patch, gene)"] < bounds["clip(patch, gene)"]
+    assert last["mse(patch)"] > 0.5 * first["mse(patch)"] > bounds["mse(patch)"]

@@ -384,13 +384,24 @@ def test_tensorboard_has_the_numbers_of_the_log(tmp_path):
         (["--set", "loss=2"], "unknown fields: loss"),
         (["--set", "schedule.lr=fast"], "schedule.lr is 'fast'; expected a value of type float"),
         (["--set", "objective.cgr_targets=none"], "Out of range.*all or masked"),
+        (["--set", "schedule.max_norm=0.0"], r"Out of range.*schedule.max_norm \(above 0\)"),
+        (["--set", "schedule.max_norm=nan"], r"Out of range.*schedule.max_norm \(above 0\)"),
+        (["--set", "schedule.weight_decay=-0.1"], r"Out of range.*weight_decay \(0 or more\)"),
+        (["--set", "schedule.lr=inf"], "Out of range.*schedule.lr"),
+        (["--set", "objective.cgr_weight=nan"], "Out of range.*igr_weight and cgr_weight"),
+        (["--set", "objective.igr_weight=-1.0"], "Out of range.*igr_weight and cgr_weight"),
+        (["--set", "objective.igr_weight=0.0", "--set", "objective.cgr_weight=0.0"],
+         "Out of range.*one of them above 0"),
+        (["--set", "gene_tower.heads=0"], "gene_tower.heads is 0; expected a whole number"),
+        (["--set", "gene_tower.heads=3"], "gene_tower.heads is 3, which does not divide width, 128"),
+        (["--set", "gene_tower.dropout=1.5"], "gene_tower.dropout is 1.5; expected a share"),
         (["--set", "gene_tower.kind=vae"], "gene_tower.kind is 'vae'; stage 1 trains"),
         (["--set", "gene_tower.ffn=3"], "gene tower 'rank_profile' cannot be built"),
         (["--hold-out-slide", "Z9"], "No slide Z9 among the slides; there are C2"),
         (["--hold-out-patient", "C"], "Every slide is held out"),
         (["--gene", "NOTAGENE"], "panel cannot hold NOTAGENE"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_is_said_in_one_sentence(tmp_path, arguments, words):
     write_section(tmp_path / "data", image=None)
     given = [str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--quiet", *arguments]

@@ -331,12 +331,6 @@ def test_every_run_has_a_curve_and_no_legend_lies_on_one(tmp_path, monkeypatch):
         plt.close(figure)
 
 
-def test_a_run_of_stage_one_which_has_no_scale_is_drawn_too(tmp_path):
-    (tmp_path / LOG).write_text(json.dumps({"epoch": 1, "loss": 5.0, "seconds": 1.0}) + "\n")
-    plot_curves([tmp_path], tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 5_000
-
-
 # From a gene encoder of stage 1
 
 

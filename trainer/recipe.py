@@ -40,7 +40,7 @@ class LossTerm(_Section):
         ``reconstruct`` (expression decoded from `left`) or ``kl`` (of a VAE's latent from a standard normal;
         SEAL's option has weight 1 / latent).
     weight : float
-        Factor in the sum.
+        Factor in the sum; 0 leaves the loss out.
     left, right : str
         Which embeddings a loss compares: ``patch``, ``region``, ``gene``, ``niche``, ``fused_spot``,
         ``fused_niche``, or ``image``, patch and region together, as retrieval uses them.
@@ -51,7 +51,7 @@ class LossTerm(_Section):
     """
 
     kind: LossKind
-    weight: float = 1.0
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     left: Side = ""
     right: Side = ""
     form: str = "standardized_mse"
@@ -166,6 +166,13 @@ class Scale(_Section):
     start: Positive = 1 / 0.07
     learnable: bool = True
     largest: Positive = 100.0  # CLIP's clamp
+
+    @model_validator(mode="after")
+    def _starts_below_the_largest(self) -> Scale:
+        if self.start > self.largest:
+            msg = f"start, {self.start:g}, is above largest, {self.largest:g}; lower it, or raise scale.largest"
+            raise ValueError(msg)
+        return self
 
 
 class Surroundings(_Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from stamp_index.encoders.layers import check_whole
 from stamp_index.encoders.model_config import SIDES, ModelConfig
 from stamp_index.encoders.settings import refuse_unknown
 from stamp_index.encoders.towers import random_network, trained_part
@@ -76,12 +78,10 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         As `load_recipe`.
     """
     values = dict(values)
-    losses = [term for term in values.get("losses", ()) if term.get("weight", 1.0)]
     try:
-        model = _model(dict(values.pop("model")), losses)
-        recipe = Recipe(
-            **{**values, "losses": tuple(LossTerm(**term) for term in losses), "model": model}
-        )
+        losses = _terms(values.get("losses", []))
+        model = _model(values.pop("model"), losses)
+        recipe = Recipe(**{**values, "losses": losses, "model": model})
     except KeyError as exc:
         msg = f"The recipe has no {exc}. Start from trainer/recipes/stamp.toml."
         raise RecipeError(msg) from exc
@@ -95,20 +95,35 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         raise RecipeError(msg)
     _check_losses(recipe)
     _check_weights(recipe.model)
+    _check_own_decoder(recipe.model)
     return recipe
 
 
-def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelConfig:
+def _terms(given: object) -> tuple[LossTerm, ...]:
+    """Losses that weigh anything."""
+    if not isinstance(given, (list, tuple)) or not all(isinstance(term, dict) for term in given):
+        msg = f"losses is {given!r}; expected a section [[losses]], in double brackets, for each loss."
+        raise RecipeError(msg)
+    terms = [LossTerm(**term) for term in given]
+    return tuple(term for term in terms if term.weight)
+
+
+def _model(section: object, losses: Sequence[LossTerm]) -> ModelConfig:
     """Model section: widths become patch specs; heads are those that losses and retrieval ask for."""
+    if not isinstance(section, dict):
+        msg = f"model is {section!r}; expected a section [model]."
+        raise RecipeError(msg)
+    given = dict(section)
     refuse_unknown("[model]", given, _MODEL_KEYS)
+    _check_values(given)
     _fill_sections(given)
     patch_um = float(given.pop("patch_um"))
     patch = PatchSpec(patch_um, given.pop("patch_px"))
     region = PatchSpec(float(given.pop("region_um", 3 * patch_um)), given.pop("region_px"))
     given["region_sees_patch"] = given.pop("region_ref_leak", True)
-    localised = any(term.get("kind") == "locate" for term in losses)
+    localised = any(term.kind == "locate" for term in losses)
     retrieval = given.setdefault("retrieval", "patch")
-    named = {side for term in losses for side in (term.get("left"), term.get("right"))}
+    named = {side for term in losses for side in (term.left, term.right)}
     if "image" in named and retrieval != "joint":
         msg = 'A loss compares image, which needs retrieval = "joint" in [model].'
         raise RecipeError(msg)
@@ -121,6 +136,22 @@ def _model(given: dict[str, Any], losses: Sequence[Mapping[str, Any]]) -> ModelC
         sides |= set(SIDES)
     ordered = tuple(side for side in SIDES if side in sides)
     return ModelConfig(patch, region, sides=ordered, localised=localised, **given)
+
+
+def _check_values(given: Mapping[str, Any]) -> None:
+    """Refuse impossible values of the keys that stand in [model] itself."""
+    for key in ("patch_px", "region_px", "dim"):
+        if key in given:
+            check_whole(f"model.{key}", given[key])
+    for key in ("patch_um", "region_um"):
+        width = given.get(key, 1.0)
+        is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
+        if not is_number or not 0 < width < math.inf:
+            msg = f"model.{key} is {width!r}; expected a width in microns, above 0."
+            raise RecipeError(msg)
+    if not isinstance(given.get("region_ref_leak", True), bool):
+        msg = f"model.region_ref_leak is {given['region_ref_leak']!r}; expected true or false."
+        raise RecipeError(msg)
 
 
 def _fill_sections(given: dict[str, Any]) -> None:
@@ -149,6 +180,17 @@ def _check_weights(model: ModelConfig) -> None:
                 'stay random. Set weights = "hub" or a local .safetensors file, or train = "full".'
             )
             raise RecipeError(msg)
+
+
+def _check_own_decoder(model: ModelConfig) -> None:
+    """Refuse settings of a decoder in whose place the VAE's own is used; encoders that have them still load."""
+    settings = model.decoders.get("gene")
+    if settings and model.gene_tower["kind"] == "vae":
+        msg = (
+            f"[model.decoders.gene] has {', '.join(settings)}, but the gene tower is of kind vae: the VAE decodes by "
+            "itself. Leave the section empty."
+        )
+        raise RecipeError(msg)
 
 
 def _check_losses(recipe: Recipe) -> None:
@@ -214,6 +256,8 @@ def _in_words(error: ValidationError) -> str:
                 kind = LossTerm
             known = ", ".join(getattr(kind, "model_fields", {}))
             parts.append(f"{where} is unknown (known: {known})")
+        elif found["type"] == "missing":
+            parts.append(f"{where} is missing")
         else:
             parts.append(f"{where} is {found['input']!r}: {found['msg']}")
     return f"The recipe cannot be used: {'; '.join(parts)}."
@@ -224,28 +268,65 @@ def recipe_names() -> list[str]:
     return sorted(p.stem for p in RECIPES.glob("*.toml") if not p.stem.startswith(_STAGE1))
 
 
-def _read(name_or_path: str | Path) -> dict[str, Any]:
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not path.is_file():
-        over = ", ".join(sorted(found.stem for found in OVERLAYS.glob("*.toml")))
-        msg = (
-            f"There is no recipe {path.stem!r}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; or give a "
-            ".toml file."
-        )
-        raise RecipeError(msg)
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a recipe's file as it stands.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read, or is no TOML in UTF-8.
+    """
     try:
-        values = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as exc:
+        msg = f"The recipe {path} is not text in UTF-8 ({exc}). Save it as UTF-8."
+        raise RecipeError(msg) from exc
     except tomllib.TOMLDecodeError as exc:
         msg = f"The recipe {path} is not valid TOML: {exc}."
         raise RecipeError(msg) from exc
-    bases = values.pop("extends", [])
+    except OSError as exc:
+        msg = f"The recipe {path} cannot be read: {exc.strerror}. Give a .toml file."
+        raise RecipeError(msg) from exc
+
+
+def _read(name_or_path: str | Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Values of a recipe over those that it extends; `extending` are the files that led here."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+    if not path.exists():
+        over = ", ".join(sorted(found.stem for found in OVERLAYS.glob("*.toml")))
+        which = f", which {extending[-1]} extends" if extending else ""
+        msg = (
+            f"There is no recipe {path.stem!r}{which}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; "
+            "or give a .toml file."
+        )
+        raise RecipeError(msg)
+    chain = (*extending, path.resolve())
+    if chain[-1] in extending:
+        msg = f"The recipe extends itself: {' -> '.join(map(str, chain))}. Take one `extends` away."
+        raise RecipeError(msg)
+    values = read_toml(path)
     merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        parent = path.parent / f"{base}.toml"
-        merged = _merge(merged, _read(parent if parent.is_file() else base))
+    for base in _bases(path, values.pop("extends", [])):
+        merged = _merge(merged, _read(base, chain))
     return _merge(merged, values)
+
+
+def _bases(path: Path, extends: object) -> list[str | Path]:
+    """Each recipe that a file extends: another file in its folder, or else one by name."""
+    names = [extends] if isinstance(extends, str) else extends
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        msg = (
+            f"extends in {path} is {extends!r}; expected the name of a recipe, or a list of names."
+        )
+        raise RecipeError(msg)
+    beside = [path.parent / f"{name.removesuffix('.toml')}.toml" for name in names]
+    # A stamp.toml of one's own that extends stamp means the trainer's.
+    return [
+        near if near.is_file() and near.resolve() != path.resolve() else name
+        for name, near in zip(names, beside, strict=True)
+    ]
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any], *, in_model: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer.plot import loss_names, plot_curves, run_labels
+from trainer.plot import measured_names, plot_curves, run_labels, whole_epochs
 from trainer.recipe import RecipeError
 from trainer.state import read_log
 
@@ -38,7 +38,7 @@ def compare(runs: Sequence[Path]) -> str:
     Raises
     ------
     RecipeError
-        If a folder holds no run.
+        If a folder holds no run, or a damaged one.
     """
     columns = [_summary(run) for run in runs]
     rows = list(dict.fromkeys(name for column in columns for name in column))
@@ -57,8 +57,13 @@ def _summary(run: Path) -> dict[str, str]:
     if not path.is_file():
         msg = f"{run} is not a run: it has no run.json. Give the folder that --out named."
         raise RecipeError(msg)
-    made = json.loads(path.read_text())
+    made = _read_json(path)
+    missing = [key for key in ("recipe", "seed", "split", "panel") if key not in made]
+    if missing:
+        msg = f"{path} has no {', '.join(missing)}: it is not of a training run. Leave {run} out."
+        raise RecipeError(msg)
     split, recipe, records = made["split"], made["recipe"], read_log(run)
+    epochs = whole_epochs(records)
     found = {
         "recipe": recipe.get("name", "stage 1"),
         "seed": str(made["seed"]),
@@ -67,16 +72,43 @@ def _summary(run: Path) -> dict[str, str]:
             str(len(split[role])) for role in ("train", "validate", "held_out")
         ),
         "panel": made["panel"][:12],
-        "epochs": f"{len(records)} of {recipe.get('optimiser', {}).get('epochs', '?')}",
+        "epochs": f"{len(epochs)} of {_planned_epochs(recipe)}",
     }
     if records:
-        last = records[-1]
         found["seconds"] = f"{sum(record['seconds'] for record in records):.0f}"
-        found |= {name: f"{last[name]:.3f}" for name in loss_names(records) if name in last}
-        best = max((r.get("validation_recall", -1.0) for r in records), default=-1.0)
-        if best >= 0:
-            found["best validation recall"] = f"{best:.3f}"
-    return {**found, **_evaluation(run)}
+    return {**found, **_figures(epochs), **_evaluation(run)}
+
+
+def _planned_epochs(recipe: dict[str, Any]) -> str:
+    """Epochs that a recipe of either stage asks for."""
+    schedule = recipe.get("schedule")
+    if schedule is not None:  # of stage 1
+        return str(schedule["mask_epochs"] + schedule["both_epochs"])
+    return str(recipe.get("optimiser", {}).get("epochs", "?"))
+
+
+def _figures(epochs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Give what the last epoch measured, and the best recall of all."""
+    if not epochs:
+        return {}
+    last = epochs[-1]
+    found = {name: f"{last[name]:.3f}" for name in measured_names(epochs) if name in last}
+    best = max(record.get("validation_recall", -1.0) for record in epochs)
+    if best >= 0:
+        found["best validation recall"] = f"{best:.3f}"
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as exc:
+        msg = f"{path} is damaged ({exc}). Give the command that wrote it again, or leave the run out."
+        raise RecipeError(msg) from exc
+    if not isinstance(values, dict):
+        msg = f"{path} holds no table of values. Give the command that wrote it again, or leave the run out."
+        raise RecipeError(msg)
+    return values
 
 
 def _evaluation(run: Path) -> dict[str, str]:
@@ -84,7 +116,7 @@ def _evaluation(run: Path) -> dict[str, str]:
     path = run / "evaluation.json"
     if not path.is_file():
         return {}
-    report: dict[str, Any] = json.loads(path.read_text())
+    report = _read_json(path)
     found = {}
     for row in report.get("retrieval", ()):
         if row["encoder"] in ("trained", "PCA + ridge") and "R@10" in row:

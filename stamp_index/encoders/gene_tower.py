@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from stamp_index.encoders.layers import Block
+from stamp_index.encoders.layers import Block, check_sizes
 from stamp_index.genes import PAD, TOKEN_OFFSET
 
 
@@ -28,6 +28,11 @@ class GeneTower(nn.Module):
         Inside the blocks.
     n_scales : int
         Scales of a profile, one block of `n_genes` each.
+
+    Raises
+    ------
+    ValueError
+        If a size or share is impossible.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class GeneTower(nn.Module):
         n_scales: int = 1,
     ) -> None:
         super().__init__()
+        check_sizes({"context": context, "depth": depth, "dropout": dropout})
+        check_sizes({"width": width, "heads": heads})
         self.width = width
         self.embed = nn.Embedding(n_genes + TOKEN_OFFSET, width, padding_idx=PAD)
         nn.init.normal_(self.embed.weight, std=0.02)

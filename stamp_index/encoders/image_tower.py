@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stamp_index.encoders.layers import Block
+from stamp_index.encoders.layers import Block, check_sizes
 from stamp_index.encoders.trunk import load_trunk
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class HybridTower(nn.Module):
     feature_dropout : float
         Share of trunk channels zeroed while training.
 
+    Raises
+    ------
+    ValueError
+        If a size or share is impossible.
+
     Notes
     -----
     The thumbnail of region mode is the mean of the patch's own trunk tokens: STAMP embeds the patch
@@ -96,6 +101,8 @@ class HybridTower(nn.Module):
         feature_dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_sizes({"width": width, "depth": depth, "heads": heads, "dropout": dropout})
+        check_sizes({"token_dropout": token_dropout, "feature_dropout": feature_dropout})
         trunk = load_trunk()
         for size_px in (patch_px, region_px):
             if size_px % trunk.stride_px or size_px < 3 * trunk.stride_px:

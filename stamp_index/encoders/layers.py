@@ -1,10 +1,72 @@
-"""The transformer block that both small towers are made of."""
+"""The transformer block that our towers are made of, and which sizes a tower can have."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FROM_ONE: Final = (
+    *("width", "heads", "context", "ffn", "n_tokens", "latent", "base", "rank", "alpha"),
+    *("token_width", "dim_head", "components"),
+)
+_LEAST: Final = {**dict.fromkeys(_FROM_ONE, 1), "depth": 0, "n_flows": 0, "blocks": 0}
+_SHARES: Final = ("dropout", "token_dropout", "feature_dropout")
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Refuse what is no whole number, or below `least`.
+
+    Raises
+    ------
+    ValueError
+        Beginning with `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is {value!r}; expected a whole number of at least {least}."
+        raise ValueError(msg)
+
+
+def check_sizes(settings: Mapping[str, object], section: str = "") -> None:
+    """Refuse sizes and shares that no tower, head or decoder can have.
+
+    Parameters
+    ----------
+    settings : mapping
+        Settings by name, as recipes spell them; those that are no size, and None, are passed over.
+    section : str
+        Stands before a name in the message: ``model.image_tower.``.
+
+    Raises
+    ------
+    ValueError
+        Naming the setting, its value and what was expected.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        if name in _LEAST:
+            check_whole(f"{section}{name}", value, _LEAST[name])
+        if name in _SHARES:
+            _check_share(f"{section}{name}", value)
+        if name == "hidden":
+            for size in value if isinstance(value, (list, tuple)) else (value,):
+                check_whole(f"A size of {section}hidden", size)
+    width, heads = given.get("width"), given.get("heads")
+    if isinstance(width, int) and isinstance(heads, int) and width % heads:
+        msg = f"{section}heads is {heads}, which does not divide width, {width}; choose a divisor."
+        raise ValueError(msg)
+
+
+def _check_share(name: str, value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < 1:  # type: ignore[operator] # mypy forgets is_number
+        msg = f"{name} is {value!r}; expected a share of at least 0 and below 1."
+        raise ValueError(msg)
 
 
 class Block(nn.Module):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stamp_index.encoders.decoders import check_decoder
+from stamp_index.encoders.decoders import DECODERS, check_decoder
 from stamp_index.encoders.direct import DirectPath
 from stamp_index.encoders.fusion import AttentionFusion
-from stamp_index.encoders.heads import check_head
+from stamp_index.encoders.heads import HEADS, check_head
+from stamp_index.encoders.layers import check_sizes
 from stamp_index.encoders.settings import check_settings, refuse_unknown
-from stamp_index.encoders.towers import IMAGE_TOWERS, check_tower
+from stamp_index.encoders.towers import IMAGE_TOWERS, check_tower, check_values
 
 if TYPE_CHECKING:
     from stamp_index.encoders.image_tower import ImageTower
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_sections(config: ModelConfig) -> None:
-    """Refuse kinds and settings that a model's sections do not know, and sections that do not go together.
+    """Refuse kinds and settings that a model's sections cannot have, and sections that do not go together.
 
     Raises
     ------
@@ -30,14 +31,23 @@ def check_sections(config: ModelConfig) -> None:
         if settings or name in ("image", "gene"):
             check_tower(name, settings)
     head = {key: value for key, value in config.head.items() if key != "kind"}
-    check_head(config.head.get("kind", "linear"), head)
+    kind = config.head.get("kind", "linear")
+    check_head(kind, head)
+    check_values("model.head", head, HEADS[kind])
     refuse_unknown("[model.decoders]", config.decoders, ("patch", "gene"))
     for side, settings in config.decoders.items():
-        check_decoder(settings.get("kind", "mlp"), settings, f"model.decoders.{side}")
+        kind = settings.get("kind", "mlp")
+        check_decoder(kind, settings, f"model.decoders.{side}")
+        check_values(f"model.decoders.{side}", settings, DECODERS[kind])
     if config.direct:
         check_settings("[model.direct]", config.direct, DirectPath, filled=("width", "dim"))
+        # Without hidden units a path is linear.
+        check_sizes(
+            {**config.direct, "hidden": config.direct.get("hidden") or None}, "model.direct."
+        )
     if config.fusion:
         check_settings("[model.fusion]", config.fusion, AttentionFusion)
+        check_values("model.fusion", config.fusion, AttentionFusion)
         _check_beside_fusion(config)
     if config.localised:
         _check_region_mode(config)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from stamp_index.encoders.layers import check_whole
 from stamp_index.encoders.model_checks import check_sections
 from stamp_index.slides import PatchSpec
 
@@ -78,9 +79,7 @@ class ModelConfig:
                 "the nine cells of a region are patches, so it must be three patches wide."
             )
             raise ValueError(msg)
-        if self.dim < 1:
-            msg = f"dim is {self.dim}; it must be at least 1."
-            raise ValueError(msg)
+        check_whole("dim", self.dim)
         check_sections(self)
         self._check_sides()
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from stamp_index.encoders.layers import check_sizes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,6 +34,11 @@ class ProfileTower(nn.Module):
         Number of rank tokens that the tower is handed, and does not read.
     n_scales : int
         Scales of a profile, one block of `n_genes` each.
+
+    Raises
+    ------
+    ValueError
+        If a size or share is impossible.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class ProfileTower(nn.Module):
         n_scales: int = 1,
     ) -> None:
         super().__init__()
+        check_sizes({"width": width, "hidden": hidden, "dropout": dropout, "context": context})
         self.context = context
         layers: list[nn.Module] = []
         last = n_genes * n_scales

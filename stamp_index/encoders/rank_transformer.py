@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stamp_index.encoders.gene_tower import check_tokens
+from stamp_index.encoders.layers import check_sizes, check_whole
 from stamp_index.genes import PAD, TOKEN_OFFSET
 
 POOLS: Final = ("mean", "compat")
@@ -40,7 +41,7 @@ class RankTransformer(nn.Module):
     Raises
     ------
     ValueError
-        If `pool` is another word or `heads` does not divide `width`.
+        If `pool` is another word, or a size or share is impossible: `heads` divides `width`.
     """
 
     def __init__(  # noqa: PLR0913 - a tower is built from the keys of a recipe
@@ -56,7 +57,12 @@ class RankTransformer(nn.Module):
         pool: str = "mean",
     ) -> None:
         super().__init__()
-        _check_settings(width, heads, pool)
+        if pool not in POOLS:
+            msg = f"pool is {pool!r}; it must be one of {', '.join(POOLS)}."
+            raise ValueError(msg)
+        check_sizes({"context": context, "ffn": ffn, "dropout": dropout})
+        check_sizes({"width": width, "heads": heads})
+        check_whole("depth of a rank tower", depth)  # torch has no encoder without a layer
         self.width = width
         self.pool = pool
         self.embed = nn.Embedding(n_genes + TOKEN_OFFSET + SPARE_ROWS, width, padding_idx=PAD)
@@ -101,12 +107,3 @@ class RankTransformer(nn.Module):
         keep = (tokens != PAD)[..., None]  # (b, t, 1)
         total = torch.where(keep, x, 0).sum(dim=1)  # (b, width)
         return total / keep.sum(dim=1).clamp(min=1).to(x.dtype)
-
-
-def _check_settings(width: int, heads: int, pool: str) -> None:
-    if pool not in POOLS:
-        msg = f"pool is {pool!r}; it must be one of {', '.join(POOLS)}."
-        raise ValueError(msg)
-    if width % heads:
-        msg = f"heads is {heads}, which does not divide width, {width}; choose a divisor."
-        raise ValueError(msg)

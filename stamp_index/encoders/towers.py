@@ -9,6 +9,7 @@ from stamp_index.encoders.backbone_tower import BackboneTower
 from stamp_index.encoders.backbones import registry
 from stamp_index.encoders.gene_tower import GeneTower
 from stamp_index.encoders.image_tower import HybridTower
+from stamp_index.encoders.layers import check_sizes
 from stamp_index.encoders.niche_tower import NicheTransformer
 from stamp_index.encoders.profile_tower import ProfileTower
 from stamp_index.encoders.rank_transformer import RankTransformer
@@ -18,7 +19,7 @@ from stamp_index.encoders.vae_tower import VaeTower
 from stamp_index.encoders.vit_tower import VitTower
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import nn
 
@@ -36,6 +37,13 @@ GENE_TOWERS: Final[dict[str, Any]] = {
     "niche_transformer": NicheTransformer,
 }
 
+_ANY: Final = (object, "anything")
+# By annotation: what a setting may be. Numbers are left to `check_sizes`.
+_TYPES: Final[dict[str, tuple[Any, str]]] = {
+    "str": (str, "text in quotes"),
+    "bool": (bool, "true or false"),
+    "Sequence[int]": ((list, tuple), "a list of whole numbers"),
+}
 
 # By the name of a tower: what it is chosen from, and what it is given beside its section.
 _TOWERS: Final = {
@@ -47,7 +55,7 @@ _TOWERS: Final = {
 
 
 def check_tower(name: str, settings: Mapping[str, Any]) -> None:
-    """Refuse an unknown kind of tower, and settings that the kind does not know or lacks.
+    """Refuse an unknown kind of tower, and settings that the kind does not know, lacks or cannot have.
 
     Parameters
     ----------
@@ -68,6 +76,36 @@ def check_tower(name: str, settings: Mapping[str, Any]) -> None:
         raise ValueError(msg)
     what = f"The {kind} tower of [model.{name}_tower]"
     check_settings(what, settings, kinds[kind], filled=filled)
+    check_values(f"model.{name}_tower", settings, kinds[kind])
+
+
+def check_values(section: str, settings: Mapping[str, Any], maker: Callable[..., Any]) -> None:
+    """Refuse values of another type than `maker` takes, and sizes that cannot be.
+
+    Parameters
+    ----------
+    section : str
+        Where they stand, for the message: ``model.image_tower``.
+    settings : mapping
+        Keyword arguments for `maker` that `check_settings` let pass.
+    maker : callable
+        Class or function that will be given them.
+
+    Raises
+    ------
+    ValueError
+        Naming the setting, its value and what was expected.
+    """
+    parameters = inspect.signature(maker).parameters
+    for key, value in settings.items():
+        types, expected = _TYPES.get(parameters[key].annotation if key in parameters else "", _ANY)
+        if not isinstance(value, types):
+            msg = f"{section}.{key} is {value!r}; expected {expected}."
+            raise ValueError(msg)
+    # With what it does not say: other heads must divide the width that is there by default.
+    defaults = {key: known.default for key, known in parameters.items()}
+    own = {key: value for key, value in defaults.items() if value is not inspect.Parameter.empty}
+    check_sizes({**own, **settings}, f"{section}.")
 
 
 def random_network(settings: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,11 +38,12 @@ class PatchSpec:
     size_px: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.width_um) and self.width_um > 0):
-            msg = f"width_um is {self.width_um}; a patch must be wider than 0 um."
+        is_width = isinstance(self.width_um, Real) and math.isfinite(self.width_um)
+        if not is_width or self.width_um <= 0:
+            msg = f"width_um is {self.width_um!r}; a patch must be wider than 0 um."
             raise ValueError(msg)
-        if self.size_px < 1:
-            msg = f"size_px is {self.size_px}; a patch has at least 1 px."
+        if not isinstance(self.size_px, Integral) or self.size_px < 1:
+            msg = f"size_px is {self.size_px!r}; a patch has a whole number of pixels, at least 1."
             raise ValueError(msg)
 
     @property

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from stamp_index.encoders.layers import check_sizes
 from trainer.recipe import RecipeError
+from trainer.recipe_file import read_toml
 from trainer.stage1.losses import CGR_TARGETS
 
 _T = TypeVar("_T")
@@ -157,17 +160,13 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError as exc:
+    if not path.exists():
         msg = (
             f"There is no recipe {str(name_or_path)!r}. Known stage-1 recipes: {', '.join(_known())}; or give a "
             ".toml file."
         )
-        raise RecipeError(msg) from exc
-    except tomllib.TOMLDecodeError as exc:
-        msg = f"The recipe {path} is not valid TOML: {exc}."
-        raise RecipeError(msg) from exc
+        raise RecipeError(msg)
+    return read_toml(path)
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -204,17 +203,21 @@ def _make(kind: type[_T], values: object, section: str) -> _T:
 def _check(recipe: Stage1Recipe) -> None:
     objective, schedule = recipe.objective, recipe.schedule
     context = recipe.gene_tower.get("context")
+    weights = (objective.igr_weight, objective.cgr_weight)
     checks = {
         "gene_tower.context (at least 1)": isinstance(context, int) and context >= 1,
         "genes.n_genes (0 or at least 2)": recipe.genes.n_genes == 0 or recipe.genes.n_genes >= 2,
         "objective.mask_share (above 0, at most 1)": 0 < objective.mask_share <= 1,
-        "objective weights (0 or more)": min(objective.igr_weight, objective.cgr_weight) >= 0,
+        "objective.igr_weight and cgr_weight (0 or more, one of them above 0)": sum(weights) > 0
+        and all(0 <= weight < math.inf for weight in weights),
         f"objective.cgr_targets ({' or '.join(CGR_TARGETS)})": objective.cgr_targets in CGR_TARGETS,
         "objective.max_pitches (above 0)": objective.max_pitches > 0,
         "schedule epochs (0 or more, together at least 1)": schedule.epochs >= 1
         and min(schedule.mask_epochs, schedule.both_epochs) >= 0,
         "schedule.niches (at least 1)": schedule.niches >= 1,
-        "schedule.lr (above 0)": schedule.lr > 0,
+        "schedule.lr (above 0)": 0 < schedule.lr < math.inf,
+        "schedule.weight_decay (0 or more)": 0 <= schedule.weight_decay < math.inf,
+        "schedule.max_norm (above 0)": schedule.max_norm > 0,
         "schedule.warmup_share (0 to 1)": 0 <= schedule.warmup_share <= 1,
         "schedule.save_every (at least 1)": schedule.save_every >= 1,
     }
@@ -222,3 +225,8 @@ def _check(recipe: Stage1Recipe) -> None:
     if bad:
         msg = f"Out of range in the recipe: {', '.join(bad)}."
         raise RecipeError(msg)
+    try:
+        check_sizes(recipe.gene_tower, "gene_tower.")
+    except ValueError as exc:
+        msg = f"The recipe cannot be used: {exc}"
+        raise RecipeError(msg) from exc

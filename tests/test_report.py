@@ -1,0 +1,156 @@
+"""Runs of both stages side by side, as a table and as curves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tests.test_stage1_training import in_microns, recipe, toys
+from trainer.plot import plot_curves
+from trainer.report import command, compare
+from trainer.stage1.command import train_on
+from trainer.stage1.state import Run
+from trainer.state import LOG, read_log
+
+SPLIT = {"hash": "abc", "by": "patient", "train": ["A"], "validate": [], "held_out": ["B"]}
+STAGE2 = {
+    "recipe": {"name": "clip", "optimiser": {"epochs": 2}},
+    "seed": 0,
+    "split": SPLIT,
+    "panel": "0123456789abcdef",
+}
+EPOCH = {"step": 5, "lr": 1e-3, "scale": 14.0, "seconds": 1.0, "loss": 2.0, "locate": 1.5}
+
+
+@pytest.fixture(scope="module")
+def stage1(tmp_path_factory):
+    """A run of stage 1 as the trainer writes it: an epoch of hidden genes, and two with niches."""
+    folder = tmp_path_factory.mktemp("stage1")
+    run = Run(folder, 0, quiet=True)
+    train_on(in_microns(toys(3)), recipe("schedule.both_epochs=2"), run, hold_out=((), ("S3",)))
+    assert len(read_log(folder)) > 3  # parts of epochs are logged too
+    return folder
+
+
+@pytest.fixture
+def stage2(tmp_path):
+    """A run of stage 2 in its two files."""
+    folder = tmp_path / "stage2"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(STAGE2))
+    records = [{"epoch": epoch, **EPOCH} for epoch in (1, 2)]
+    (folder / LOG).write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def table(*runs):
+    """Cells of the report by the name of their row."""
+    lines = [line for line in compare(runs).splitlines()[2:] if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {name: cells for name, *cells in rows}
+
+
+def drawn(monkeypatch, runs, path):
+    """The figure of runs, still open."""
+    from matplotlib import pyplot as plt
+
+    figures = []
+    with monkeypatch.context() as patched:
+        patched.setattr(plt, "close", figures.append)
+        plot_curves(runs, path)
+    plt.close(figures[0])
+    return figures[0]
+
+
+def test_a_run_of_stage_one_counts_its_epochs_and_shows_what_was_measured_alone(stage1):
+    rows = table(stage1)
+    assert rows["recipe"] == ["stage1_small"]
+    assert rows["epochs"] == ["3 of 3"]
+    last = read_log(stage1)[-1]
+    for name in ("igr", "cgr", "accuracy", "probe_igr", "probe_niche_accuracy", "baseline_igr"):
+        assert rows[name] == [f"{last[name]:.3f}"]
+    assert not {"n_niches", "spots_per_s", "ends_epoch", "step", "epoch", "lr"} & set(rows)
+    assert float(rows["seconds"][0]) == pytest.approx(
+        sum(record["seconds"] for record in read_log(stage1)), abs=0.51
+    )
+
+
+def test_an_epoch_of_stage_one_that_was_not_finished_does_not_count(stage1, tmp_path):
+    records = read_log(stage1)
+    ends = [at for at, record in enumerate(records) if record.get("ends_epoch")]
+    (tmp_path / "run.json").write_text((stage1 / "run.json").read_text())
+    text = "".join(json.dumps(record) + "\n" for record in records[: ends[1]])
+    (tmp_path / LOG).write_text(text)
+    rows = table(tmp_path)
+    assert rows["epochs"] == ["1 of 3"]
+    assert rows["igr"] == [f"{records[ends[0]]['igr']:.3f}"]
+    (tmp_path / LOG).write_text(json.dumps(records[0]) + "\n")
+    assert table(tmp_path)["epochs"] == ["0 of 3"]
+
+
+def test_both_stages_stand_side_by_side(stage1, stage2):
+    rows = table(stage1, stage2)
+    assert rows["epochs"] == ["3 of 3", "2 of 2"]
+    assert rows["locate"] == ["", "1.500"]
+
+
+def test_steps_that_were_skipped_are_no_loss(stage2):
+    (stage2 / LOG).write_text(json.dumps({"epoch": 1, **EPOCH, "skipped_steps": 3}) + "\n")
+    assert "skipped_steps" not in table(stage2)
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_left_out(stage1, stage2, tmp_path):
+    with (stage2 / LOG).open("a") as log:
+        log.write('{"epoch": 3, "step": 7, "lo')
+    assert table(stage2)["epochs"] == ["2 of 2"]
+    (tmp_path / "run.json").write_text((stage1 / "run.json").read_text())
+    (tmp_path / LOG).write_text((stage1 / LOG).read_text()[:-20])
+    assert table(tmp_path)["epochs"] == ["2 of 3"]
+    plot_curves([tmp_path, stage2], tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"recipe": {"na', "run.json is damaged"),
+        ("[]", "run.json holds no table of values"),
+        ('{"recipe": {}, "seed": 0}', "run.json has no split, panel: it is not of a training run"),
+    ],
+)
+def test_a_damaged_record_of_a_run_is_said_in_words(stage2, text, words):
+    (stage2 / "run.json").write_text(text)
+    done = CliRunner().invoke(command, [str(stage2)])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert words in done.output
+
+
+def test_a_damaged_evaluation_is_said_in_words(stage2):
+    (stage2 / "evaluation.json").write_text('{"retrieval": [')
+    done = CliRunner().invoke(command, [str(stage2)])
+    assert done.exit_code == 1
+    assert "evaluation.json is damaged" in done.output
+
+
+def test_a_run_of_stage_one_is_drawn_with_its_losses_and_no_accuracy(stage1, tmp_path, monkeypatch):
+    losses, scale, recall = drawn(monkeypatch, [stage1], tmp_path / "curves.png").axes
+    labels = {line.get_label(): list(line.get_xdata()) for line in losses.lines}
+    assert labels == {
+        **dict.fromkeys(("igr", "probe_igr", "baseline_igr"), [1, 2, 3]),
+        **dict.fromkeys(("cgr", "probe_cgr", "baseline_cgr"), [2, 3]),
+    }
+    assert losses.get_ylabel() == "loss"  # not all are in nats
+    assert [text.get_text() for text in (*scale.texts, *recall.texts)] == [
+        "no logit scale",
+        "no validation",
+    ]
+    assert (tmp_path / "curves.png").stat().st_size > 5_000
+
+
+def test_every_run_of_either_stage_has_a_curve_among_others(stage1, stage2, tmp_path, monkeypatch):
+    losses, scale, _ = drawn(monkeypatch, [stage1, stage2], tmp_path / "curves.png").axes
+    assert [line.get_label() for line in losses.lines] == [f"{stage1.name}: igr", "stage2"]
+    assert [len(line.get_xdata()) for line in losses.lines] == [3, 2]
+    assert [line.get_label() for line in scale.lines] == ["stage2"]
