@@ -305,5 +305,7 @@ def test_a_signature_that_is_embedded_like_its_opposite_is_refused_in_words(feat
     with torch.no_grad():
         for layer in (encoder.model.heads["gene"], encoder.model.direct["gene"].linear):
             layer.weight.zero_()
-    with pytest.raises(EncoderError, match=f"signature of {high}, {low} and its opposite alike"):
+    with pytest.raises(
+        EncoderError, match=f"a signature of {high}, {low}, which it embeds like its"
+    ):
         encoder.encode_signature(weights)

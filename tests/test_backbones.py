@@ -128,6 +128,24 @@ def test_a_file_for_the_packaged_network_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "weights", "reason"),
+    [
+        ("timm:test_vit", "hub", "timm chooses the files of test_vit itself"),
+        ("timm:test_vit", "vit.safetensors", "the weights are the file vit.safetensors"),
+        ("uni", "pytorch_model.bin", "the weights are the file pytorch_model.bin"),
+        ("efficientnet_lite0", "hub", "installed with this package"),
+    ],
+)
+def test_a_revision_that_would_be_left_out_of_account_is_refused(name, weights, reason):
+    with pytest.raises(EncoderError, match=f"revision = 'abc' cannot be followed: .*{reason}"):
+        load_backbone(name, weights=weights, revision="abc")
+
+
+def test_a_stored_revision_beside_no_weights_is_no_error():
+    assert load_backbone("timm:test_vit", revision="abc").width == 64
+
+
+@pytest.mark.parametrize(
     ("name", "parts"),
     [
         ("virchow2", ["CC-BY-NC-ND-4.0", "no commercial use", "on request", "paige-ai/Virchow2"]),

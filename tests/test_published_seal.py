@@ -172,6 +172,9 @@ def test_a_signature_points_from_the_opposite_signature(stats):
     np.testing.assert_allclose(encoder.encode_signature(back), -expected, atol=1e-5)
     with pytest.raises(MissingGenesError, match="NOPE"):
         encoder.encode_signature({"NOPE": 1.0})
+    for weights in ({}, {"GENE1": 0.0}):
+        with pytest.raises(EncoderError, match="no direction .* a signature of no gene"):
+            encoder.encode_signature(weights)
 
 
 def test_images_are_refused_without_the_image_side(encoder):

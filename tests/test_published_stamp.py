@@ -27,7 +27,6 @@ from stamp_index.encoders.published.state import below, read_published
 from stamp_index.encoders.published.vocabulary import Vocabulary
 from stamp_index.errors import (
     DuplicateGenesError,
-    EmptyQueryError,
     EncoderError,
     MissingGenesError,
 )
@@ -369,8 +368,9 @@ def test_an_empty_side_of_a_signature_is_masked_genes(encoder):
 
 
 def test_signatures_that_name_nothing_or_something_unknown_are_refused(encoder):
-    with pytest.raises(EmptyQueryError):
-        encoder.encode_signature({})
+    for weights in ({}, {"GENE1": 0.0}):
+        with pytest.raises(EncoderError, match="no direction .* a signature of no gene"):
+            encoder.encode_signature(weights)
     with pytest.raises(MissingGenesError, match="NOTAGENE"):
         encoder.encode_signature({"GENE1": 1.0, "NOTAGENE": -1.0})
 

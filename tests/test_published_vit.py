@@ -111,6 +111,7 @@ def test_no_image_sees_another_of_its_batch():
     ("change", "message"),
     [
         (lambda s: s.pop("cls_token"), "CLS token under timm's names: it has no cls_token"),
+        (lambda s: s.pop("blocks.0.mlp.fc2.weight"), "it has no blocks.0.mlp.fc2.weight"),
         (
             lambda s: s.update(pos_embed=torch.zeros(1, 19, 16)),
             "19 position embeddings.*no square grid",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from stamp_index.encoders.backbone_tower import PIXELS
 from stamp_index.encoders.features import FeatureCache
 from stamp_index.encoders.model import AlignModel
 from stamp_index.encoders.stage1_weights import (
@@ -230,7 +231,7 @@ class Preparation:
         quiet = self.job.quiet or not runtime.is_main
         specs = (recipe.model.patch, recipe.model.region)
         sides = recipe.image_sides
-        pixels = all(model.prepared_id(side) == "pixels" for side in sides)
+        pixels = all(model.prepared_id(side) == PIXELS for side in sides)
         live = pixels and recipe.images.source in ("auto", "slides")
         if recipe.images.source == "slides" and not pixels:
             msg = (

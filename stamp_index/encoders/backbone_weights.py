@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 
 _FILES: Final = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin")
 _PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt")
+# What torch's unpickler raises for bytes that were changed or cut off, as found by changing and cutting them.
+_DAMAGED: Final = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,  # with UnicodeDecodeError
+)
 _WRAPPERS: Final = ("state_dict", "model", "teacher")
 # transformers 4 (and files on the hub) -> timm, for ViTModel and Dinov2Model alike; transformers 5 names its
 # modules in memory otherwise, but saves under the old names. Both are taken, and the classifiers' prefixes.
@@ -85,7 +101,8 @@ def read_state(path: Path) -> State:
     for wrapper in _WRAPPERS:
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    by_name = all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items())
+    if not state or not by_name:
         msg = f"{path} is not a state dict: it holds other things than tensors by name."
         raise EncoderError(msg)
     return state
@@ -113,8 +130,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 def _read_pickled(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as exc:
-        reason = str(exc).splitlines()[0]
+    except _DAMAGED as exc:
+        reason = (str(exc).splitlines() or [type(exc).__name__])[0]
         msg = (
             f"{path} is damaged or holds more than tensors, which is not read ({reason}). Save its state "
             "dict as .safetensors where it came from."

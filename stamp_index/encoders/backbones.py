@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 TIMM: Final = "timm:"
 HUB: Final = "hub"
+# Mean and standard deviation of ImageNet, RGB in [0, 1]: what most published encoders normalise by.
+IMAGENET: Final = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _VIT_LORA: Final = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 # Modules of timm whose models take img_size and dynamic_img_size.
 _VIT_MODULES: Final = ("vision_transformer", "deit")
@@ -167,15 +169,18 @@ def load_backbone(
         Side of the images that position embeddings are laid out for; the registry's if not given. A ViT
         takes other sides too, and then interpolates them at every step.
     revision : str
-        Branch, tag or commit on the hub.
+        Branch, tag or commit on the hub; for ``hub`` and names of the registry alone.
 
     Raises
     ------
     EncoderError
-        If there is no such backbone, the weights cannot be had or do not fit, or `image_px` does not.
+        If there is no such backbone, the weights cannot be had or do not fit, `image_px` does not, or
+        `revision` cannot be followed.
     """
     spec = backbone_spec(name)
     from_hub = weights == HUB
+    if revision and weights:  # a checkpoint's settings keep the revision, but name no weights
+        _check_revision(spec, weights, revision)
     px = spec.image_px if image_px is None else image_px
     if spec.loader == "package":
         if weights not in ("", HUB):
@@ -192,6 +197,23 @@ def load_backbone(
         path = fetch(spec, revision) if from_hub else Path(weights)
         fit_state(backbone.network, read_state(path), spec.loader, path)
     return backbone
+
+
+def _check_revision(spec: BackboneSpec, weights: str, revision: str) -> None:
+    """Refuse to leave a revision out of account: whoever names one counts on getting it."""
+    if weights != HUB:
+        reason = f"the weights are the file {weights}, which has none"
+    elif spec.name.startswith(TIMM):
+        reason = f"timm chooses the files of {spec.name.removeprefix(TIMM)} itself"
+    elif spec.loader == "package":
+        reason = f"the weights of {spec.name} are installed with this package"
+    else:
+        return
+    msg = (
+        f"revision = {revision!r} cannot be followed: {reason}. Leave revision out; it pins a commit of what "
+        'weights = "hub" downloads for a name of the registry.'
+    )
+    raise EncoderError(msg)
 
 
 def _build(spec: BackboneSpec, px: int, *, pretrained: bool = False) -> Backbone:

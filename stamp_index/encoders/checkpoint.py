@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,31 @@ from stamp_index.errors import EncoderError
 from stamp_index.genes import GenePanel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+
+class Layout(NamedTuple):
+    """Two files of a folder, weights and a manifest, and what the manifest must say to be read.
+
+    Attributes
+    ----------
+    manifest : str
+        Name of the JSON file.
+    format : int
+        The one that this release writes and reads.
+    fields : dict of str to type
+        What has to be there beside the format.
+    what : str
+        What the folder holds, for sentences.
+    """
+
+    manifest: str
+    format: int
+    fields: dict[str, type]
+    what: str
+
 
 FORMAT: Final = 2
 # Raised when code outside the weights changes an embedding: resampling, normalisation, clipping, signatures.
@@ -36,6 +58,20 @@ CARD: Final = "CARD.md"
 # Beginning of the name of the trunk whose weights come with a package; other trunks' are in the checkpoint.
 _PACKAGED: Final = "efficientnet_lite0_stages-"
 Trained = TrainedEncoder | RidgeEncoder | PublishedStampEncoder | PublishedSealEncoder
+_LAYOUT: Final = Layout(
+    MANIFEST,
+    FORMAT,
+    {
+        "fingerprint": str,
+        "kind": str,
+        "name": str,
+        "config": dict,
+        "panel": dict,
+        "prepared_id": str,
+        "training": dict,
+    },
+    "checkpoint",
+)
 KINDS: Final[dict[str, type[Trained]]] = {
     TrainedEncoder.kind: TrainedEncoder,
     RidgeEncoder.kind: RidgeEncoder,
@@ -53,7 +89,7 @@ def save_encoder(
     encoder : Trained
         Its own fingerprint is set to the one returned.
     folder : path
-        Made if it is missing; the two files in it are replaced, weights first.
+        Made if it is missing; the two files in it are replaced.
     training : mapping, optional
         How it was trained (recipe, split, seed), as plain JSON values. Not part of the fingerprint.
 
@@ -61,11 +97,14 @@ def save_encoder(
     -------
     str
         Sixteen hex characters.
+
+    Raises
+    ------
+    OSError
+        As `write_folder`.
     """
     from safetensors.numpy import save_file
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.ascontiguousarray(array) for name, array in encoder.arrays_to_save().items()}
     shape = _shape(encoder)
     fingerprint = _fingerprint(shape, arrays)
@@ -76,13 +115,49 @@ def save_encoder(
         **shape,
         "training": dict(training or {}),
     }
-    draft = folder / f"{WEIGHTS}.tmp"
-    save_file(arrays, draft)
-    draft.replace(folder / WEIGHTS)
-    draft = folder / f"{MANIFEST}.tmp"
-    draft.write_text(json.dumps(manifest, indent=1))
-    draft.replace(folder / MANIFEST)
+    write_folder(Path(folder), _LAYOUT, manifest, lambda draft: save_file(arrays, draft))
     return fingerprint
+
+
+def write_folder(
+    folder: Path, layout: Layout, manifest: Mapping[str, Any], save: Callable[[Path], object]
+) -> None:
+    """Write weights and manifest: what stood there stays until both are whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    layout : Layout
+    manifest : mapping
+        Plain JSON values.
+    save : callable
+        Writes the weights to a path.
+
+    Raises
+    ------
+    OSError
+        If there is no space, or the folder cannot be written to; it is then as it was.
+    """
+    from safetensors import SafetensorError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts = {name: folder / f"{name}.tmp" for name in (WEIGHTS, layout.manifest)}
+    text = json.dumps(manifest, indent=1)
+    try:
+        save(drafts[WEIGHTS])
+        drafts[layout.manifest].write_text(text, encoding="utf-8")
+        for name, draft in drafts.items():
+            draft.replace(folder / name)
+    except (OSError, SafetensorError) as exc:  # safetensors has its own error for a full disk
+        msg = (
+            f"The {layout.what} {folder} was not written ({exc}). Make space there, or give a folder that can be "
+            "written to, and give the same command again."
+        )
+        raise OSError(msg) from exc
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
 
 
 def load_encoder(folder: Path | str) -> Trained:
@@ -131,7 +206,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     Raises
     ------
     EncoderError
-        If it is missing, is no JSON, or a newer release wrote it.
+        If it is missing or damaged, or another release wrote it.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
@@ -140,24 +215,52 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
             "training wrote (RUN/encoder)."
         )
         raise EncoderError(msg)
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as exc:
-        msg = f"{path} is damaged ({exc}). Copy the checkpoint again."
-        raise EncoderError(msg) from exc
-    if manifest.get("format", 0) < FORMAT:
-        msg = f"{path} has format {manifest.get('format')} of an early release, this one reads {FORMAT}. Train again."
-        raise EncoderError(msg)
-    if manifest["format"] > FORMAT:
+    manifest = parse_manifest(path, _LAYOUT)
+    if manifest["kind"] not in KINDS:
         msg = (
-            f"{path} has format {manifest['format']}; this release reads up to {FORMAT}. "
-            "Install a newer stamp-index."
+            f"{path} is an encoder of kind {manifest['kind']!r}; this release knows {', '.join(KINDS)}. Install a "
+            "newer stamp-index."
         )
         raise EncoderError(msg)
-    if manifest.get("kind") not in KINDS:
-        msg = f"{path} is an encoder of kind {manifest.get('kind')!r}; this release knows {', '.join(KINDS)}."
-        raise EncoderError(msg)
     return manifest
+
+
+def parse_manifest(path: Path, layout: Layout) -> dict[str, Any]:
+    """Read a manifest that has the format of this release and all that its layout asks for.
+
+    Raises
+    ------
+    EncoderError
+        If it cannot be read, is no JSON object, lacks something, or another release wrote it.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        msg = f"{path} cannot be read ({exc}). Copy the {layout.what} again."
+        raise EncoderError(msg) from exc
+    except (ValueError, RecursionError) as exc:  # no UTF-8, no JSON, or nested without end
+        raise EncoderError(_damaged(path, layout, str(exc))) from exc
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise EncoderError(_damaged(path, layout, "it names no format"))
+    found = manifest["format"]
+    if found > layout.format:
+        msg = (
+            f"{path} has format {found}; this release reads up to {layout.format}. Install a newer "
+            "stamp-index."
+        )
+        raise EncoderError(msg)
+    if found < layout.format:
+        msg = f"{path} has format {found} of an early release, this one reads {layout.format}. Train again."
+        raise EncoderError(msg)
+    for name, kind in layout.fields.items():
+        if not isinstance(manifest.get(name), kind):
+            words = "a text" if kind is str else "an object"
+            raise EncoderError(_damaged(path, layout, f"it has no {name} that is {words}"))
+    return manifest
+
+
+def _damaged(path: Path, layout: Layout, reason: str) -> str:
+    return f"{path} is damaged ({reason}). Copy the {layout.what} again."
 
 
 def _shape(encoder: Trained) -> dict[str, Any]:

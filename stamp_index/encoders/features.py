@@ -97,12 +97,24 @@ class FeatureCache:
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:
-    """Write in one step; a draft of its own, since another process may be preparing the same slide."""
+    """Write in one step; a draft of its own, since another process may be preparing the same slide.
+
+    Raises
+    ------
+    OSError
+        If there is no space; the features of other slides stay.
+    """
     # Not by tempfile, whose files their owner alone can read: a cache can be shared.
     draft = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.tmp.npy")
     try:
         np.save(draft, array)
         draft.replace(path)
+    except OSError as exc:  # of a full disk numpy says how many numbers it wrote, but not where
+        msg = (
+            f"The prepared images {path} were not written ({exc}): is the disk full? Make space there, or give another "
+            "folder of features, and give the same command again; what other slides have there is kept."
+        )
+        raise OSError(msg) from exc
     finally:
         draft.unlink(missing_ok=True)
 

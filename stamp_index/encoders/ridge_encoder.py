@@ -12,6 +12,7 @@ import numpy as np
 
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.trunk import load_trunk
+from stamp_index.encoders.vectors import signature_direction
 from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
@@ -174,11 +175,15 @@ class RidgeEncoder:
         return _unit(batch.profile @ self.arrays["axes"])
 
     def encode_signature(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
-        """Embed a signature: (d,), unit length."""
-        vector: NDArray[np.float32] = _unit(
-            self.gene_input.signature(weights).profile @ self.arrays["axes"]
-        )[0]
-        return vector
+        """Embed a signature: (d,), unit length.
+
+        Raises
+        ------
+        EncoderError
+            If there is no gene, or none that any axis looks at.
+        """
+        profile = self.gene_input.signature(weights).profile[0]
+        return signature_direction(profile @ self.arrays["axes"], weights, self.name)
 
 
 def _ridge(x: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stamp_index.encoders.backbone_tower import PIXELS
+from stamp_index.encoders.backbones import IMAGENET
 from stamp_index.encoders.image_tower import TowerOutput
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MEAN: Final = (0.485, 0.456, 0.406)  # ImageNet, RGB in [0, 1]
-_STD: Final = (0.229, 0.224, 0.225)
 # Blocks of the four stages, and whether they are bottlenecks (He et al., arXiv 1512.03385, table 1).
 _DEPTHS: Final = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}
 _EXPANSION: Final = 4  # a bottleneck's output is four times as wide as its inside
@@ -109,12 +109,12 @@ class SmallResNet(nn.Module):
             msg = f"base of the small ResNet is {base}; expected a multiple of 8."
             raise ValueError(msg)
         self.width = width
-        self.prepared_id = "pixels"
+        self.prepared_id = PIXELS
         self.stem = nn.Sequential(*_conv(3, base, 3, 1), nn.ReLU(inplace=True))
         self.stages, channels = _stages(depth, base)
         self.linear = nn.Linear(channels, width)
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        for name, values in IMAGENET._asdict().items():
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

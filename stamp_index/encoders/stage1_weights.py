@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from stamp_index.encoders.checkpoint import WEIGHTS, Layout, parse_manifest, write_folder
 from stamp_index.encoders.rank_transformer import SPARE_ROWS
 from stamp_index.errors import EncoderError, PanelError
 from stamp_index.genes import TOKEN_OFFSET, GenePanel
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST: Final = "stage1.json"
-WEIGHTS: Final = "weights.safetensors"
+_LAYOUT: Final = Layout(
+    MANIFEST, FORMAT, {"fingerprint": str, "panel": dict, "gene_tower": dict}, "gene encoder"
+)
 # Not learnt in stage 1: the map of the profile, which would name the hidden genes.
 _UNTRAINED: Final = "profile."
 # Settings that do not change which weights a tower has, nor what they mean.
@@ -42,7 +45,7 @@ def save_stage1(
     Parameters
     ----------
     folder : path
-        Made if it is missing; the two files in it are replaced, weights first.
+        Made if it is missing; the two files in it are replaced.
     tower : Module
         A ``GeneTower`` or ``RankTransformer``; its map of the profile is left out.
     panel : GenePanel
@@ -56,11 +59,14 @@ def save_stage1(
     -------
     str
         Sixteen hex characters over panel, settings and weights.
+
+    Raises
+    ------
+    OSError
+        As `write_folder`.
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: value.detach().to("cpu", torch.float32).contiguous()
         for name, value in tower.state_dict().items()
@@ -69,12 +75,7 @@ def save_stage1(
     shape = {"panel": panel.to_dict(), "gene_tower": dict(gene_tower)}
     fingerprint = _fingerprint(shape, state)
     manifest = {"format": FORMAT, "fingerprint": fingerprint, **shape, "training": dict(training)}
-    draft = folder / f"{WEIGHTS}.tmp"
-    save_file(state, draft)
-    draft.replace(folder / WEIGHTS)
-    draft = folder / f"{MANIFEST}.tmp"
-    draft.write_text(json.dumps(manifest, indent=1))
-    draft.replace(folder / MANIFEST)
+    write_folder(Path(folder), _LAYOUT, manifest, lambda draft: save_file(state, draft))
     return fingerprint
 
 
@@ -102,11 +103,10 @@ def load_stage1(folder: Path | str) -> tuple[GenePanel, dict[str, Any], dict[str
     manifest = read_stage1_manifest(folder)
     try:
         panel = GenePanel.from_dict(manifest["panel"])
-        gene_tower = dict(manifest["gene_tower"])
-        said = manifest["fingerprint"]
-    except (KeyError, TypeError, ValueError, PanelError) as exc:
+    except (TypeError, ValueError, PanelError) as exc:
         msg = f"{folder / MANIFEST} is damaged ({exc}). Copy the gene encoder again."
         raise EncoderError(msg) from exc
+    gene_tower, said = manifest["gene_tower"], manifest["fingerprint"]
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as exc:
@@ -129,30 +129,16 @@ def read_stage1_manifest(folder: Path | str) -> dict[str, Any]:
     Raises
     ------
     EncoderError
-        If it is missing, is no JSON object, or a newer release wrote it.
+        If it is missing or damaged, or another release wrote it.
     """
     path = Path(folder) / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except OSError as exc:
+    if not path.is_file():
         msg = (
-            f"There is no stage-1 gene encoder in {folder}: {MANIFEST} cannot be read ({exc}). Give the folder "
-            "that `python -m trainer pretrain` wrote (RUN/gene_encoder)."
-        )
-        raise EncoderError(msg) from exc
-    except ValueError as exc:  # JSON, or text that is no UTF-8
-        msg = f"{path} is damaged ({exc}). Copy the gene encoder again."
-        raise EncoderError(msg) from exc
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        msg = f"{path} is damaged (it names no format). Copy the gene encoder again."
-        raise EncoderError(msg)
-    if manifest["format"] > FORMAT:
-        msg = (
-            f"{path} has format {manifest['format']}; this release reads up to {FORMAT}. Install a newer "
-            "stamp-index."
+            f"There is no stage-1 gene encoder in {folder}: {MANIFEST} is missing. Give the folder that "
+            "`python -m trainer pretrain` wrote (RUN/gene_encoder)."
         )
         raise EncoderError(msg)
-    return manifest
+    return parse_manifest(path, _LAYOUT)
 
 
 def start_from_stage1(

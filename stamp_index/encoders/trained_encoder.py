@@ -10,6 +10,7 @@ import torch
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.model import AlignModel
 from stamp_index.encoders.model_config import ModelConfig
+from stamp_index.encoders.vectors import signature_direction
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 128
 _PREFIX: Final = "model."
-_SAME: Final = 1e-6  # unit vectors nearer than this differ by float32's rounding alone
 
 
 class TrainedEncoder:
@@ -171,16 +171,7 @@ class TrainedEncoder:
         towards, away = (
             self._encode_genes(self.gene_input.signature(side))[0] for side in (weights, opposite)
         )
-        difference = towards - away
-        length = float(np.linalg.norm(difference))
-        if not length > _SAME:
-            msg = (
-                f"Encoder {self.name} embeds the signature of {', '.join(weights)} and its opposite alike, so there is "
-                "no direction to search in. Take other genes, or an encoder that was trained on them."
-            )
-            raise EncoderError(msg)
-        vector: NDArray[np.float32] = difference / length
-        return vector
+        return signature_direction(towards - away, weights, self.name)
 
     def _encode_genes(self, batch: GeneBatch) -> NDArray[np.float32]:
         parts = []

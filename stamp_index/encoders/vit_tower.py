@@ -8,18 +8,21 @@ import torch
 from torch import nn
 
 from stamp_index.encoders.adapt import adapt, merge
-from stamp_index.encoders.backbone_networks import ConchBackbone, VitBackbone, run_blocks, square
-from stamp_index.encoders.backbones import TIMM, backbone_spec, load_backbone, registry
+from stamp_index.encoders.backbone_networks import (
+    ConchBackbone,
+    Normalisation,
+    VitBackbone,
+    run_blocks,
+    square,
+)
+from stamp_index.encoders.backbone_tower import PIXELS
+from stamp_index.encoders.backbones import IMAGENET, TIMM, backbone_spec, load_backbone, registry
 from stamp_index.encoders.image_tower import TowerOutput
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-# ImageNet statistics, as STAMP normalises for UNI (arXiv 2602.13944, released code).
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class VitTower(nn.Module):
@@ -46,7 +49,7 @@ class VitTower(nn.Module):
     checkpointing : bool
         Compute activations again in the backward pass: less memory, a third more time.
     revision : str
-        Branch, tag or commit on the hub.
+        Branch, tag or commit on the hub: see `load_backbone`.
     trainable : bool
         Older spelling in stored configurations: False is ``train="frozen"``.
 
@@ -100,13 +103,12 @@ class VitTower(nn.Module):
         )
         self.checkpointing = checkpointing
         self.width = int(self.vit.embed_dim)
-        self.prepared_id = "pixels"
+        self.prepared_id = PIXELS
         self.prompt = nn.Parameter(torch.randn(1, 1, self.width) * 0.02)
         self.reference = nn.Linear(self.width, self.width)
-        for statistic, values in (
-            ("mean", _MEAN if plain else spec.mean),
-            ("std", _STD if plain else spec.std),
-        ):
+        # STAMP normalises for UNI by ImageNet's statistics (arXiv 2602.13944, released code).
+        normalisation = IMAGENET if plain else Normalisation(spec.mean, spec.std)
+        for statistic, values in normalisation._asdict().items():
             self.register_buffer(statistic, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     mean: torch.Tensor

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from stamp_index.encoders.backbone_tower import PIXELS
 from stamp_index.encoders.backbones import load_backbone
 from stamp_index.encoders.neighbours import Neighbourhood
 from stamp_index.encoders.published.seal_model import build_vae, linear
 from stamp_index.encoders.published.state import below, fit
+from stamp_index.encoders.vectors import in_batches, signature_direction
 from stamp_index.errors import EncoderError, MissingGenesError
 from stamp_index.genes import GenePanel, log1p_cp10k
 from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -176,7 +177,7 @@ class PublishedSealEncoder:
 
     def prepared_id(self, side: str) -> str:
         """Name of what `prepare` gives."""
-        return "pixels"
+        return PIXELS
 
     def prepare(self, images: NDArray[np.uint8], side: str) -> NDArray[np.uint8]:
         """Pixels themselves: the backbone runs whole."""
@@ -200,7 +201,7 @@ class PublishedSealEncoder:
                 "again with --vision, --backbone and --backbone-name."
             )
             raise EncoderError(msg)
-        return self._in_batches(patches, self.vision)
+        return in_batches(patches, self.vision, dim=self.dim, size=_BATCH, device=self.device)
 
     def encode_prepared(
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
@@ -240,6 +241,8 @@ class PublishedSealEncoder:
         ------
         MissingGenesError
             If a gene is not among the model's.
+        EncoderError
+            If there is no gene, or the signature is embedded as its opposite is.
         """
         unknown = [gene for gene in weights if gene not in self.panel.column_of]
         if unknown:
@@ -251,9 +254,7 @@ class PublishedSealEncoder:
             change = _SIGNATURE_Z * weight * self.genes.std[column]
             x[:, column] = np.maximum(self.genes.mean[column] + [change, -change], 0.0)
         towards, away = self._encode(x)
-        difference = towards - away
-        vector: NDArray[np.float32] = difference / max(float(np.linalg.norm(difference)), 1e-12)
-        return vector
+        return signature_direction(towards - away, weights, self.name)
 
     def inputs(self, counts: csr_matrix, genes: Sequence[str]) -> NDArray[np.float32]:
         """Make the VAE's inputs (n, g): log1p of counts per 10,000 over all genes measured, in its columns.
@@ -285,22 +286,12 @@ class PublishedSealEncoder:
         )
 
     def _encode(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._in_batches(x, self._embed_genes)
+        return in_batches(x, self._embed_genes, dim=self.dim, size=_BATCH, device=self.device)
 
     def _embed_genes(self, x: torch.Tensor) -> torch.Tensor:
         z, _ = self.vae.flow(self.vae.posterior(x)[0])
         embedded: torch.Tensor = self.projection(z)
         return embedded
-
-    def _in_batches(
-        self, inputs: NDArray[Any], embed: Callable[[torch.Tensor], torch.Tensor]
-    ) -> NDArray[np.float32]:
-        parts = [np.zeros((0, self.dim), dtype=np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(inputs), _BATCH):
-                batch = torch.from_numpy(np.array(inputs[start : start + _BATCH])).to(self.device)
-                parts.append(functional.normalize(embed(batch), dim=-1).cpu().numpy())
-        return np.concatenate(parts)
 
 
 def _projection(state: State) -> nn.Module | None:

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 import torch
-from torch.nn import functional
 
+from stamp_index.encoders.backbone_tower import PIXELS
 from stamp_index.encoders.published.stamp_model import PublishedStamp, StampOptions
 from stamp_index.encoders.published.vit import normalise_images
 from stamp_index.encoders.published.vocabulary import Vocabulary, masked_tokens
-from stamp_index.errors import EmptyQueryError, EncoderError
+from stamp_index.encoders.vectors import in_batches, signature_direction
+from stamp_index.errors import EncoderError
 from stamp_index.slides import PatchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -106,7 +107,7 @@ class PublishedStampEncoder:
 
     def prepared_id(self, side: str) -> str:
         """Name of what `prepare` gives."""
-        return "pixels"
+        return PIXELS
 
     def prepare(self, images: NDArray[np.uint8], side: str) -> NDArray[np.uint8]:
         """Pixels themselves: the ViT runs whole."""
@@ -118,7 +119,9 @@ class PublishedStampEncoder:
         regions: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
         """Embed RGB patches (n, s, s, 3): (n, d), unit length. Regions are not looked at."""
-        return self._in_batches(patches, self._embed_images)
+        return in_batches(
+            patches, self._embed_images, dim=self.dim, size=_BATCH, device=self.device
+        )
 
     def encode_prepared(
         self, patches: NDArray[np.uint8], regions: NDArray[np.uint8] | None = None
@@ -147,17 +150,14 @@ class PublishedStampEncoder:
 
         Raises
         ------
-        EmptyQueryError
-            If there is no gene.
         MissingGenesError
             If a gene is not in the vocabulary.
+        EncoderError
+            If there is no gene, or the high and the low ones are embedded alike.
         """
         strongest = sorted(weights, key=lambda gene: -abs(weights[gene]))
         high = [gene for gene in strongest if weights[gene] > 0]
         low = [gene for gene in strongest if weights[gene] < 0]
-        if not high and not low:
-            msg = "The signature names no gene. Ask for one, such as CD8A high."
-            raise EmptyQueryError(msg)
         context = self.model.context
         tokens = [
             self.vocabulary.named_tokens(side, context)
@@ -166,23 +166,13 @@ class PublishedStampEncoder:
             for side, other in ((high, low), (low, high))
         ]
         towards, away = self._encode_tokens(np.concatenate(tokens))
-        difference = towards - away
-        vector: NDArray[np.float32] = difference / max(float(np.linalg.norm(difference)), 1e-12)
-        return vector
+        return signature_direction(towards - away, weights, self.name)
 
     def _encode_tokens(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
-        return self._in_batches(tokens, self.model.embed_spots)
+        return in_batches(
+            tokens, self.model.embed_spots, dim=self.dim, size=_BATCH, device=self.device
+        )
 
     def _embed_images(self, images: torch.Tensor) -> torch.Tensor:
         normal = normalise_images(images, self.patch.size_px, bgr=self.options.bgr)
         return self.model.embed_patches(normal)
-
-    def _in_batches(
-        self, inputs: NDArray[Any], embed: Callable[[torch.Tensor], torch.Tensor]
-    ) -> NDArray[np.float32]:
-        parts = [np.zeros((0, self.dim), dtype=np.float32)]
-        with torch.inference_mode():
-            for start in range(0, len(inputs), _BATCH):
-                batch = torch.from_numpy(np.array(inputs[start : start + _BATCH])).to(self.device)
-                parts.append(functional.normalize(embed(batch), dim=-1).cpu().numpy())
-        return np.concatenate(parts)

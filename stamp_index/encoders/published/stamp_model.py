@@ -17,7 +17,7 @@ from stamp_index.encoders.published.vit import (
     vit_heads,
     vit_state,
 )
-from stamp_index.encoders.rank_transformer import RankTransformer
+from stamp_index.encoders.rank_transformer import SPARE_ROWS, RankTransformer
 from stamp_index.errors import EncoderError
 from stamp_index.genes import MASK, PAD, TOKEN_OFFSET
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _PUBLISHED_MASK: Final = 0
 _PUBLISHED_PAD: Final = 1  # stored tokens have 0, which the released code changes to 1 on entry
 _PUBLISHED_CLS: Final = 2
-_SPARE_ROWS: Final = 5  # of the embedding table, beyond the token ids
 _GENE_HEADS: Final = {512: 16}  # the published size
 _HEADS: Final = {
     "spot": "spot_projection",
@@ -113,7 +112,7 @@ class PublishedStamp(nn.Module):
         context, width = gene["rank"].shape
         with torch.device("meta"):
             tower = RankTransformer(
-                len(gene["embed.weight"]) - TOKEN_OFFSET - _SPARE_ROWS,
+                len(gene["embed.weight"]) - TOKEN_OFFSET - SPARE_ROWS,
                 context=context,
                 width=width,
                 depth=count_blocks(gene, "encoder.layers."),
@@ -130,7 +129,7 @@ class PublishedStamp(nn.Module):
     @property
     def n_genes(self) -> int:
         """Length of the vocabulary."""
-        return self.gene.embed.num_embeddings - TOKEN_OFFSET - _SPARE_ROWS
+        return self.gene.embed.num_embeddings - TOKEN_OFFSET - SPARE_ROWS
 
     @property
     def context(self) -> int:
@@ -212,11 +211,11 @@ def published_gene_state(state: State) -> State:
     )
     state = dict(state)
     table = state.pop("embeddings.weight")
-    least = TOKEN_OFFSET + _SPARE_ROWS + 1
+    least = TOKEN_OFFSET + SPARE_ROWS + 1
     if len(table) < least:
         msg = (
             f"The checkpoint's table of gene embeddings has {len(table)} rows; with {TOKEN_OFFSET} reserved "
-            f"ids and {_SPARE_ROWS} spare ones at least {least} were expected. Give the published file."
+            f"ids and {SPARE_ROWS} spare ones at least {least} were expected. Give the published file."
         )
         raise EncoderError(msg)
     rows = torch.arange(len(table))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stamp_index.encoders.backbones import IMAGENET
 from stamp_index.encoders.image_tower import TowerOutput
 from stamp_index.encoders.published.state import count_blocks, require
 from stamp_index.encoders.torch_compat import declare_torchvision_ops
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
 
 # Heads of the usual ViTs by width (timm): tiny, small, base, large, huge, giant, UNI2-h.
 _HEADS: Final = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
-# ImageNet's, by which STAMP normalises (recipes 1.2).
-_MEAN: Final = (0.485, 0.456, 0.406)
-_STD: Final = (0.229, 0.224, 0.225)
+_NEEDED: Final = (
+    "patch_embed.proj.weight",
+    "pos_embed",
+    "cls_token",
+    "norm.weight",
+    "blocks.0.mlp.fc1.weight",
+    "blocks.0.mlp.fc2.weight",
+)
 _TRAINING_ONLY: Final = ("mask_token",)
 
 
@@ -121,17 +127,7 @@ def build_vit(state: State, heads: int) -> nn.Module:
     from timm.layers.mlp import SwiGLUPacked
     from timm.models.vision_transformer import VisionTransformer
 
-    require(
-        state,
-        (
-            "patch_embed.proj.weight",
-            "pos_embed",
-            "cls_token",
-            "norm.weight",
-            "blocks.0.mlp.fc1.weight",
-        ),
-        "a vision transformer with a CLS token under timm's names",
-    )
+    require(state, _NEEDED, "a vision transformer with a CLS token under timm's names")
     width, _, patch_px, other_px = state["patch_embed.proj.weight"].shape
     if patch_px != other_px:
         msg = f"The ViT has patches of {patch_px} x {other_px} px; square ones were expected. Use another ViT."
@@ -150,16 +146,23 @@ def build_vit(state: State, heads: int) -> nn.Module:
             depth=count_blocks(state, "blocks."),
             num_heads=heads,
             mlp_ratio=(hidden + 0.5) / width,  # timm rounds down
-            qkv_bias="blocks.0.attn.qkv.bias" in state,
-            qk_norm="blocks.0.attn.q_norm.weight" in state,
-            init_values=1e-5 if "blocks.0.ls1.gamma" in state else None,
             no_embed_class=not is_embedded,
             reg_tokens=registers,
-            pre_norm="norm_pre.weight" in state,
             global_pool="token",
             weight_init="skip",
+            **_options(state),
             **settings,
         )
+
+
+def _options(state: State) -> dict[str, Any]:
+    """Name the optional parts of a ViT, which are there if their tensors are."""
+    return {
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in state,
+        "init_values": 1e-5 if "blocks.0.ls1.gamma" in state else None,
+        "pre_norm": "norm_pre.weight" in state,
+    }
 
 
 def _grid(n_positions: int, n_prefix: int) -> tuple[int, bool]:
@@ -181,7 +184,7 @@ def vit_state(state: State) -> State:
 
 
 def normalise_images(images: torch.Tensor, size_px: int, *, bgr: bool = False) -> torch.Tensor:
-    """Map uint8 images (b, s, s, 3) to ones normalised by ImageNet's statistics.
+    """Map uint8 images (b, s, s, 3) to ones normalised by ImageNet's statistics, as STAMP does (recipes 1.2).
 
     Parameters
     ----------
@@ -197,6 +200,6 @@ def normalise_images(images: torch.Tensor, size_px: int, *, bgr: bool = False) -
         x = x.flip(1)
     if x.shape[-1] != size_px:
         x = functional.interpolate(x, size=(size_px, size_px), mode="bilinear", antialias=True)
-    mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _STD))
+    mean, std = (x.new_tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
     normal: torch.Tensor = (x - mean) / std
     return normal
