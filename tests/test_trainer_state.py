@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from trainer.state import (
     check_same_run,
     load_state,
     read_log,
+    run_lock,
     save_state,
 )
 
@@ -60,6 +62,47 @@ def test_a_run_that_holds_something_is_not_replaced_by_another(tmp_path):
         check_same_run(tmp_path, {"seed": 1})
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{\xff")]
+)
+def test_a_run_whose_record_is_lost_is_not_taken_for_any_other(tmp_path, damage):
+    check_same_run(tmp_path, {"seed": 1})
+    (tmp_path / STATE).touch()
+    damage(tmp_path / "run.json")
+    with pytest.raises(RecipeError, match=r"run\.json is missing or damaged"):
+        check_same_run(tmp_path, {"seed": 1})
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path):
+    with (
+        run_lock(tmp_path / "run"),
+        pytest.raises(RecipeError, match="Another process trains into"),
+        run_lock(tmp_path / "run"),
+    ):
+        pass
+    with run_lock(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+
+
+def test_a_run_is_not_written_into_a_file(tmp_path):
+    (tmp_path / "run").write_text("notes")
+    with (
+        pytest.raises(RecipeError, match="run cannot be written .*Give a folder that is a run's"),
+        run_lock(tmp_path / "run"),
+    ):
+        pass
+    assert (tmp_path / "run").read_text() == "notes"
+
+
+@pytest.mark.parametrize("line", ["5", "{}", "[]", '{"epoch": "x"}', "\udcff"])
+def test_a_line_of_the_log_that_is_no_record_is_left_out(tmp_path, line):
+    append_log(tmp_path, {"epoch": 1, "loss": 3.0}, epoch=1)
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(f"{line}\n".encode(errors="surrogateescape"))
+    append_log(tmp_path, {"epoch": 2, "loss": 2.0}, epoch=2)
+    assert read_log(tmp_path) == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0}]
+
+
 def test_the_environment_that_a_run_began_in_stays_and_others_are_added(tmp_path, monkeypatch):
     path = tmp_path / "environment.json"
     for commit in ("a", "a", "b", "b", "a"):
@@ -86,7 +129,7 @@ def test_a_full_disk_keeps_the_state_before_and_says_so(tmp_path):
     before = (tmp_path / STATE).read_bytes()
     (tmp_path / f"{STATE}.tmp").symlink_to("/dev/full")  # where every write finds no space
     with pytest.raises(
-        OSError, match=f"not written .*No space left.*one before is still in {tmp_path}"
+        OSError, match=f"not written to {tmp_path} .*No space left.*one before is still there"
     ):
         save_state(tmp_path, parts, Progress(step=4))
     assert (tmp_path / STATE).read_bytes() == before
@@ -117,11 +160,12 @@ def test_a_write_that_breaks_off_in_the_middle_keeps_the_state_before(tmp_path, 
     "damage",
     [
         lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:3000],
         lambda raw: b"",
         lambda raw: b"hello world" * 100,
         lambda raw: bytes(200) + raw[200:],
     ],
-    ids=["cut off", "empty", "another file", "start lost"],
+    ids=["cut off", "cut short", "empty", "another file", "start lost"],
 )
 def test_a_damaged_state_is_named(tmp_path, damage):
     save_state(tmp_path, small_parts(), Progress(step=3))
@@ -137,6 +181,38 @@ def test_a_state_of_another_architecture_or_content_is_refused(tmp_path):
     torch.save({"model": {}}, tmp_path / STATE)
     with pytest.raises(RecipeError, match="damaged or of another architecture"):
         load_state(tmp_path, small_parts())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state["model"]["heads.gene.weight"].fill_(float("nan")), "not finite"),
+        (lambda state: state["progress"].update(step=-5), "progress is"),
+        (lambda state: state["progress"].update(step="a"), "progress is"),
+        (lambda state: state["progress"].update(sums=5), "no attribute"),
+        (lambda state: state.update(best=5), "no attribute"),
+        (lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(3)), "of shape"),
+    ],
+    ids=["nan", "negative step", "no step", "sums", "best", "moments"],
+)
+def test_a_state_whose_contents_cannot_be_is_refused(tmp_path, change, words):
+    parts = small_parts()
+    for parameter in parts.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    parts.optimiser.step()
+    save_state(tmp_path, parts, Progress(step=3))
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / STATE)
+    with pytest.raises(RecipeError, match=f"is damaged or of another architecture .*{words}"):
+        load_state(tmp_path, small_parts())
+
+
+def test_a_state_that_would_run_code_is_refused_without_advice_to_trust_it(tmp_path):
+    (tmp_path / STATE).write_bytes(pickle.dumps({"model": print}, protocol=2))
+    with pytest.raises(RecipeError, match="more than tensors and plain values") as caught:
+        load_state(tmp_path, small_parts())
+    assert "weights_only" not in str(caught.value)
 
 
 def test_a_state_comes_back_as_it_was_saved(tmp_path):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from trainer.data import Steps
 from trainer.images import UnreadableSlideError
 from trainer.objective import Objective
+from trainer.recipe import RecipeError
 from trainer.runtime import Runtime
 from trainer.schedule import learning_rate, make_optimiser, set_step
 from trainer.state import Board, Parts, append_log, load_state, save_state
@@ -122,6 +123,12 @@ class _Training:
             skip_unreadable=run.skip_unreadable,
         )
         self.total = len(self.steps)
+        if self.progress.step > self.total:
+            msg = (
+                f"{run.folder} has taken {self.progress.step} steps of {self.total}: its state is damaged, or of other "
+                "slides. Delete the folder to start again."
+            )
+            raise RecipeError(msg)
         self.unreadable: set[str] = set()
 
     def run(self, validate: Callable[[AlignModel], dict[str, float]] | None) -> None:

@@ -105,6 +105,19 @@ def read_slides(paths: Sequence[Path], mpp: float | None = None) -> list[Slide]:
     return sorted(slides, key=lambda slide: slide.slide_id)
 
 
+def refuse_input_folder(out: Path, paths: Sequence[Path]) -> None:
+    """Refuse to write a run among the slides that it reads.
+
+    Raises
+    ------
+    RecipeError
+        If `out` is one of `paths`.
+    """
+    if out.resolve() in {path.resolve() for path in paths}:
+        msg = f"--out {out} is the folder of the slides. Give the run a folder of its own."
+        raise RecipeError(msg)
+
+
 def stage1_panel(recipe: Recipe) -> GenePanel | None:
     """Panel of the stage-1 gene encoder, if the recipe names one."""
     return load_stage1(recipe.genes.stage1)[0] if recipe.genes.stage1 else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +15,7 @@ import torch
 from trainer.recipe import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 STATE: Final = "state.pt"
 LOG: Final = "log.jsonl"
 # What torch and `load_state_dict` raise for a state that is cut off, or not the one that was expected.
-DAMAGED: Final = (RuntimeError, KeyError, ValueError, EOFError, TypeError, pickle.UnpicklingError)
+DAMAGED: Final = (
+    *(RuntimeError, LookupError, ValueError, EOFError, TypeError, AttributeError, OSError),
+    pickle.UnpicklingError,
+)
+LOCK: Final = ".lock"
 
 
 @dataclass
@@ -98,9 +104,10 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as exc:  # torch says RuntimeError for a full disk
         draft.unlink(missing_ok=True)
+        kept = "the one before is still there" if (folder / STATE).exists() else "there is none yet"
         msg = (
-            f"The state of the run was not written ({exc}); the one before is still in {folder}. Make space there and "
-            "give the same command again."
+            f"The state of the run was not written to {folder} ({exc}); {kept}. Make space there and give the same "
+            "command again."
         )
         raise OSError(msg) from exc
     draft.replace(folder / STATE)
@@ -120,16 +127,54 @@ def load_state(folder: Path, parts: Parts) -> Progress:
         return Progress()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        _check_finite(state["model"])
         parts.model.load_state_dict(state["model"])
         parts.objective.load_state_dict(state["objective"])
         parts.optimiser.load_state_dict(state["optimiser"])
+        _check_shapes(parts.optimiser)
         if parts.average is not None:
             parts.average.load_state_dict(state["average"])
+        if state["best"] is not None:
+            _check_finite(state["best"])
         parts.best = state["best"]
-        progress = Progress(**state["progress"])
+        progress = _progress(state["progress"])
     except DAMAGED as exc:
-        msg = f"{path} is damaged or of another architecture ({exc}). Delete the folder to start again."
+        msg = f"{path} is damaged or of another architecture ({reason(exc)}). Delete the folder to start again."
         raise RecipeError(msg) from exc
+    return progress
+
+
+def reason(exc: Exception) -> str:
+    """First line of what an error says; of an unpickler's not its advice to trust the file."""
+    if isinstance(exc, pickle.UnpicklingError):
+        return "it holds more than tensors and plain values, or is cut off"
+    return (str(exc).splitlines() or [type(exc).__name__])[0]
+
+
+def _check_finite(weights: dict[str, torch.Tensor]) -> None:
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            msg = f"{name} holds values that are not finite"
+            raise ValueError(msg)
+
+
+def _check_shapes(optimiser: Optimizer) -> None:
+    """Refuse moments of another shape than their weights', which torch takes over unseen."""
+    for parameter, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                msg = f"{name} is of shape {tuple(value.shape)}, its weight of {tuple(parameter.shape)}"
+                raise ValueError(msg)
+
+
+def _progress(found: dict[str, Any]) -> Progress:
+    progress = Progress(**found)
+    counts = (progress.step, progress.best_epoch, progress.stale)
+    are_counts = all(isinstance(count, int) and count >= 0 for count in counts)
+    numbers = [progress.best, *progress.sums.values()]
+    if not are_counts or not all(isinstance(number, (int, float)) for number in numbers):
+        msg = f"progress is {found}"
+        raise ValueError(msg)
     return progress
 
 
@@ -145,18 +190,20 @@ def write_log(folder: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the records of a run's log; a line that a kill cut off is left out."""
+    """Read the records of a run's log; a line that a kill cut off, or that is no record, is left out."""
     path = folder / LOG
-    found = map(_record, path.read_text().splitlines() if path.exists() else [])
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = map(_record, text.splitlines())
     return [record for record in found if record is not None]
 
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
-        record: dict[str, Any] = json.loads(line)
-    except ValueError:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    return record
+    is_record = isinstance(record, dict) and isinstance(record.get("epoch"), int)
+    return record if is_record else None
 
 
 class Board:
@@ -199,7 +246,7 @@ def check_same_run(
     Parameters
     ----------
     folder : Path
-        Made if it is missing.
+        As `run_lock` made it.
     record : dict
         Everything that decides the run, as plain JSON values.
     holds : sequence of str
@@ -210,17 +257,51 @@ def check_same_run(
     RecipeError
         If the folder holds another run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
     text = json.dumps(record, indent=1, sort_keys=True)
     held = any((folder / name).exists() for name in holds)
-    if path.exists() and held and path.read_text() != text:
-        msg = (
-            f"{folder} holds a run with another recipe, seed, split, panel or slides. Give another --out, or delete "
-            "the folder to start again."
+    known = path.read_bytes() if path.exists() else b""
+    if held and known != text.encode():
+        other = (
+            "a run with another recipe, seed, split, panel or slides"
+            if _is_json(known)
+            else f"a run whose {path.name} is missing or damaged, so that nobody knows what it is of"
         )
+        msg = f"{folder} holds {other}. Give another --out, or delete the folder to start again."
         raise RecipeError(msg)
     replace_text(path, text)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Make a run's folder and hold it for this process alone; the lock ends with the process, however it ends.
+
+    Raises
+    ------
+    RecipeError
+        If another process writes there, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("w")
+    except OSError as exc:
+        msg = f"--out {folder} cannot be written ({exc.strerror}). Give a folder that is a run's, or a new one."
+        raise RecipeError(msg) from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            msg = f"Another process trains into {folder}. Wait for it, or give another --out."
+            raise RecipeError(msg) from exc
+        yield
 
 
 def replace_text(path: Path, text: str) -> None:

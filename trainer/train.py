@@ -8,6 +8,7 @@ the baseline ``ridge/`` fitted on the same slides.
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from trainer.prepare import (
     Preparation,
     build_model,
     read_slides,
+    refuse_input_folder,
     stage1_origin,
     stage1_overlap,
     stage1_panel,
@@ -42,7 +44,7 @@ from trainer.recipe import Recipe, RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
 from trainer.split import Split, Wish, make_split, read_split
-from trainer.state import LOG, STATE, check_same_run
+from trainer.state import LOG, STATE, check_same_run, run_lock
 from trainer.validation import Validator
 
 if TYPE_CHECKING:
@@ -73,13 +75,17 @@ _PATH = click.Path(path_type=Path)
 @click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--features", type=_PATH, help="Folder of the feature cache.")
-@click.option("--workers", type=int, help="Processes that read patches; by default as needed.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that read patches; by default as needed.",
+)
 @click.option(
     "--skip-unreadable",
     is_flag=True,
     help="Go on without a slide whose pixels fail while training (not while its features are prepared).",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 @click.option("--quiet", is_flag=True, help="No progress bars, and nothing said.")
 def command(**options: object) -> None:
     """Train a recipe on slides (folders or counts files; a folder of slides is searched)."""
@@ -110,6 +116,7 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
     if split_path is not None and wished:
         msg = "--split already says what is held out and what validates; leave --hold-out-* and --validate-* out."
         raise RecipeError(msg)
+    refuse_input_folder(out, paths)
     recipe = load_recipe(recipe_name, overrides, overlays)
     slides = read_slides(paths, mpp)
     if split_path is not None:
@@ -131,7 +138,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     RecipeError, StampIndexError, TrainingStoppedError
         For whatever does not fit, before anything of an earlier run is touched.
     """
-    recipe, out = job.recipe, job.out
+    recipe = job.recipe
     if recipe.validation.patience and not split.validate:
         msg = "validation.patience needs slides to validate on; give --validate-patient or --validate-slide."
         raise RecipeError(msg)
@@ -149,11 +156,21 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     torch.manual_seed(job.seed)
     panel = stage1_panel(recipe)
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
+    with run_lock(job.out) if runtime.is_main else nullcontext():
+        fingerprint = _train_in_folder(cohort, gene_input, job, runtime)
+    _say(job, runtime, f"Encoder {recipe.name} {fingerprint} is in {job.out / 'encoder'}.")
+    runtime.finish()
+    return fingerprint
+
+
+def _train_in_folder(cohort: Cohort, gene_input: GeneInput, job: Job, runtime: Runtime) -> str:
+    """Everything that is kept in the run's folder, from its record to its encoder."""
+    recipe, out = job.recipe, job.out
     record = _record(recipe, cohort, gene_input, job.seed)
     if runtime.is_main:
         # A run without steps has no state.
         check_same_run(out, record, holds=(STATE, "encoder"))
-        split.save(out)
+        cohort.split.save(out)
         record_environment(out / "environment.json")
     runtime.wait()
     model = build_model(recipe, gene_input).to(runtime.device)
@@ -167,12 +184,7 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     n_workers = job.workers if job.workers is not None else worker_count(data, runtime)
     run = Run(out, job.seed, job.quiet, workers=n_workers, skip_unreadable=job.skip_unreadable)
     train(recipe, model, data, run, validate=validate, runtime=runtime)
-    fingerprint = ""
-    if runtime.is_main:
-        fingerprint = _save(recipe, model, gene_input, (out, record, data))
-    _say(job, runtime, f"Encoder {recipe.name} {fingerprint} is in {out / 'encoder'}.")
-    runtime.finish()
-    return fingerprint
+    return _save(recipe, model, gene_input, (out, record, data)) if runtime.is_main else ""
 
 
 def _say(job: Job, runtime: Runtime, *lines: str) -> None:

@@ -232,7 +232,8 @@ class GenePanel:
         if not genes:
             msg = (
                 f"No gene is expressed in {min_spots} spots and measured by half of the "
-                f"{len(slides)} slides. Lower min_spots, or check that the slides share a species."
+                f"{len(slides)} slides, which have {sum(slide.n_spots for slide in slides)} spots. Give more spots (or lower "
+                "min_spots of GenePanel.fit), and check that the slides share a species."
             )
             raise PanelError(msg)
         species = next((slide.species for slide in slides if slide.species), "human")

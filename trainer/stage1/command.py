@@ -19,7 +19,7 @@ from stamp_index.encoders.stage1_weights import save_stage1
 from stamp_index.errors import StampIndexError
 from stamp_index.genes import GenePanel
 from trainer.environment import record_environment
-from trainer.prepare import read_slides
+from trainer.prepare import read_slides, refuse_input_folder
 from trainer.recipe import RecipeError
 from trainer.stage1.baseline import RankFrequency
 from trainer.stage1.config import Stage1Recipe, load_stage1_recipe
@@ -29,7 +29,7 @@ from trainer.stage1.loop import Stage1Trainer
 from trainer.stage1.model import Stage1Model, build_tower
 from trainer.stage1.plot import plot_run
 from trainer.stage1.state import Run
-from trainer.state import check_same_run, read_log
+from trainer.state import check_same_run, read_log, run_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ GENE_ENCODER = "gene_encoder"
 @click.option("--gene", "always", multiple=True, help="A gene that the panel must hold.")
 @click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1))
 @click.option("--quiet", is_flag=True, help="No progress bars, and nothing said.")
 def command(**options: object) -> None:
     """Train a gene encoder on the counts of slides, with or without images."""
@@ -87,6 +87,7 @@ def run_pretraining(  # noqa: PLR0913 - one argument per command-line option
         Under torchrun; or as `train_on`.
     """
     _refuse_several_processes()
+    refuse_input_folder(out, paths)
     recipe = load_stage1_recipe(recipe_name, tuple(overrides))
     return train_on(
         read_slides(paths, mpp),
@@ -137,31 +138,34 @@ def train_on(
     spots = prepare(training, panel, recipe.context)
     measured = prepare(held_out, panel, recipe.context) if held_out else spots
     record = _record(recipe, run.seed, split, panel=panel, slides=training)
-    check_same_run(run.folder, record)
-    split.save(run.folder)
-    record_environment(run.folder / "environment.json")
-    probe = Probe.make(recipe, measured, RankFrequency.fit(spots.tokens, len(panel)))
-    torch.manual_seed(run.seed)
-    model = Stage1Model(build_tower(recipe.gene_tower, len(panel)), len(panel))
-    Stage1Trainer(recipe, model, spots, run, probe=probe).train()
-    measured_on = "held-out slides" if held_out else "training slides"
-    last = read_log(run.folder)[-1]
-    training_facts = {
-        **record,
-        "n_spots": len(spots.spot_ids),
-        "measured_on": measured_on,
-        "last": last,
-    }
+    with run_lock(run.folder):
+        check_same_run(run.folder, record)
+        split.save(run.folder)
+        record_environment(run.folder / "environment.json")
+        probe = Probe.make(recipe, measured, RankFrequency.fit(spots.tokens, len(panel)))
+        torch.manual_seed(run.seed)
+        model = Stage1Model(build_tower(recipe.gene_tower, len(panel)), len(panel))
+        trainer = Stage1Trainer(recipe, model, spots, run, probe=probe)
+        trainer.train()
+        facts = {
+            **record,
+            "n_spots": len(spots.spot_ids),
+            "measured_on": "held-out slides" if held_out else "training slides",
+            "last": read_log(run.folder)[-1],
+        }
+        return _save(trainer, panel, facts)
+
+
+def _save(trainer: Stage1Trainer, panel: GenePanel, facts: dict[str, Any]) -> str:
+    """Keep the gene encoder and its curves, and say so; returns the fingerprint."""
+    recipe, run = trainer.recipe, trainer.run
+    folder, measured_on = run.folder / GENE_ENCODER, facts["measured_on"]
     fingerprint = save_stage1(
-        run.folder / GENE_ENCODER,
-        model.tower,
-        panel,
-        gene_tower=recipe.gene_tower,
-        training=training_facts,
+        folder, trainer.model.tower, panel, gene_tower=recipe.gene_tower, training=facts
     )
     plot_run(run.folder, run.folder / "losses.png", measured_on)
-    done = f"Gene encoder {recipe.name} {fingerprint} is in {run.folder / GENE_ENCODER}."
-    _say(run, _summary(last, measured_on), done)
+    done = f"Gene encoder {recipe.name} {fingerprint} is in {folder}."
+    _say(run, _summary(facts["last"], measured_on), done)
     return fingerprint
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from stamp_index.errors import StampIndexError
-from trainer.state import DAMAGED, LOG, STATE, read_log, write_log, write_state
+from trainer.state import DAMAGED, LOG, STATE, read_log, reason, write_log, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,8 +59,8 @@ class Run:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             last = state["record"]
-        except (OSError, *DAMAGED) as exc:
-            msg = f"The state {path} is damaged ({exc}). Delete it to start the run again."
+        except DAMAGED as exc:
+            msg = f"The state {path} is damaged ({reason(exc)}). Delete it to start the run again."
             raise TrainingError(msg) from exc
         before = [record for record in read_log(self.folder) if record["step"] < last["step"]]
         write_log(self.folder, [*before, last])
