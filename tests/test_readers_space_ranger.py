@@ -60,14 +60,19 @@ def test_without_hires_the_lowres_image_is_used_and_named(tmp_path: Path) -> Non
     )
 
 
-def test_without_any_image_the_remedy_is_named(tmp_path: Path) -> None:
-    run = Run(tmp_path, hires=False)
+def test_a_run_without_any_image_has_counts_and_positions_and_names_the_remedy(
+    tmp_path: Path,
+) -> None:
+    whole = read(Run(tmp_path / "whole").path)
+    run = Run(tmp_path / "blind", hires=False)
     (run.spatial / "tissue_lowres_image.png").unlink()
-    with pytest.raises(
-        SlideError,
-        match=r"neither tissue_hires_image\.png nor tissue_lowres_image\.png.*SlideOptions\(image=",
-    ):
-        read(run.path)
+    slide = read(run.path)
+    assert slide.image is None
+    np.testing.assert_allclose(slide.xy_um, whole.xy_um, atol=0.5)
+    assert (slide.counts != whole.counts).nnz == 0
+    (note,) = [note for note in slide.notes if note.startswith("No image")]
+    assert "neither tissue_hires_image.png nor tissue_lowres_image.png" in note
+    assert "slide.toml (image = ...)" in note
 
 
 @pytest.mark.parametrize(

@@ -92,21 +92,22 @@ class SpatialFolder:
             return _SPOT_DIAMETER_FULLRES_UM / diameter, "spot_diameter_fullres, which spans 65 um"
         return None, ""
 
-    def choose_image(self, options: SlideOptions) -> tuple[SlideImage, float, str]:
+    def choose_image(self, options: SlideOptions) -> tuple[SlideImage | None, float, str]:
         """Choose the image: what the user gives, else the hires, else the lowres one.
 
         Returns
         -------
-        image : SlideImage
+        image : SlideImage, or None
+            None where the folder has none: counts and positions serve without.
         scale : float
-            Pixels of the image per full-resolution pixel.
+            Pixels of the image per full-resolution pixel; 1 without an image.
         note : str
             Which image it is and why.
 
         Raises
         ------
         SlideError
-            If there is none, or the given one cannot be of this slide.
+            If the given image cannot be of this slide.
         """
         if options.image is not None:
             image = open_image(options.image)
@@ -117,11 +118,11 @@ class SpatialFolder:
             if path.exists():
                 image = open_image(path)
                 return image, self._factor(kind), f"Image: {path.name}. {_why(kind)}"
-        msg = (
-            f"{self.path} has neither tissue_hires_image.png nor tissue_lowres_image.png. Give the "
-            "slide's image: SlideOptions(image=...) or `image` in slide.toml."
+        note = (
+            "No image: there is neither tissue_hires_image.png nor tissue_lowres_image.png. To train on images or to "
+            "embed them, name it in slide.toml (image = ...)."
         )
-        raise SlideError(msg)
+        return None, 1.0, note
 
     @cached_property
     def full_size_px(self) -> tuple[float, float] | None:
