@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,7 @@ from tests.published_files import (
     STAMP_HEADS,
     SYMBOLS,
     random_like,
+    seal_state,
     stamp_means,
     stamp_state,
     write_seal,
@@ -72,7 +75,7 @@ def test_checkpoints_are_read_however_they_were_wrapped(tmp_path, suffix, prefix
 def test_checkpoints_that_run_something_or_are_missing_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": stamp_state(), "hook": Payload()}, "evil.ckpt")
-    with pytest.raises(EncoderError, match="holds more than tensors"):
+    with pytest.raises(EncoderError, match=r"holds more than tensors \(it asks for \w+\.system\)"):
         read_published(Path("evil.ckpt"))
     assert not Path("ran").exists()
     with pytest.raises(EncoderError, match="does not exist"):
@@ -80,6 +83,45 @@ def test_checkpoints_that_run_something_or_are_missing_are_refused(tmp_path, mon
     Path("cut.safetensors").write_bytes(b"\x08\x00\x00")
     with pytest.raises(EncoderError, match="not a readable"):
         read_published(Path("cut.safetensors"))
+
+
+def test_nobody_is_told_how_to_run_what_a_checkpoint_holds(tmp_path):
+    path = tmp_path / "evil.bin"
+    for zipped in (True, False):
+        torch.save({"hook": Payload()}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(EncoderError, match="nothing in it was run") as refused:
+            read_published(path)
+        shown = "".join(traceback.format_exception(refused.value))
+        assert "weights_only set" not in shown.replace("`", "")
+        assert "likely succeed" not in shown
+
+
+BAD_VALUES = {
+    "NaN": (torch.full((12,), torch.nan), "holds NaN or infinite"),
+    "one infinite": (torch.tensor([0.0, -torch.inf]), "holds NaN or infinite"),
+    "beyond float32": (torch.tensor([1e300], dtype=torch.float64), "holds NaN or infinite"),
+    "complex": (torch.ones(12, dtype=torch.complex64), "holds complex64"),
+    "whole": (torch.ones(12, dtype=torch.int64), "holds int64"),
+    "claimed": (torch.ones(1).expand(2**50), "is not stored value by value"),
+    "sparse": (torch.ones(12).to_sparse(), "is not stored value by value"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), BAD_VALUES.values(), ids=BAD_VALUES)
+def test_weights_that_are_no_finite_floats_are_refused_by_name(tmp_path, value, message):
+    state = {f"module.{name}": tensor for name, tensor in seal_state().items()}
+    state |= {"module.encoder.0.bias": value, "module.fc_mu.bias": value}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(EncoderError, match=rf"encoder\.0\.bias in {tmp_path}/w\.pth {message}"):
+        read_published(tmp_path / "w.pth")
+
+
+def test_a_backbone_of_nan_is_refused(tmp_path):
+    state = load_backbone("timm:test_vit").network.state_dict()
+    state["norm.bias"] = torch.full((64,), torch.nan)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(EncoderError, match=r"norm\.bias in .* holds NaN"):
+        load_backbone("timm:test_vit", weights=str(tmp_path / "w.safetensors"))
 
 
 # --- assets ---
@@ -106,6 +148,23 @@ def test_a_published_vocabulary_is_read_whole(shared_data):
     assert found.column("ERBB2") == found.gene_ids.index("ENSG00000141736")
 
 
+def _index(folder, **dataset):
+    with h5py.File(folder / "model.h5ad", "a") as file:
+        del file["var/_index"]
+        file["var"].create_dataset("_index", **dataset)
+
+
+def _as_archive(folder):
+    np.savez(folder / "means.npz", stamp_means())
+    (folder / "means.npz").replace(folder / "Visium_mean.npy")
+
+
+def _claimed_means(folder):
+    head = {"descr": "<f8", "fortran_order": False, "shape": (2**50,)}
+    with (folder / "Visium_mean.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, head)
+
+
 def _symbols_pickle(folder, value):
     (folder / "gene_name_id_dict.pkl").write_bytes(pickle.dumps(value))
 
@@ -119,7 +178,17 @@ def _symbols_pickle(folder, value):
         (lambda f: (f / "Visium_mean.npy").write_bytes(b"x"), "no readable array"),
         (lambda f: np.save(f / "Visium_mean.npy", np.ones(39)), r"shape \(39,\).*40 genes"),
         (lambda f: np.save(f / "Visium_mean.npy", np.full(40, -1.0)), "must be numbers, 0 or more"),
+        (lambda f: np.save(f / "Visium_mean.npy", np.full(40, np.nan)), "not for all"),
+        (lambda f: np.save(f / "Visium_mean.npy", np.full(40, np.inf)), "at most 3.4"),
+        (lambda f: np.save(f / "Visium_mean.npy", np.full(40, 1e300)), "at most 3.4"),
         (lambda f: np.save(f / "Visium_mean.npy", np.array([Payload()] * 40)), "no readable array"),
+        (lambda f: (f / "Visium_mean.npy").write_bytes(b"PK\x03\x04x"), "npy is no readable array"),
+        (_as_archive, "npy is no readable array"),
+        (_claimed_means, "npy is no readable array"),
+        (lambda f: _index(f, data=b"\xff"), r"h5ad is no readable .h5ad.*shape \(\)"),
+        (lambda f: _index(f, data=[b"\xff"] * 40), "h5ad is no readable .h5ad"),
+        (lambda f: _index(f, data=np.ones(40)), "h5ad is no readable .h5ad"),
+        (lambda f: _index(f, data=[[b"A"]] * 40), r"h5ad is no readable .h5ad.*shape \(40, 1\)"),
         (lambda f: (f / "gene_name_id_dict.pkl").unlink(), "The symbols of genes cannot be found"),
         (lambda f: _symbols_pickle(f, Payload()), "asks for '.*system'"),
         (lambda f: _symbols_pickle(f, ["A"]), "no table of symbols"),
@@ -353,6 +422,20 @@ def test_names_cannot_lead_out_of_the_models_folder(models, name):
         model_folder(name)
     with pytest.raises(EncoderError, match="not the name of a model"):
         resolve_encoder(f"published:{name}")
+
+
+@pytest.mark.parametrize("out", [True, False])
+@pytest.mark.parametrize(("kind", "write"), [("stamp", write_stamp), ("seal", write_seal)])
+def test_names_are_refused_with_and_without_a_folder_of_their_own(
+    tmp_path, models, kind, write, out
+):
+    checkpoint, assets = write(tmp_path)
+    heads = ("--gene-heads", 4, "--vision-heads", 2) if kind == "stamp" else ()
+    place = ("--out", tmp_path / "out") if out else ()
+    done = _run(kind, checkpoint, "--assets", assets, "--name", "../é x", *heads, *place)
+    assert isinstance(done.exception, EncoderError)
+    assert "not the name of a model" in str(done.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_folders_are_taken_as_they_are(tmp_path):

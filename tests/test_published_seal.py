@@ -324,6 +324,52 @@ def test_a_state_dict_of_another_gene_model_is_refused():
         build_vae(state)
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (360,), (0, 8), (1, 1, 1)], ids=str)
+def test_whatever_tensor_has_another_shape_the_gene_model_is_refused(shape):
+    for name in seal_state():
+        if name.endswith("num_batches_tracked"):
+            continue  # any single number
+        state = {**seal_state(), name: torch.zeros(shape)}
+        with pytest.raises(EncoderError, match="do not fit"):
+            build_vae(published_seal_state(state))
+
+
+def test_factors_and_projections_of_other_shapes_are_refused(backbone):
+    factor = "encoder.base_model.model.blocks.5.mlp.fc2.lora_{}.default.weight"
+    for side, shape in (("A", ()), ("A", (4,)), ("B", ()), ("B", (64,)), ("B", (64, 3))):
+        state = _vision_state()
+        state[factor.format(side)] = torch.zeros(shape)
+        with pytest.raises(EncoderError, match=r"blocks\.5\.mlp\.fc2 does not fit itself"):
+            merge_lora(backbone.network, state)
+    with pytest.raises(EncoderError, match="do not fit SEAL's projection head"):
+        linear({"weight": torch.zeros(4), "bias": torch.zeros(4)})
+
+
+def test_a_gene_list_may_begin_with_a_mark_of_byte_order(tmp_path):
+    _, assets = write_seal(tmp_path)
+    path = assets / "genes.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_gene_list(assets, 30).genes == GENES
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"GENE1,1", r"Line 2 of .*genes\.txt is 'GENE1,1'"),
+        (b"GENE1\t1", r"Line 2 of .*genes\.txt is 'GENE1\\t1'"),
+        (b"GENE\x001", r"Line 2 of .*genes\.txt"),
+        (b"GENE1\x1c", r"Line 2 of .*genes\.txt"),
+        (b"G\xc9NE1", r"genes\.txt is no readable list.*UTF-8"),
+    ],
+)
+def test_a_gene_list_that_is_a_table_or_no_text_is_refused_by_line(tmp_path, line, message):
+    _, assets = write_seal(tmp_path)
+    path = assets / "genes.txt"
+    path.write_bytes(path.read_bytes().replace(b"\nGENE1\n", b"\n" + line + b"\n"))
+    with pytest.raises(EncoderError, match=message):
+        read_gene_list(assets, 30)
+
+
 def test_the_gene_list_has_to_be_given_and_to_fit(tmp_path):
     _, assets = write_seal(tmp_path, stats=True)
     found = read_gene_list(assets, 30)

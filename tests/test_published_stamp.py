@@ -415,6 +415,12 @@ def test_reserved_rows_of_the_gene_table_are_moved_to_our_ids():
         (lambda s: s.pop("visual_backbone.base_model.norm.bias"), "1 tensors missing .*norm.bias"),
         (lambda s: s.update(adapter=torch.zeros(1)), r"1 unknown \(adapter\)"),
         (
+            lambda s: s.update(
+                {"visual_backbone.base_model.blocks.99999999.norm1.weight": torch.zeros(16)}
+            ),
+            r"1 unknown .*blocks\.99999999",
+        ),
+        (
             lambda s: s.update({"patch_projection.weight": torch.zeros(10, 17)}),
             r"heads.patch.weight \(10, 17\) instead of \(10, 16\)",
         ),
@@ -429,6 +435,23 @@ def test_what_does_not_fit_is_named(change, message):
     change(state)
     with pytest.raises(EncoderError, match=message):
         PublishedStamp.from_published(state, StampOptions(*STAMP_HEADS))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (0, 16), (1, 2, 1, 1, 1)], ids=str)
+def test_whatever_tensor_has_another_shape_the_checkpoint_is_refused(shape):
+    unused = ("spot_backbone.encoder_layer", "spot_backbone.classifier", "spot_backbone.spatial")
+    used = [name for name in stamp_state() if not name.startswith(unused)]
+    for name in used:
+        if (name, shape) == ("logit_scale", ()):
+            continue  # its own
+        state = {**stamp_state(), name: torch.zeros(shape)}
+        with pytest.raises(EncoderError, match="do not fit"):
+            _import(state)
+
+
+def _import(state):
+    heads = stamp_heads(state, gene=4, vision=2)
+    return PublishedStamp.from_published(state, StampOptions(*heads))
 
 
 def test_heads_are_those_of_the_published_sizes_or_have_to_be_told():

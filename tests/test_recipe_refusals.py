@@ -17,6 +17,7 @@ from tests.trainer_world import recipe_of
 from trainer.card import licences, random_starts
 from trainer.recipe import RecipeError
 from trainer.recipe_file import load_recipe
+from trainer.stage1.config import load_stage1_recipe
 from trainer.stage1.model import build_tower
 
 CLIP = {"kind": "clip", "left": "patch", "right": "gene"}
@@ -59,6 +60,7 @@ FUSED = {
         ({"localised": True}, r"\[model\] has no setting localised"),
         ({"image_tower": "vit"}, r"model.image_tower is 'vit'; expected a section \[model.image_tower\]"),
         ({"decoders": {"patch": "mlp"}}, "model.decoders.patch is 'mlp'; expected a section"),
+        ({"gene_tower": {"kind": []}}, r"model.gene_tower.kind is \[\]; expected text"),
     ],
 )  # fmt: skip
 def test_a_setting_that_a_section_does_not_know_is_named_with_those_it_knows(model, message):
@@ -246,3 +248,81 @@ def test_random_weights_that_are_all_trained_are_announced_and_installed_ones_ar
     assert licences(values)[0].startswith("UNI (https://huggingface.co/MahmoodLab/UNI)")
     for recipe in (recipe_of(CLIP, model={"image_tower": BACKBONE}), load_recipe("seal")):
         assert random_starts(recipe.model.to_dict()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.epochs=99999999999999999999", r"optimiser.epochs is 9+: .*less than or equal to 1000000"),
+        ("sampler.batch_size=99999999999999999999", "sampler.batch_size is 9+: .*less than or equal"),
+        ("genes.n_genes=1000001", "genes.n_genes is 1000001: .*less than or equal to 1000000"),
+        ("model.dim=100000000000", "model.dim is 100000000000; expected a whole number of at most 65,536"),
+        ("model.patch_px=1000000000", "model.patch_px is 1000000000; .* at most 8,192"),
+        ("model.patch_um=1e9", "model.patch_um is 1000000000.0; .*from 1 to 100,000"),
+        ("model.patch_um=1e-9", "model.patch_um is 1e-09; .*from 1 to 100,000"),
+        ("model.region_um=nan", "model.region_um is nan; .*from 1 to 100,000"),
+        ("model.image_tower.width=100000", "model.image_tower.width is 100000; .* at most 65,536"),
+        ("model.gene_tower.context=100001", "model.gene_tower.context is 100001; .* at most 100,000"),
+        ("model.gene_tower.depth=100000", "model.gene_tower.depth is 100000; .* at most 2,000"),
+        ("model.direct.hidden=100000", "size of model.direct.hidden is 100000; .* at most 65,536"),
+        ("model.dim=" + "9" * 5_000, "model.dim is '9+'; expected a whole number"),
+    ],
+)  # fmt: skip
+def test_sizes_beyond_any_training_are_named_when_a_recipe_is_loaded(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("stamp", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule.mask_epochs=99999999999999999999", r"schedule.mask_epochs and both_epochs .*together 1 to 1,000,000"),
+        ("schedule.niches=99999999999999999999", r"schedule.niches \(1 to 1,000,000"),
+        ("genes.n_genes=99999999999999999999", "genes.n_genes .*0 or 2 to 1,000,000"),
+        ("gene_tower.width=1048576", "gene_tower.width is 1048576; .* at most 65,536"),
+        ("gene_tower.context=100001", "gene_tower.context is 100001; .* at most 100,000"),
+        ("schedule.lr=" + "9" * 400, "schedule.lr is 9+; expected a value of type float"),
+        ("gene_tower.kind=[]", r"gene_tower.kind \(text\)"),
+    ],
+)  # fmt: skip
+def test_a_recipe_of_stage_one_has_the_same_bounds(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_stage1_recipe("stage1_small", (override,))
+
+
+@pytest.mark.parametrize("load", [load_recipe, load_stage1_recipe])
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 5_000 + "]" * 5_000, "a" + ".a" * 5_000 + " = 1", "a = " + "[" * 30 + "]" * 30],
+    ids=["lists", "dotted", "a few"],
+)
+def test_a_recipe_that_nests_too_deeply_is_said_in_words(tmp_path, load, text):
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match="deep.toml nests too deeply"):
+        load(path)
+    name = "stamp" if load is load_recipe else "stage1_small"
+    with pytest.raises(RecipeError, match="nests too deeply"):
+        load(name, (text.replace(" ", ""),))
+
+
+def test_a_recipe_with_a_name_that_no_file_can_have_is_not_there(tmp_path):
+    long = "a" * 5_000
+    for load in (load_recipe, load_stage1_recipe):
+        with pytest.raises(
+            RecipeError, match=r"There is no recipe 'a{40}\.\.\. \(5,000 letters\)'"
+        ):
+            load(long)
+    with pytest.raises(RecipeError, match="There is no recipe"):
+        load_recipe("stamp", (), [long])
+    path = tmp_path / "mine.toml"
+    path.write_text(f'extends = "{long}"')
+    with pytest.raises(RecipeError, match="There is no recipe .*mine.toml extends"):
+        load_recipe(path)
+
+
+def test_a_whole_number_with_thousands_of_digits_is_no_valid_recipe(tmp_path):
+    path = tmp_path / "long.toml"
+    path.write_text("a = " + "9" * 5_000)
+    with pytest.raises(RecipeError, match="long.toml is not valid TOML"):
+        load_recipe(path)

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from tests.test_stage1_training import in_microns, recipe, toys
 from trainer.plot import plot_curves
+from trainer.recipe import RecipeError
 from trainer.report import command, compare
 from trainer.stage1.command import train_on
 from trainer.stage1.state import Run
@@ -154,3 +155,79 @@ def test_every_run_of_either_stage_has_a_curve_among_others(stage1, stage2, tmp_
     assert [line.get_label() for line in losses.lines] == [f"{stage1.name}: igr", "stage2"]
     assert [len(line.get_xdata()) for line in losses.lines] == [3, 2]
     assert [line.get_label() for line in scale.lines] == ["stage2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipe": 5}, "recipe is 5; expected a table"),
+        ({"recipe": {"name": 5}}, "name is 5; expected text"),
+        ({"recipe": {"optimiser": 5}}, "optimiser is 5; expected a table"),
+        ({"recipe": {"schedule": {"mask_epochs": 1}}}, "both_epochs is None; expected a whole number"),
+        ({"split": {}}, "train is None; expected a list"),
+        ({"split": {**SPLIT, "hash": 5}}, "hash is 5; expected text"),
+        ({"panel": 5}, "panel is 5; expected text"),
+        ({"seed": None}, "seed is None; expected a whole number"),
+    ],
+)  # fmt: skip
+def test_a_record_of_a_run_with_another_kind_of_value_is_damaged(stage2, change, words):
+    (stage2 / "run.json").write_text(json.dumps({**STAGE2, **change}))
+    with pytest.raises(RecipeError, match=rf"run.json is damaged \({words}"):
+        compare([stage2])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"retrieval": 5}', "retrieval is 5; expected a list"),
+        ('{"retrieval": [5]}', "a row of retrieval is 5; expected a table"),
+        ('{"retrieval": [{}]}', "encoder is None; expected text"),
+        ('{"retrieval": [{"encoder": "trained", "R@10": 0.5}]}', "gallery is None; expected text"),
+        ('{"retrieval": [{"encoder": "trained", "gallery": "g", "direction": "d", "R@10": null}]}',
+         "R@10 is None; expected a number"),
+        ("[" * 100_000, "it nests too deeply"),
+    ],
+    ids=["number", "row", "encoder", "gallery", "recall", "deep"],
+)  # fmt: skip
+def test_an_evaluation_with_another_kind_of_value_is_damaged(stage2, text, words):
+    (stage2 / "evaluation.json").write_text(text)
+    with pytest.raises(RecipeError, match=rf"evaluation.json is damaged \({words}"):
+        compare([stage2])
+
+
+def test_what_is_no_number_in_a_log_is_skipped(stage2, tmp_path):
+    odd = {"loss": None, "locate": "low", "scale": [], "validation_recall": None, "step": 10**400}
+    records = [{"epoch": 1, **EPOCH}, {"epoch": 2, **EPOCH, **odd}, {"loss": 10**400}, odd]
+    (stage2 / LOG).write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows = table(stage2)
+    assert rows["seconds"] == ["2"]
+    assert "loss" not in rows
+    plot_curves([stage2], tmp_path / "one.png")
+    plot_curves([stage2, stage2], tmp_path / "two.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.foo", "is no name of a picture; it must end in .png"),
+        ("x", "is no name of a picture; it must end in .png"),
+        ("no/such/x.png", "there is no folder"),
+        ("stage2", "is a folder; give the name of a file, for example"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_table(
+    stage2, tmp_path, name, words
+):
+    done = CliRunner().invoke(command, [str(stage2), "--png", str(tmp_path / name)])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: --png ")
+    assert words in done.output
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_curves_are_where_the_report_says(stage2, tmp_path):
+    path = tmp_path / "curves.PNG"
+    done = CliRunner().invoke(command, [str(stage2), "--png", str(path)])
+    assert done.exit_code == 0
+    assert f"Curves are in {path}." in done.output
+    assert path.is_file()

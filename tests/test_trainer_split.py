@@ -185,3 +185,41 @@ def test_a_file_that_is_no_split_is_refused(frozen, slides, text):
     path.write_text(text)
     with pytest.raises(RecipeError, match="is not a split .*give the split.json of a run"):
         read_split(path, slides)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"held_out": ["A", "D"]}, "A trains and is held out. Each slide has one role"),
+        ({"validate": ["B", "C"]}, "B trains and validates"),
+        ({"train": ["A", "A", "B"]}, "A trains twice"),
+        ({"train": [], "held_out": ["A", "B", "D"]}, "leaves no slide to train on"),
+    ],
+    ids=["trained and held out", "trained and validated", "twice", "none"],
+)
+def test_a_split_with_a_fitting_hash_still_gives_each_slide_one_role(
+    frozen, slides, roles, message
+):
+    split, path = frozen
+    changed = {role: tuple(names) for role, names in roles.items()}
+    replace(split, **changed).save(path.parent)
+    with pytest.raises(RecipeError, match=message):
+        read_split(path, slides)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"train": "AB", "validate": [], "held_out": []}', '{"train": [["A"]]}', "\udc80"],
+    ids=["deep", "text for a list", "list in a list", "no text"],
+)  # fmt: skip
+def test_a_damaged_split_is_said_in_words(frozen, slides, text):
+    _, path = frozen
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RecipeError, match="is not a split .*give the split.json of a run"):
+        read_split(path, slides)
+
+
+def test_a_split_that_is_missing_or_a_folder_is_said_in_words(tmp_path, slides):
+    for path in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(RecipeError, match="cannot be read .*give the split.json of a run"):
+            read_split(path, slides)

@@ -15,6 +15,14 @@ _NOT_MEASURED: Final = {
     *("spots_per_s", "n_niches", "ends_epoch"),  # of stage 1
 }
 _VALIDATION: Final = "validation_"
+_LARGEST: Final = 2**63
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a log can be shown: a number, and no whole one that is too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < _LARGEST
 
 
 def whole_epochs(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,7 +32,9 @@ def whole_epochs(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def measured_names(records: Sequence[dict[str, Any]]) -> list[str]:
     """Names of the losses in a log, the weighted sum first, and of stage 1's accuracies."""
-    names = dict.fromkeys(key for record in records for key in record)
+    names = dict.fromkeys(
+        key for record in records for key, value in record.items() if is_number(value)
+    )
     return [n for n in names if n not in _NOT_MEASURED and not n.startswith(_VALIDATION)]
 
 
@@ -99,6 +109,7 @@ def _draw_among_others(axes: Sequence[Any], records: Sequence[dict[str, Any]], l
 
 def _draw(one: Any, records: Sequence[dict[str, Any]], name: str, **style: str) -> None:  # noqa: ANN401 - Axes
     """Draw a value of the records that have it over their epochs."""
-    known = [(record["epoch"], record[name]) for record in records if name in record]
+    points = [(record.get("epoch"), record.get(name)) for record in records]
+    known = [point for point in points if all(map(is_number, point))]
     if known:
         one.plot(*zip(*known, strict=True), **style)

@@ -16,7 +16,11 @@ LossKind = Literal[
 Side = Literal["", "patch", "region", "image", "gene", "niche", "fused_spot", "fused_niche"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+# Far above any training: what lies beyond is a slip, which would end in an overflow or never.
+MOST = 1_000_000
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Several = Annotated[int, Field(ge=2, le=MOST)]
+CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
 
 
 class RecipeError(ValueError):
@@ -111,9 +115,9 @@ class Sampler(_Section):
     kind: Literal["uniform", "one_slide", "same_slide_partner", "cluster_negatives"] = (
         "same_slide_partner"
     )
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Several = 128
     balance: Literal["none", "slide", "organ"] = "none"
-    clusters: Annotated[int, Field(ge=2)] = 6
+    clusters: Several = 6
     apart_um: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
@@ -148,7 +152,7 @@ class Optimiser(_Section):
         ``auto`` is bfloat16 on a GPU that has it, else float32.
     """
 
-    epochs: Annotated[int, Field(ge=0)] = 30
+    epochs: CountFromZero = 30
     lr: Positive = 1e-3
     direct_share: Share = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
@@ -156,7 +160,7 @@ class Optimiser(_Section):
     warmup_share: Share = 0.1
     max_norm: Positive = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    micro_batch: Annotated[int, Field(ge=0)] = 0
+    micro_batch: CountFromZero = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
@@ -178,7 +182,7 @@ class Scale(_Section):
 class Surroundings(_Section):
     """Spots averaged around a spot; see `stamp_index.encoders.neighbours.Neighbourhood`."""
 
-    k: Annotated[int, Field(ge=0)] = 0
+    k: CountFromZero = 0
     radius_um: Annotated[float, Field(ge=0)] = 0.0
     self_weight: Share = 0.5
 
@@ -205,7 +209,7 @@ class Genes(_Section):
         uniform share of 30 to 100 %.
     """
 
-    n_genes: Annotated[int, Field(ge=2)] = 1000
+    n_genes: Several = 1000
     ranking: Literal["variance", "spatial"] = "variance"
     stage1: str = ""
     scales: list[Surroundings] = []
@@ -252,7 +256,7 @@ class Validation(_Section):
         Of recall@k, the mean of both directions within each slide.
     """
 
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: CountFromZero = 0
     k: Count = 10
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from stamp_index.encoders.layers import check_whole
+from stamp_index.encoders.layers import WIDEST, check_whole
 from stamp_index.encoders.model_config import SIDES, ModelConfig
 from stamp_index.encoders.settings import refuse_unknown
 from stamp_index.encoders.towers import random_network, trained_part
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
 RECIPES: Final = Path(__file__).parent / "recipes"
 OVERLAYS: Final = RECIPES / "overlays"
 _STAGE1: Final = "stage1"  # recipes of the other stage begin with this word
+_LONGEST_NAME: Final = 200  # of a recipe, in a message
+_DEEPEST: Final = 20  # levels of a recipe; the deepest that means anything has four
+_MOST: Final = {"patch_px": 8_192, "region_px": 8_192, "dim": WIDEST}
+_WIDTHS_UM: Final = (1, 100_000)
 _GIVEN_OTHERWISE: Final = ("patch", "region", "sides", "localised", "region_sees_patch")
 _MODEL_KEYS: Final = (
     *("patch_um", "patch_px", "region_um", "region_px", "region_ref_leak"),
@@ -61,12 +64,56 @@ def load_recipe(
         values = _merge(values, _read(OVERLAYS / f"{overlay}.toml" if named else overlay))
     for override in overrides:
         key, _, text = override.partition("=")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        _set(values, key.strip(), value)
+        _set(values, key.strip(), override_value(override, text))
+    refuse_depth("The recipe with its overrides", values)
     return make_recipe(values)
+
+
+def override_value(override: str, text: str) -> object:
+    """Read what an override sets: a TOML value, or else the text itself.
+
+    Raises
+    ------
+    RecipeError
+        If the value nests too deeply to be read.
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except ValueError:  # besides TOML's own, that of a whole number with thousands of digits
+        return text
+    except RecursionError as exc:
+        msg = f"{shortened(override)} nests too deeply; give a plain value."
+        raise RecipeError(msg) from exc
+
+
+def refuse_depth(what: str, values: object) -> None:
+    """Refuse tables and lists in each other beyond any meaning: what walks through them would fail.
+
+    Raises
+    ------
+    RecipeError
+        Beginning with `what`.
+    """
+    level = [values]
+    for _ in range(_DEEPEST):
+        parts = (place.values() if isinstance(place, dict) else place for place in level)
+        level = [held for part in parts for held in part if isinstance(held, (dict, list))]
+    if level:
+        msg = f"{what} nests too deeply: more than {_DEEPEST} levels. Take the inner ones away."
+        raise RecipeError(msg)
+
+
+def shortened(text: str) -> str:
+    """Text for a message, whose end a very long one loses."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[:40]}... ({len(text):,} letters)"
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file exists; one whose name the system does not take is not there."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def make_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -142,12 +189,16 @@ def _check_values(given: Mapping[str, Any]) -> None:
     """Refuse impossible values of the keys that stand in [model] itself."""
     for key in ("patch_px", "region_px", "dim"):
         if key in given:
-            check_whole(f"model.{key}", given[key])
+            check_whole(f"model.{key}", given[key], most=_MOST[key])
+    narrowest, widest = _WIDTHS_UM
     for key in ("patch_um", "region_um"):
         width = given.get(key, 1.0)
         is_number = isinstance(width, (int, float)) and not isinstance(width, bool)
-        if not is_number or not 0 < width < math.inf:
-            msg = f"model.{key} is {width!r}; expected a width in microns, above 0."
+        if not is_number or not narrowest <= width <= widest:
+            msg = (
+                f"model.{key} is {width!r}; expected a width in microns, above 0: anything from {narrowest} to "
+                f"{widest:,}."
+            )
             raise RecipeError(msg)
     if not isinstance(given.get("region_ref_leak", True), bool):
         msg = f"model.region_ref_leak is {given['region_ref_leak']!r}; expected true or false."
@@ -166,6 +217,9 @@ def _fill_sections(given: dict[str, Any]) -> None:
     for name, table in tables.items():
         if not isinstance(table, dict):
             msg = f"{name} is {table!r}; expected a section [{name}] of settings."
+            raise RecipeError(msg)
+        if not isinstance(table.get("kind", ""), str):
+            msg = f"{name}.kind is {table['kind']!r}; expected text, the name of a kind."
             raise RecipeError(msg)
 
 
@@ -274,19 +328,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     RecipeError
-        If it cannot be read, or is no TOML in UTF-8.
+        If it cannot be read, is no TOML in UTF-8, or nests too deeply.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as exc:
         msg = f"The recipe {path} is not text in UTF-8 ({exc}). Save it as UTF-8."
         raise RecipeError(msg) from exc
-    except tomllib.TOMLDecodeError as exc:
+    except RecursionError as exc:
+        msg = f"The recipe {path} nests too deeply to be read. Take the inner brackets away."
+        raise RecipeError(msg) from exc
+    except ValueError as exc:  # TOML's own, or that of a whole number with thousands of digits
         msg = f"The recipe {path} is not valid TOML: {exc}."
         raise RecipeError(msg) from exc
     except OSError as exc:
         msg = f"The recipe {path} cannot be read: {exc.strerror}. Give a .toml file."
         raise RecipeError(msg) from exc
+    refuse_depth(f"The recipe {path}", values)
+    return values
 
 
 def _read(name_or_path: str | Path, extending: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -294,11 +353,11 @@ def _read(name_or_path: str | Path, extending: tuple[Path, ...] = ()) -> dict[st
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
-    if not path.exists():
+    if not is_there(path):
         over = ", ".join(sorted(found.stem for found in OVERLAYS.glob("*.toml")))
         which = f", which {extending[-1]} extends" if extending else ""
         msg = (
-            f"There is no recipe {path.stem!r}{which}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; "
+            f"There is no recipe {shortened(path.stem)!r}{which}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; "
             "or give a .toml file."
         )
         raise RecipeError(msg)
@@ -324,7 +383,7 @@ def _bases(path: Path, extends: object) -> list[str | Path]:
     beside = [path.parent / f"{name.removesuffix('.toml')}.toml" for name in names]
     # A stamp.toml of one's own that extends stamp means the trainer's.
     return [
-        near if near.is_file() and near.resolve() != path.resolve() else name
+        near if is_there(near) and near.is_file() and near.resolve() != path.resolve() else name
         for name, near in zip(names, beside, strict=True)
     ]
 

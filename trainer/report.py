@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from trainer.plot import measured_names, plot_curves, run_labels, whole_epochs
+from trainer.plot import is_number, measured_names, plot_curves, run_labels, whole_epochs
 from trainer.recipe import RecipeError
 from trainer.state import read_log
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+_KINDS: Final = {dict: "a table", list: "a list", str: "text", int: "a whole number"}
 
 
 @click.command()
@@ -24,12 +28,29 @@ if TYPE_CHECKING:
 def command(runs: Sequence[Path], png: Path | None) -> None:
     """Put runs side by side: recipe, split, losses, validation, evaluation."""
     try:
+        if png is not None:
+            _check_picture(png)  # before the table, so that nobody finds out after it
         click.echo(compare(runs))
         if png is not None:
             plot_curves(runs, png)
             click.echo(f"Curves are in {png}.")
     except (RecipeError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a path that no picture can be written to."""
+    if path.is_dir():
+        msg = (
+            f"--png {path} is a folder; give the name of a file, for example {path / 'curves.png'}."
+        )
+        raise RecipeError(msg)
+    if path.suffix.lower() not in _PICTURES:
+        msg = f"--png {path} is no name of a picture; it must end in .png (or {', '.join(_PICTURES[1:])})."
+        raise RecipeError(msg)
+    if not path.parent.is_dir():
+        msg = f"--png {path} cannot be written: there is no folder {path.parent}. Make it, or name another."
+        raise RecipeError(msg)
 
 
 def compare(runs: Sequence[Path]) -> str:
@@ -62,29 +83,60 @@ def _summary(run: Path) -> dict[str, str]:
     if missing:
         msg = f"{path} has no {', '.join(missing)}: it is not of a training run. Leave {run} out."
         raise RecipeError(msg)
-    split, recipe, records = made["split"], made["recipe"], read_log(run)
+    records = read_log(run)
     epochs = whole_epochs(records)
-    found = {
-        "recipe": recipe.get("name", "stage 1"),
-        "seed": str(made["seed"]),
-        "split": f"{split['hash']} (by {split['by']})",
-        "train / validate / held out": " / ".join(
-            str(len(split[role])) for role in ("train", "validate", "held_out")
-        ),
-        "panel": made["panel"][:12],
-        "epochs": f"{len(epochs)} of {_planned_epochs(recipe)}",
-    }
-    if records:
-        found["seconds"] = f"{sum(record['seconds'] for record in records):.0f}"
+    with _damage_of(path):
+        found = _what_was_run(made, len(epochs))
+    seconds = [record.get("seconds") for record in records]
+    known = [value for value in seconds if is_number(value)]
+    if known:
+        found["seconds"] = f"{sum(known):.0f}"
     return {**found, **_figures(epochs), **_evaluation(run)}
+
+
+def _what_was_run(made: dict[str, Any], n_epochs: int) -> dict[str, str]:
+    """Rows from a run's record."""
+    recipe, split = _part(made, "recipe", dict), _part(made, "split", dict)
+    roles = [_part(split, role, list) for role in ("train", "validate", "held_out")]
+    return {
+        "recipe": _part({"name": "stage 1", **recipe}, "name", str),
+        "seed": str(_part(made, "seed", int)),
+        "split": f"{_part(split, 'hash', str)} (by {_part(split, 'by', str)})",
+        "train / validate / held out": " / ".join(str(len(role)) for role in roles),
+        "panel": _part(made, "panel", str)[:12],
+        "epochs": f"{n_epochs} of {_planned_epochs(recipe)}",
+    }
 
 
 def _planned_epochs(recipe: dict[str, Any]) -> str:
     """Epochs that a recipe of either stage asks for."""
-    schedule = recipe.get("schedule")
-    if schedule is not None:  # of stage 1
-        return str(schedule["mask_epochs"] + schedule["both_epochs"])
-    return str(recipe.get("optimiser", {}).get("epochs", "?"))
+    if recipe.get("schedule") is not None:  # of stage 1
+        schedule = _part(recipe, "schedule", dict)
+        return str(_part(schedule, "mask_epochs", int) + _part(schedule, "both_epochs", int))
+    optimiser = _part({"optimiser": {}, **recipe}, "optimiser", dict)
+    return str(optimiser.get("epochs", "?"))
+
+
+def _part(values: dict[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401 - of that kind
+    """Take a value that must be there and of a kind."""
+    value = values.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        msg = f"{key} is {value!r}; expected {_KINDS[kind]}"
+        raise TypeError(msg)
+    return value
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Say in words that a file does not hold what it should."""
+    try:
+        yield
+    except RecursionError as exc:
+        msg = f"{path} is damaged (it nests too deeply). Give the command that wrote it again, or leave the run out."
+        raise RecipeError(msg) from exc
+    except (ValueError, TypeError) as exc:
+        msg = f"{path} is damaged ({exc}). Give the command that wrote it again, or leave the run out."
+        raise RecipeError(msg) from exc
 
 
 def _figures(epochs: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -92,19 +144,19 @@ def _figures(epochs: Sequence[dict[str, Any]]) -> dict[str, str]:
     if not epochs:
         return {}
     last = epochs[-1]
-    found = {name: f"{last[name]:.3f}" for name in measured_names(epochs) if name in last}
-    best = max(record.get("validation_recall", -1.0) for record in epochs)
+    found = {
+        name: f"{last[name]:.3f}" for name in measured_names(epochs) if is_number(last.get(name))
+    }
+    recalls = [record.get("validation_recall") for record in epochs]
+    best = max((recall for recall in recalls if is_number(recall)), default=-1.0)
     if best >= 0:
         found["best validation recall"] = f"{best:.3f}"
     return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
+    with _damage_of(path):
         values = json.loads(path.read_text())
-    except ValueError as exc:
-        msg = f"{path} is damaged ({exc}). Give the command that wrote it again, or leave the run out."
-        raise RecipeError(msg) from exc
     if not isinstance(values, dict):
         msg = f"{path} holds no table of values. Give the command that wrote it again, or leave the run out."
         raise RecipeError(msg)
@@ -118,8 +170,25 @@ def _evaluation(run: Path) -> dict[str, str]:
         return {}
     report = _read_json(path)
     found = {}
-    for row in report.get("retrieval", ()):
-        if row["encoder"] in ("trained", "PCA + ridge") and "R@10" in row:
-            name = f"{row['gallery']}, {row['direction']} R@10 (N {row['N']}, chance {row['chance R@10']:.3f})"
-            found[f"{name}, {row['encoder']}"] = f"{row['R@10']:.3f}"
+    with _damage_of(path):
+        for row in _part({"retrieval": [], **report}, "retrieval", list):
+            if not isinstance(row, dict):
+                msg = f"a row of retrieval is {row!r}; expected a table"
+                raise TypeError(msg)
+            if _part(row, "encoder", str) in ("trained", "PCA + ridge") and "R@10" in row:
+                found |= _recall(row)
     return found
+
+
+def _recall(row: dict[str, Any]) -> dict[str, str]:
+    """One row of the table from one of an evaluation."""
+    gallery, direction, encoder = (
+        _part(row, key, str) for key in ("gallery", "direction", "encoder")
+    )
+    for key in ("R@10", "chance R@10"):
+        if not is_number(row.get(key)):
+            msg = f"{key} is {row.get(key)!r}; expected a number"
+            raise TypeError(msg)
+    chance = f"chance {row['chance R@10']:.3f}"
+    name = f"{gallery}, {direction} R@10 (N {_part(row, 'N', int)}, {chance}), {encoder}"
+    return {name: f"{row['R@10']:.3f}"}

@@ -125,22 +125,16 @@ def read_split(path: Path, slides: Sequence[Slide]) -> Split:
     Raises
     ------
     RecipeError
-        If the file was changed after it was written, names other slides, would train on a double or on a slide
-        without an image, or says of the patients what the slides do not.
+        If the file cannot be read, was changed after it was written, gives a slide two roles, trains on none, names
+        other slides, would train on a double or on a slide without an image, or says of the patients what the
+        slides do not.
     """
-    try:
-        values = json.loads(path.read_text())
-        ids = {role: tuple(values[role]) for role in ("train", "validate", "held_out")}
-        split = Split(values["by"], **ids, patients=dict(values["patients"]))
-    except (ValueError, KeyError, TypeError) as exc:
-        msg = f"{path} is not a split ({exc!r}); give the split.json of a run."
-        raise RecipeError(msg) from exc
-    if split.hash != values.get("hash"):
-        msg = f"{path} says hash {values.get('hash')}, its slides give {split.hash}: it was edited. Make it again."
-        raise RecipeError(msg)
+    split = _frozen(path)
+    _check_roles(path, split)
     refuse_doubles(slides)
+    roles = (split.train, split.validate, split.held_out)
     there = {slide.slide_id for slide in slides}
-    named = {name for role in ids.values() for name in role}
+    named = {name for role in roles for name in role}
     if there != named:
         msg = (
             f"{path} is a split of other slides: missing here {', '.join(sorted(named - there)) or 'none'}; not in it "
@@ -148,7 +142,7 @@ def read_split(path: Path, slides: Sequence[Slide]) -> Split:
         )
         raise RecipeError(msg)
     _check_pictured(slides, {*split.train, *split.validate})
-    found = _split(*ids.values(), {slide.slide_id: slide.patient_id for slide in slides})
+    found = _split(*roles, {slide.slide_id: slide.patient_id for slide in slides})
     if found != split:
         msg = (
             f"{path} splits by {split.by}, with patients {split.patients}; the slides say {found.by}, with {found.patients}. "
@@ -156,6 +150,52 @@ def read_split(path: Path, slides: Sequence[Slide]) -> Split:
         )
         raise RecipeError(msg)
     return split
+
+
+def _frozen(path: Path) -> Split:
+    """Read the file of a split, as it was written."""
+    try:
+        values = json.loads(path.read_text())
+        ids = {role: _names(role, values[role]) for role in ("train", "validate", "held_out")}
+        split = Split(values["by"], **ids, patients=dict(values["patients"]))
+    except OSError as exc:
+        msg = f"{path} cannot be read ({exc.strerror}); give the split.json of a run."
+        raise RecipeError(msg) from exc
+    except RecursionError as exc:
+        msg = f"{path} is not a split (it nests too deeply); give the split.json of a run."
+        raise RecipeError(msg) from exc
+    except (ValueError, KeyError, TypeError) as exc:
+        # Not its repr: that of a UnicodeDecodeError holds the whole file.
+        reason = f"{type(exc).__name__}: {exc}"
+        msg = f"{path} is not a split ({reason}); give the split.json of a run."
+        raise RecipeError(msg) from exc
+    if split.hash != values.get("hash"):
+        msg = f"{path} says hash {values.get('hash')}, its slides give {split.hash}: it was edited. Make it again."
+        raise RecipeError(msg)
+    return split
+
+
+def _names(role: str, given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        msg = f"{role} is no list of slide ids"
+        raise TypeError(msg)
+    return tuple(given)
+
+
+def _check_roles(path: Path, split: Split) -> None:
+    """Refuse a slide in two roles or twice in one, which would leak whatever the hash says, and no training."""
+    acts = {"train": "trains", "validate": "validates", "held_out": "is held out"}
+    taken: dict[str, str] = {}
+    for role, act in acts.items():
+        for name in getattr(split, role):
+            if name in taken:
+                twice = f"{act} twice" if taken[name] == act else f"{taken[name]} and {act}"
+                msg = f"{path} is no split: {name} {twice}. Each slide has one role, once; make the split again."
+                raise RecipeError(msg)
+            taken[name] = act
+    if not split.train:
+        msg = f"{path} leaves no slide to train on; make a split that trains on at least one."
+        raise RecipeError(msg)
 
 
 def refuse_doubles(slides: Sequence[Slide]) -> None:

@@ -13,7 +13,7 @@ import torch
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import nn
 
@@ -38,6 +38,9 @@ _DAMAGED: Final = (
     TypeError,
     ValueError,  # with UnicodeDecodeError
 )
+# Torch's sentences on this option say that loading succeeds without it.
+_ADVICE: Final = "weights_only"
+_ASKED_FOR: Final = re.compile(r"\bGLOBAL:? ([A-Za-z_][\w.]{0,80})")
 _WRAPPERS: Final = ("state_dict", "model", "teacher")
 # transformers 4 (and files on the hub) -> timm, for ViTModel and Dinov2Model alike; transformers 5 names its
 # modules in memory otherwise, but saves under the old names. Both are taken, and the classifiers' prefixes.
@@ -131,6 +134,8 @@ def _read_pickled(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as exc:
+        if _ADVICE in str(exc):
+            raise EncoderError(_refusal(path, str(exc))) from None  # nor in a traceback
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]
         msg = (
             f"{path} is damaged or holds more than tensors, which is not read ({reason}). Save its state "
@@ -138,6 +143,53 @@ def _read_pickled(path: Path) -> dict[str, Any]:
         )
         raise EncoderError(msg) from exc
     return state if isinstance(state, dict) else {}
+
+
+def _refusal(path: Path, text: str) -> str:
+    """Refuse a pickle in our own words: torch's tell its reader how to run it."""
+    named = _ASKED_FOR.search(text)
+    asked = f" (it asks for {named[1]})" if named else ""
+    return (
+        f"{path} is damaged or holds more than tensors{asked}, which is not read; nothing in it was run. Do not "
+        "open it with Python's own pickle unless you trust who wrote it. Save its state dict as .safetensors "
+        "where it came from."
+    )
+
+
+def flaw_of(tensor: torch.Tensor) -> str:
+    """Say what keeps a tensor from being a weight, as the end of a sentence; empty where nothing does."""
+    if not tensor.is_floating_point():
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}"
+    # A view may claim any size over a few stored bytes; looking at its values would fill the memory.
+    is_whole = tensor.layout == torch.strided and not tensor.is_meta
+    if not is_whole or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return "is not stored value by value"
+    return "" if tensor.isfinite().all() else "holds NaN or infinite values"
+
+
+def refuse_flaws(state: State, names: Iterable[str], where: str) -> None:
+    """Refuse weights that are not finite floating-point numbers.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+    names : iterable of str
+        The tensors to look at.
+    where : str
+        The file, for errors.
+
+    Raises
+    ------
+    EncoderError
+        Naming the first tensor that is none.
+    """
+    for name in names:
+        if flaw := flaw_of(state[name]):
+            msg = (
+                f"The tensor {name} in {where} {flaw}; finite floating-point weights were expected. Copy the "
+                "file again, or give another one."
+            )
+            raise EncoderError(msg)
 
 
 def fit_state(network: nn.Module, state: State, loader: str, path: Path) -> None:
@@ -156,8 +208,8 @@ def fit_state(network: nn.Module, state: State, loader: str, path: Path) -> None
     Raises
     ------
     EncoderError
-        If a tensor is missing, unknown or of another shape. Position embeddings of another image size are
-        interpolated; a classifier is left out.
+        If a tensor is missing, unknown, of another shape or not finite. Position embeddings of another
+        image size are interpolated; a classifier is left out.
     """
     rename: dict[str, Callable[[State], State]] = {
         "transformers": _from_transformers,
@@ -183,6 +235,7 @@ def fit_state(network: nn.Module, state: State, loader: str, path: Path) -> None
             f"another shape ({', '.join(wrong[:3])}). Give the file of the same model."
         )
         raise EncoderError(msg)
+    refuse_flaws(state, [name for name in own if own[name].is_floating_point()], str(path))
     network.load_state_dict(state)
 
 

@@ -16,11 +16,17 @@ _FROM_ONE: Final = (
     *("token_width", "dim_head", "components"),
 )
 _LEAST: Final = {**dict.fromkeys(_FROM_ONE, 1), "depth": 0, "n_flows": 0, "blocks": 0}
+# Far above any network: what lies beyond is a slip, which would end in the allocator's words or never.
+WIDEST: Final = 65_536
+_MOST: Final = {
+    **dict.fromkeys(_FROM_ONE, WIDEST),
+    **{"context": 100_000, "depth": 2_000, "n_flows": 2_000, "blocks": 2_000},
+}
 _SHARES: Final = ("dropout", "token_dropout", "feature_dropout")
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number, or below `least`.
+def check_whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Refuse what is no whole number, below `least` or above `most`.
 
     Raises
     ------
@@ -29,6 +35,9 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         msg = f"{name} is {value!r}; expected a whole number of at least {least}."
+        raise ValueError(msg)
+    if most is not None and value > most:
+        msg = f"{name} is {value}; expected a whole number of at most {most:,}."
         raise ValueError(msg)
 
 
@@ -50,12 +59,12 @@ def check_sizes(settings: Mapping[str, object], section: str = "") -> None:
     given = {name: value for name, value in settings.items() if value is not None}
     for name, value in given.items():
         if name in _LEAST:
-            check_whole(f"{section}{name}", value, _LEAST[name])
+            check_whole(f"{section}{name}", value, _LEAST[name], _MOST[name])
         if name in _SHARES:
             _check_share(f"{section}{name}", value)
         if name == "hidden":
             for size in value if isinstance(value, (list, tuple)) else (value,):
-                check_whole(f"A size of {section}hidden", size)
+                check_whole(f"A size of {section}hidden", size, most=WIDEST)
     width, heads = given.get("width"), given.get("heads")
     if isinstance(width, int) and isinstance(heads, int) and width % heads:
         msg = f"{section}heads is {heads}, which does not divide width, {width}; choose a divisor."

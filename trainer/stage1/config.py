@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from stamp_index.encoders.layers import check_sizes
-from trainer.recipe import RecipeError
-from trainer.recipe_file import read_toml
+from trainer.recipe import MOST, RecipeError
+from trainer.recipe_file import is_there, override_value, read_toml, refuse_depth, shortened
 from trainer.stage1.losses import CGR_TARGETS
 
 _T = TypeVar("_T")
@@ -132,6 +131,7 @@ def load_stage1_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()
     values = _read(name_or_path)
     for override in overrides:
         _set(values, override)
+    refuse_depth("The recipe with its overrides", values)
     if values.pop("stage", None) != 1:
         msg = (
             f"{str(name_or_path)!r} is no stage-1 recipe: it does not say `stage = 1`. Known stage-1 recipes: "
@@ -160,9 +160,9 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
-    if not path.exists():
+    if not is_there(path):
         msg = (
-            f"There is no recipe {str(name_or_path)!r}. Known stage-1 recipes: {', '.join(_known())}; or give a "
+            f"There is no recipe {shortened(str(name_or_path))!r}. Known stage-1 recipes: {', '.join(_known())}; or give a "
             ".toml file."
         )
         raise RecipeError(msg)
@@ -171,10 +171,7 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], override: str) -> None:
     key, _, text = override.partition("=")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+    value = override_value(override, text)
     *sections, last = key.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
@@ -194,7 +191,9 @@ def _make(kind: type[_T], values: object, section: str) -> _T:
         msg = f"[{section}] has unknown fields: {', '.join(unknown)}; expected {', '.join(sorted(types))}."
         raise RecipeError(msg)
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, _TYPES[types[name]]):
+        # Where a float is expected a whole number does too, but not one that becomes none.
+        endless = types[name] == "float" and isinstance(value, int) and abs(value) >= 2**63
+        if endless or isinstance(value, bool) or not isinstance(value, _TYPES[types[name]]):
             msg = f"{section}.{name} is {value!r}; expected a value of type {types[name]}."
             raise RecipeError(msg)
     return kind(**values)
@@ -205,16 +204,21 @@ def _check(recipe: Stage1Recipe) -> None:
     context = recipe.gene_tower.get("context")
     weights = (objective.igr_weight, objective.cgr_weight)
     checks = {
+        "gene_tower.kind (text)": isinstance(recipe.gene_tower.get("kind", ""), str),
         "gene_tower.context (at least 1)": isinstance(context, int) and context >= 1,
-        "genes.n_genes (0 or at least 2)": recipe.genes.n_genes == 0 or recipe.genes.n_genes >= 2,
+        f"genes.n_genes (0 or 2 to {MOST:,})": recipe.genes.n_genes == 0
+        or 2 <= recipe.genes.n_genes <= MOST,
         "objective.mask_share (above 0, at most 1)": 0 < objective.mask_share <= 1,
         "objective.igr_weight and cgr_weight (0 or more, one of them above 0)": sum(weights) > 0
         and all(0 <= weight < math.inf for weight in weights),
         f"objective.cgr_targets ({' or '.join(CGR_TARGETS)})": objective.cgr_targets in CGR_TARGETS,
         "objective.max_pitches (above 0)": objective.max_pitches > 0,
-        "schedule epochs (0 or more, together at least 1)": schedule.epochs >= 1
-        and min(schedule.mask_epochs, schedule.both_epochs) >= 0,
-        "schedule.niches (at least 1)": schedule.niches >= 1,
+        f"schedule.mask_epochs and both_epochs (0 or more, together 1 to {MOST:,})": min(
+            schedule.mask_epochs, schedule.both_epochs
+        )
+        >= 0
+        and 1 <= schedule.epochs <= MOST,
+        f"schedule.niches (1 to {MOST:,})": 1 <= schedule.niches <= MOST,
         "schedule.lr (above 0)": 0 < schedule.lr < math.inf,
         "schedule.weight_decay (0 or more)": 0 <= schedule.weight_decay < math.inf,
         "schedule.max_norm (above 0)": schedule.max_norm > 0,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import unicodedata
+import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -25,6 +27,9 @@ _MEANS: Final = ("Visium_mean.npy",)
 _SYMBOLS: Final = ("gene_name_id_dict.pkl", "symbol_to_ensembl.csv", "symbol_to_ensembl.csv.gz")
 _GENES: Final = ("genes.txt",)
 _STATS: Final = ("gene_stats.csv", "gene_stats.csv.gz")
+_LARGEST_MEAN: Final = float(np.finfo(np.float32).max)
+# Raised where a damaged header claims more values than there are bytes.
+_TOO_LARGE: Final = (MemoryError, OverflowError, RuntimeError)
 
 
 class GeneList(NamedTuple):
@@ -68,12 +73,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     found = [folder / name for name in _MEANS if (folder / name).is_file()]
     if means is None or found:
         means = _read_means(_find(folder, _MEANS, "the gene means"), len(gene_ids))
-    means = np.where(np.isnan(means), 0.0, means)  # of genes that the corpus never shows
-    if not np.isfinite(means).all() or (means < 0).any():
-        msg = (
-            f"The gene means in {folder} must be numbers, 0 or more. Copy the published file again."
-        )
-        raise EncoderError(msg)
+    means = _checked_means(means, folder)
     symbols = _read_symbols(_find(folder, _SYMBOLS, "the symbols of genes"))
     if not set(symbols.values()) & set(gene_ids):
         msg = (
@@ -108,7 +108,7 @@ def read_gene_list(folder: Path, n_genes: int) -> GeneList:
             "you have, in training order and one a line, into that file."
         )
         raise EncoderError(msg)
-    genes = tuple(path.read_text(encoding="utf-8").split())
+    genes = _read_lines(path)
     if len(genes) != n_genes:
         msg = f"{path} has {len(genes)} genes, but the weights take {n_genes}. Give the list of that model."
         raise EncoderError(msg)
@@ -143,6 +143,37 @@ def _find(folder: Path, names: Sequence[str], what: str) -> Path:
     raise EncoderError(msg)
 
 
+def _checked_means(means: NDArray[np.float64], folder: Path) -> NDArray[np.float64]:
+    """Means with 0 for the genes that the corpus never shows, which are NaN."""
+    filled = np.where(np.isnan(means), 0.0, means)
+    if np.isnan(means).all() or (filled < 0).any() or (filled > _LARGEST_MEAN).any():
+        msg = (
+            f"The gene means in {folder} must be numbers, 0 or more, and at most {_LARGEST_MEAN:g}; NaN may "
+            "stand for some genes but not for all. Copy the published file again."
+        )
+        raise EncoderError(msg)
+    return filled
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    """Names in a text file, one a line; a mark of byte order before them is no part of the first."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        msg = f"{path} is no readable list of genes ({exc}). Save it as UTF-8 text, one symbol a line."
+        raise EncoderError(msg) from exc
+    # Not splitlines, which takes some control characters for the end of a line.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if "," in line or any(unicodedata.category(letter).startswith("C") for letter in line):
+            msg = (
+                f"Line {number} of {path} is {line[:40]!r}; expected one gene symbol, without commas, tabs or "
+                "control characters. Keep the column of symbols alone."
+            )
+            raise EncoderError(msg)
+    return tuple(text.split())
+
+
 def _names_of_h5ad(path: Path) -> list[str]:
     """Names of the genes alone; nothing else of the file is read."""
     import h5py
@@ -150,16 +181,23 @@ def _names_of_h5ad(path: Path) -> list[str]:
     try:
         with h5py.File(path) as file:
             var = file["var"]
-            return [str(name) for name in var[var.attrs["_index"]].asstr()[:]]
-    except (OSError, KeyError, TypeError, AttributeError) as exc:
+            index = var[var.attrs["_index"]]
+            if len(index.shape) != 1:
+                msg = f"its index of genes has shape {index.shape} instead of one dimension"
+                raise ValueError(msg)
+            return [str(name) for name in index.asstr()[:]]
+    # ValueError: names that are not UTF-8, among others; RuntimeError: HDF5's own complaints.
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, *_TOO_LARGE) as exc:
         msg = f"{path} is no readable .h5ad file ({exc}). Copy it again."
         raise EncoderError(msg) from exc
 
 
 def _read_means(path: Path, n_genes: int) -> NDArray[np.float64]:
     try:
-        means = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as exc:
+        # Not np.load, which opens archives and pickles too by how the file begins.
+        with path.open("rb") as file:
+            means = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, *_TOO_LARGE) as exc:
         msg = f"{path} is no readable array of numbers ({exc}). Copy it again."
         raise EncoderError(msg) from exc
     if means.shape != (n_genes,) or means.dtype.kind not in "fiu":
@@ -191,9 +229,9 @@ def _read_csv(
     """Rows of a CSV file, gzipped or not, that has `columns`; others than these and `optional` are left out."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as exc:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as exc:
         msg = f"{path} is no readable CSV file ({exc}). Copy it again."
         raise EncoderError(msg) from exc
     lost = [name for name in columns if not rows or rows[0].get(name) is None]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stamp_index.encoders.backbones import load_backbone
 from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.published.assets import asset_files, read_gene_list, read_vocabulary
+from stamp_index.encoders.published.locate import checked_name
 from stamp_index.encoders.published.seal_encoder import PublishedSealEncoder, SealVision
 from stamp_index.encoders.published.seal_model import (
     build_vae,
@@ -62,13 +63,14 @@ def import_stamp(
     bgr : bool
         Turn the order of colours round (`StampOptions`).
     name : str
-        Of the encoder.
+        Of the encoder; see `checked_name`.
 
     Raises
     ------
     EncoderError
         If a file is missing, damaged or of another model; nothing is written then.
     """
+    checked_name(name)
     vocabulary = read_vocabulary(assets)
     state = read_published(checkpoint)
     gene_heads, vision_heads = stamp_heads(state, gene=heads[0], vision=heads[1])
@@ -101,13 +103,14 @@ def import_seal(
         The vision model ``seal_BACKBONE_vision.pth``, which holds LoRA; the backbone's name in the registry;
         and its weights, a file or ``hub``. Without it the encoder refuses images.
     name : str
-        Of the encoder.
+        Of the encoder; see `checked_name`.
 
     Raises
     ------
     EncoderError
         If a file is missing, damaged or of another model; nothing is written then.
     """
+    checked_name(name)
     state = read_published(checkpoint)
     vae = build_vae(published_seal_state(state))
     genes = read_gene_list(assets, state["encoder.0.weight"].shape[1])

@@ -40,18 +40,29 @@ def models_folder() -> Path:
     return data / "stamp-index" / "models"
 
 
+def checked_name(name: str) -> str:
+    """Return `name`, if it can be the name of an imported model.
+
+    Raises
+    ------
+    EncoderError
+        If it is not made of lower-case letters, digits, ``-`` and ``_``.
+    """
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} is not the name of a model; expected lower-case letters, digits, - and _, such as stamp."
+        raise EncoderError(msg)
+    return name
+
+
 def model_folder(name: str) -> Path:
     """Folder of the imported model `name`, whether or not it is there.
 
     Raises
     ------
     EncoderError
-        If `name` is not made of lower-case letters, digits, ``-`` and ``_``.
+        See `checked_name`.
     """
-    if not _NAME.fullmatch(name):
-        msg = f"{name!r} is not the name of a model; expected lower-case letters, digits, - and _, such as stamp."
-        raise EncoderError(msg)
-    return models_folder() / name
+    return models_folder() / checked_name(name)
 
 
 def resolve_encoder(name: str | Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from stamp_index.encoders.published.state import below, fit, require, without
+from stamp_index.encoders.published.state import below, fit, require, require_dims, without
 from stamp_index.encoders.vae_tower import VaeTower
 from stamp_index.errors import EncoderError
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from stamp_index.encoders.published.state import State
 
 _LORA: Final = re.compile(r"encoder\.base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight")
+_WHAT: Final = "SEAL's gene model"
+_MATRICES: Final = (
+    "encoder.0.weight",
+    "fc_mu.weight",
+    "fc_logvar.weight",
+    "decoder.0.weight",
+)
 _LORA_ALPHA: Final = 8.0  # released configuration (recipes 4.4)
 _BACKBONE: Final = "encoder.base_model.model."
 _IMAGE_DECODER: Final = "decoder."
@@ -36,11 +43,8 @@ def published_seal_state(state: State) -> State:
     EncoderError
         If it is no such model.
     """
-    require(
-        state,
-        ("encoder.0.weight", "fc_mu.weight", "fc_logvar.weight", "decoder.0.weight"),
-        "SEAL's gene model",
-    )
+    require(state, _MATRICES, _WHAT)
+    require_dims(state, dict.fromkeys(_MATRICES, 2), _WHAT)
     names = {"fc_mu.": "mu.", "fc_logvar.": "logvar."}
     renamed = without(state, (*names, _PROJECTION))
     for theirs, ours in names.items():
@@ -57,8 +61,9 @@ def build_vae(state: State) -> VaeTower:
         If its layers do not fit each other.
     """
     hidden: list[int] = []
-    while f"encoder.{4 * len(hidden)}.weight" in state:
-        hidden.append(len(state[f"encoder.{4 * len(hidden)}.weight"]))
+    while (name := f"encoder.{4 * len(hidden)}.weight") in state:
+        require_dims(state, {name: 2}, _WHAT)
+        hidden.append(len(state[name]))
     n_flows = len({name.split(".")[1] for name in state if name.startswith("flows.")})
     with torch.device("meta"):
         tower = VaeTower(
@@ -67,7 +72,7 @@ def build_vae(state: State) -> VaeTower:
             latent=len(state["mu.weight"]),
             n_flows=n_flows,
         )
-    fit(tower, state, "SEAL's gene model")
+    fit(tower, state, _WHAT)
     return tower
 
 
@@ -100,6 +105,7 @@ def projection_of(state: State) -> State:
 
 def linear(state: State) -> nn.Linear:
     """Build the layer of a weight and a bias."""
+    require_dims(state, {"weight": 2}, "SEAL's projection head")
     out_dim, in_dim = state["weight"].shape
     with torch.device("meta"):
         layer = nn.Linear(in_dim, out_dim)
@@ -153,7 +159,13 @@ def _update(
     a, b = pair["A"], pair["B"]
     layer: Any = dict(network.named_modules()).get(name)
     weight = getattr(layer, "weight", None)
-    if weight is None or a.ndim != 2 or weight.shape != (len(b), a.shape[1]):
+    if a.ndim != 2 or b.ndim != 2 or b.shape[1] != len(a) or not len(a):
+        msg = (
+            f"SEAL's LoRA for {name} does not fit itself: A is {tuple(a.shape)} and B {tuple(b.shape)}; two "
+            "matrices, rank x n and m x rank, were expected. Give SEAL's published file, seal_BACKBONE_vision.pth."
+        )
+        raise EncoderError(msg)
+    if weight is None or weight.shape != (len(b), a.shape[1]):
         found = "has no such layer" if weight is None else f"has {tuple(weight.shape)} there"
         msg = (
             f"SEAL's LoRA for {name} is of shape {len(b)} x {a.shape[1]}, but the backbone {found}. Give the "

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from stamp_index.encoders.image_tower import pool_cells
-from stamp_index.encoders.published.state import below, count_blocks, fit, require, without
+from stamp_index.encoders.published.state import (
+    below,
+    count_blocks,
+    fit,
+    require,
+    require_dims,
+    without,
+)
 from stamp_index.encoders.published.vit import (
     PromptedVit,
     build_vit,
@@ -34,6 +41,11 @@ _HEADS: Final = {
     "region": "region_projection",
     "position": "positioning_projection",
 }
+_GENE_MATRICES: Final = (
+    "embeddings.weight",
+    "positional_embedding.weight",
+    "encoder.layers.0.linear1.weight",
+)
 # A template of a layer that is never run, and the two heads of stage 1.
 _UNUSED: Final = ("encoder_layer.", "classifier_head.", "spatial_classifier_head.")
 
@@ -200,15 +212,8 @@ def published_gene_state(state: State) -> State:
         The rows of the embedding table are moved: padding from 1 to 0, mask from 0 to 2, CLS from 2 to 1.
     """
     state = without(state, _UNUSED)
-    require(
-        state,
-        (
-            "embeddings.weight",
-            "positional_embedding.weight",
-            "encoder.layers.0.linear1.weight",
-        ),
-        "STAMP's gene encoder",
-    )
+    require(state, _GENE_MATRICES, "STAMP's gene encoder")
+    require_dims(state, dict.fromkeys(_GENE_MATRICES, 2), "STAMP's gene encoder")
     state = dict(state)
     table = state.pop("embeddings.weight")
     least = TOKEN_OFFSET + SPARE_ROWS + 1
@@ -230,14 +235,16 @@ def published_stamp_state(state: State) -> State:
     Raises
     ------
     EncoderError
-        If a part of the model is missing.
+        If a part of the model is missing or of a shape that no such part has.
     """
-    require(
-        state,
-        ("logit_scale", *(f"{name}.weight" for name in _HEADS.values())),
-        "STAMP",
+    heads = [f"{name}.weight" for name in _HEADS.values()]
+    require(state, ("logit_scale", *heads), "STAMP")
+    scale = state["logit_scale"]
+    scale = scale.reshape(()) if scale.numel() == 1 else scale
+    require_dims(
+        {**state, "logit_scale": scale}, {"logit_scale": 0} | dict.fromkeys(heads, 2), "STAMP"
     )
-    renamed = {"log_scale": state["logit_scale"].reshape(())}
+    renamed = {"log_scale": scale}
     for ours, theirs in _HEADS.items():
         renamed |= {f"heads.{ours}.{k}": v for k, v in below(state, f"{theirs}.").items()}
     gene = published_gene_state(below(state, "spot_backbone."))
@@ -266,10 +273,11 @@ def stamp_heads(
     Raises
     ------
     EncoderError
-        If they are not given for an unusual width, or do not divide it.
+        If they are not given for an unusual width, or do not divide it, or there is no width.
     """
     name = "spot_backbone.embeddings.weight"
     require(state, (name,), "STAMP")
+    require_dims(state, {name: 2}, "STAMP")
     width = state[name].shape[1]
     heads = checked_heads(gene or _GENE_HEADS.get(width), width, "gene encoder", "--gene-heads")
     return heads, vit_heads(below(state, "visual_backbone.base_model."), vision)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stamp_index.encoders.backbone_weights import read_state
+from stamp_index.encoders.backbone_weights import read_state, refuse_flaws
 from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import torch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What training frameworks put before every name.
 _WRAPPERS: Final = ("module.", "model.")
+_COUNTER: Final = "num_batches_tracked"  # of batch norm: a whole number by nature
 
 
 def read_published(path: Path) -> State:
@@ -32,15 +33,19 @@ def read_published(path: Path) -> State:
     Raises
     ------
     EncoderError
-        If there is no such file, or it is damaged or holds more than tensors.
+        If there is no such file, it is damaged or holds more than tensors, or a tensor is not of finite
+        floating-point numbers; the first such is named.
     """
     state = read_state(path)
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in state):
             state = below(state, wrapper)
-    return {
+    floats = {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
+    # After the change of type: a double of 1e300 is infinite as a float.
+    refuse_flaws(floats, [name for name in floats if not name.endswith(_COUNTER)], str(path))
+    return floats
 
 
 def below(state: State, prefix: str) -> State:
@@ -73,14 +78,43 @@ def require(state: State, names: Iterable[str], what: str) -> None:
         raise EncoderError(msg)
 
 
+def require_dims(state: State, dims: Mapping[str, int], what: str) -> None:
+    """Refuse tensors from whose shape a size is read, where that shape is no such tensor's at all.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+    dims : mapping of str to int
+        Number of dimensions by name; names that are not in `state` are passed over.
+    what : str
+        The model, for errors.
+
+    Raises
+    ------
+    EncoderError
+        If one has another number of dimensions or is empty; the first three are named.
+    """
+    wrong = [
+        f"{name} {tuple(state[name].shape)} instead of {n} dimensions, none of them 0"
+        for name, n in dims.items()
+        if name in state and (state[name].ndim != n or not state[name].numel())
+    ]
+    if wrong:
+        msg = (
+            f"The weights do not fit {what}: {len(wrong)} tensors of another shape ({', '.join(wrong[:3])}). "
+            "Give the published file of that model."
+        )
+        raise EncoderError(msg)
+
+
 def count_blocks(state: State, prefix: str) -> int:
     """Count the blocks ``prefix0.``, ``prefix1.``, ... that a state dict holds."""
     numbers = {
-        int(number)
+        number
         for name in state
         if name.startswith(prefix) and (number := name[len(prefix) :].split(".")[0]).isdigit()
     }
-    return max(numbers, default=-1) + 1
+    return len(numbers)  # not the highest, or one odd name would ask for any number of blocks
 
 
 def fit(module: nn.Module, state: State, what: str) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from stamp_index.encoders.backbones import IMAGENET
 from stamp_index.encoders.image_tower import TowerOutput
-from stamp_index.encoders.published.state import count_blocks, require
+from stamp_index.encoders.published.state import count_blocks, require, require_dims
 from stamp_index.encoders.torch_compat import declare_torchvision_ops
 from stamp_index.errors import EncoderError
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 # Heads of the usual ViTs by width (timm): tiny, small, base, large, huge, giant, UNI2-h.
 _HEADS: Final = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24}
-_NEEDED: Final = (
-    "patch_embed.proj.weight",
-    "pos_embed",
-    "cls_token",
-    "norm.weight",
-    "blocks.0.mlp.fc1.weight",
-    "blocks.0.mlp.fc2.weight",
-)
+_NEEDED: Final = {  # and their numbers of dimensions
+    "patch_embed.proj.weight": 4,
+    "pos_embed": 3,
+    "cls_token": 3,
+    "norm.weight": 1,
+    "blocks.0.mlp.fc1.weight": 2,
+    "blocks.0.mlp.fc2.weight": 2,
+}
 _TRAINING_ONLY: Final = ("mask_token",)
 
 
@@ -81,10 +81,12 @@ def vit_heads(state: State, heads: int | None) -> int:
     Raises
     ------
     EncoderError
-        If none are given for an unusual width, or they do not divide it.
+        If none are given for an unusual width, or they do not divide it, or there is no width.
     """
-    require(state, ("patch_embed.proj.weight",), "a vision transformer under timm's names")
-    width = len(state["patch_embed.proj.weight"])
+    name = "patch_embed.proj.weight"
+    require(state, (name,), "a vision transformer under timm's names")
+    require_dims(state, {name: _NEEDED[name]}, "a vision transformer")
+    width = len(state[name])
     return checked_heads(heads or _HEADS.get(width), width, "ViT", "--vision-heads")
 
 
@@ -128,6 +130,7 @@ def build_vit(state: State, heads: int) -> nn.Module:
     from timm.models.vision_transformer import VisionTransformer
 
     require(state, _NEEDED, "a vision transformer with a CLS token under timm's names")
+    require_dims(state, {**_NEEDED, "reg_token": 3}, "a vision transformer")
     width, _, patch_px, other_px = state["patch_embed.proj.weight"].shape
     if patch_px != other_px:
         msg = f"The ViT has patches of {patch_px} x {other_px} px; square ones were expected. Use another ViT."
