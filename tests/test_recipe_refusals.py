@@ -310,7 +310,7 @@ def test_a_recipe_with_a_name_that_no_file_can_have_is_not_there(tmp_path):
     long = "a" * 5_000
     for load in (load_recipe, load_stage1_recipe):
         with pytest.raises(
-            RecipeError, match=r"There is no recipe 'a{40}\.\.\. \(5,000 letters\)'"
+            RecipeError, match=r"There is no recipe (or overlay )?'a{40}\.\.\. \(5,000 letters\)'"
         ):
             load(long)
     with pytest.raises(RecipeError, match="There is no recipe"):

@@ -132,7 +132,7 @@ def test_a_card_keeps_the_terms_that_were_written_down_and_names_the_command(tra
     after = path.read_text()
     assert "- Terms: CC BY 4.0, as the slides.\n" in after
     assert terms not in after
-    assert "    python -m trainer train 'my slides'\n" in after
+    assert "    stamp-index train 'my slides'\n" in after
     path.write_text(before)
 
 
@@ -151,16 +151,16 @@ def test_the_same_command_again_trains_nothing_and_gives_the_same_encoder(traine
 @pytest.mark.parametrize(
     ("more", "sets", "message"),
     [
-        (("--seed", "5"), (), "holds a run with another recipe, seed, split, panel or slides"),
+        (("--seed", "5"), (), "holds a run with another seed"),
         (
             (),
             ("optimiser.lr=0.5",),
-            "holds a run with another recipe, seed, split, panel or slides",
+            "holds a run with another recipe",
         ),
         (("--hold-out-slide", "P2_A"), (), "P2_A cannot be held out and validate at once"),
         (("--gene", "ERBB22"), (), "cannot hold ERBB22.*ERBB2"),
         ((), ("optimiser.epoch=3",), "optimiser.epoch is unknown"),
-        (("--overlay", "visum"), (), "no recipe 'visum'"),
+        (("--overlay", "visum"), (), "no recipe or overlay 'visum'"),
     ],
     ids=["seed", "recipe", "split", "gene", "key", "overlay"],
 )
@@ -273,7 +273,7 @@ def test_a_run_that_trains_no_step_is_an_encoder_too_and_is_not_replaced_by_anot
     train_slides(slides, split, job(out, "optimiser.epochs=0"))
     assert "No training steps" in (out / "encoder" / "CARD.md").read_text()
     before = contents(out)
-    with pytest.raises(RecipeError, match="holds a run with another recipe"):
+    with pytest.raises(RecipeError, match="holds a run with another seed"):
         train_slides(slides, split, job(out, "optimiser.epochs=0", seed=1))
     assert contents(out) == before
 

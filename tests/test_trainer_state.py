@@ -58,7 +58,7 @@ def test_a_run_that_holds_something_is_not_replaced_by_another(tmp_path):
     check_same_run(tmp_path, {"seed": 2})  # nothing is lost yet
     (tmp_path / STATE).touch()
     check_same_run(tmp_path, {"seed": 2})
-    with pytest.raises(RecipeError, match="holds a run with another recipe, seed"):
+    with pytest.raises(RecipeError, match="holds a run with another seed"):
         check_same_run(tmp_path, {"seed": 1})
 
 
@@ -92,6 +92,26 @@ def test_a_run_is_not_written_into_a_file(tmp_path):
     ):
         pass
     assert (tmp_path / "run").read_text() == "notes"
+
+
+def test_a_run_that_differs_in_two_things_names_both(tmp_path):
+    check_same_run(tmp_path, {"seed": 1, "panel": "a", "recipe": {"name": "stamp"}})
+    (tmp_path / STATE).touch()
+    with pytest.raises(RecipeError, match="holds a run with another seed and panel. Give"):
+        check_same_run(tmp_path, {"seed": 2, "panel": "b", "recipe": {"name": "stamp"}})
+
+
+def test_an_interrupt_in_the_middle_of_a_write_is_no_full_disk(tmp_path, monkeypatch):
+    def interrupted(values, file):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos")  # as torch's writer does on its way out
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(tmp_path, small_parts(), Progress(step=4))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("line", ["5", "{}", "[]", '{"epoch": "x"}', "\udcff"])

@@ -54,7 +54,7 @@ def _card(
         *(f"- Backbone: {terms}" for terms in licences(model)),
         "",
         "## Numbers",
-        *_numbers(records, recipe["validation"]["k"]),
+        *(f"- {line}" for line in numbers(records, recipe["validation"]["k"])),
         "- Held-out retrieval with baselines: `stamp-index evaluate RUN SLIDE...`",
         "",
         "## Limits",
@@ -111,16 +111,17 @@ def random_starts(model: dict[str, Any]) -> list[str]:
     ]
 
 
-def _numbers(records: list[dict[str, Any]], k: int) -> list[str]:
+def numbers(records: list[dict[str, Any]], k: int) -> list[str]:
+    """Say how far a run has come, and which epoch's weights it keeps."""
     if not records:
-        return ["- No training steps: the closed-form start."]
+        return ["No training steps: the closed-form start."]
     last = records[-1]
-    lines = [f"- {last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
+    lines = [f"{last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
     checked = [record for record in records if "validation_recall" in record]
     if checked:
         best = max(checked, key=lambda record: record["validation_recall"])
         lines.append(
-            f"- The weights are those of epoch {best['epoch']}, with the best validation recall@{k}: "
+            f"The weights are those of epoch {best['epoch']}, with the best validation recall@{k}: "
             f"{best['validation_recall']:.3f} (mean of both directions, within slides)."
         )
     return lines
@@ -129,7 +130,7 @@ def _numbers(records: list[dict[str, Any]], k: int) -> list[str]:
 def _command() -> str:
     if Path(sys.argv[0]).parent.name != "trainer":
         return "trainer.train.train_slides, with the recipe, split and seed of run.json"
-    return "python -m trainer " + " ".join(_quoted(argument) for argument in sys.argv[1:])
+    return "stamp-index " + " ".join(_quoted(argument) for argument in sys.argv[1:])
 
 
 def _quoted(argument: str) -> str:

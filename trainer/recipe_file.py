@@ -130,7 +130,10 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
         model = _model(values.pop("model"), losses)
         recipe = Recipe(**{**values, "losses": losses, "model": model})
     except KeyError as exc:
-        msg = f"The recipe has no {exc}. Start from trainer/recipes/stamp.toml."
+        start = "Start from trainer/recipes/stamp.toml."
+        if values.get("stage") == 1:
+            start = "It is one of stage 1: give it to stamp-index pretrain."
+        msg = f"The recipe has no {exc}. {start}"
         raise RecipeError(msg) from exc
     except ValidationError as exc:
         raise RecipeError(_in_words(exc)) from exc
@@ -317,6 +320,11 @@ def _in_words(error: ValidationError) -> str:
     return f"The recipe cannot be used: {'; '.join(parts)}."
 
 
+def overlay_names() -> list[str]:
+    """Names of the overlays that come with the trainer."""
+    return sorted(path.stem for path in OVERLAYS.glob("*.toml"))
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the trainer."""
     return sorted(p.stem for p in RECIPES.glob("*.toml") if not p.stem.startswith(_STAGE1))
@@ -354,10 +362,9 @@ def _read(name_or_path: str | Path, extending: tuple[Path, ...] = ()) -> dict[st
     if path.suffix != ".toml":
         path = RECIPES / f"{name_or_path}.toml"
     if not is_there(path):
-        over = ", ".join(sorted(found.stem for found in OVERLAYS.glob("*.toml")))
         which = f", which {extending[-1]} extends" if extending else ""
         msg = (
-            f"There is no recipe {shortened(path.stem)!r}{which}. Known recipes: {', '.join(recipe_names())}; overlays: {over}; "
+            f"There is no recipe or overlay {shortened(path.stem)!r}{which}. Known recipes: {', '.join(recipe_names())}; overlays: {', '.join(overlay_names())}; "
             "or give a .toml file."
         )
         raise RecipeError(msg)

@@ -104,6 +104,10 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as exc:  # torch says RuntimeError for a full disk
         draft.unlink(missing_ok=True)
+        if isinstance(
+            exc.__context__, KeyboardInterrupt
+        ):  # and for a file that was left in its middle
+            raise exc.__context__ from None
         kept = "the one before is still there" if (folder / STATE).exists() else "there is none yet"
         msg = (
             f"The state of the run was not written to {folder} ({exc}); {kept}. Make space there and give the same "
@@ -262,22 +266,22 @@ def check_same_run(
     held = any((folder / name).exists() for name in holds)
     known = path.read_bytes() if path.exists() else b""
     if held and known != text.encode():
-        other = (
-            "a run with another recipe, seed, split, panel or slides"
-            if _is_json(known)
-            else f"a run whose {path.name} is missing or damaged, so that nobody knows what it is of"
-        )
-        msg = f"{folder} holds {other}. Give another --out, or delete the folder to start again."
+        msg = f"{folder} holds a run {_other(known, record)}. Give another --out, or delete the folder to start again."
         raise RecipeError(msg)
     replace_text(path, text)
 
 
-def _is_json(text: bytes) -> bool:
+def _other(known: bytes, record: dict[str, Any]) -> str:
+    """Say in what a run on disk differs from the one that was asked for."""
     try:
-        json.loads(text)
+        values = json.loads(known)
     except (ValueError, RecursionError):
-        return False
-    return True
+        values = None
+    if not isinstance(values, dict):
+        return "whose run.json is missing or damaged, so that nobody knows what it is of"
+    asked = json.loads(json.dumps(record))
+    different = [key for key in asked | values if asked.get(key) != values.get(key)]
+    return f"with another {' and '.join(different)}"
 
 
 @contextmanager

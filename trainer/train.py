@@ -21,7 +21,7 @@ from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
-from trainer.card import licences, random_starts, write_card
+from trainer.card import licences, numbers, random_starts, write_card
 from trainer.data import fit_gene_input
 from trainer.environment import record_environment
 from trainer.images import CachedImages
@@ -41,10 +41,10 @@ from trainer.prepare import (
     worker_count,
 )
 from trainer.recipe import Recipe, RecipeError
-from trainer.recipe_file import load_recipe
+from trainer.recipe_file import load_recipe, overlay_names, recipe_names
 from trainer.runtime import Runtime
 from trainer.split import Split, Wish, make_split, read_split
-from trainer.state import LOG, STATE, check_same_run, run_lock
+from trainer.state import LOG, STATE, check_same_run, read_log, run_lock
 from trainer.validation import Validator
 
 if TYPE_CHECKING:
@@ -61,8 +61,19 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
-@click.option("--recipe", "recipe_name", default="stamp", help="Name of a recipe, or a .toml file.")
-@click.option("--overlay", "overlays", multiple=True, help="A partial recipe laid over it.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default="stamp",
+    show_default=True,
+    help=f"One of {', '.join(recipe_names())}, or a .toml file.",
+)
+@click.option(
+    "--overlay",
+    "overlays",
+    multiple=True,
+    help=f"A partial recipe laid over it: {', '.join(overlay_names())}, or a .toml file.",
+)
 @click.option("--out", required=True, type=_PATH, help="Folder of the run.")
 @click.option("--hold-out-patient", multiple=True, help="Patients kept out of training.")
 @click.option("--hold-out-slide", multiple=True, help="Slides kept out of training.")
@@ -72,7 +83,12 @@ _PATH = click.Path(path_type=Path)
 @click.option("--validate-slide", multiple=True, help="Slides that the best epoch is chosen on.")
 @click.option("--split", "split_path", type=_PATH, help="split.json of another run, instead.")
 @click.option("--gene", "always", multiple=True, help="A gene that the panel must hold.")
-@click.option("--set", "overrides", multiple=True, help="section.key=value of the recipe.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    help="section.key=value of the recipe, such as optimiser.epochs=10 or optimiser.lr=1e-4.",
+)
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--features", type=_PATH, help="Folder of the feature cache.")
 @click.option(
@@ -158,7 +174,8 @@ def train_slides(slides: Sequence[Slide], split: Split, job: Job) -> str:
     gene_input = fit_gene_input(recipe, cohort.train, always=job.always, panel=panel)
     with run_lock(job.out) if runtime.is_main else nullcontext():
         fingerprint = _train_in_folder(cohort, gene_input, job, runtime)
-    _say(job, runtime, f"Encoder {recipe.name} {fingerprint} is in {job.out / 'encoder'}.")
+    done = f"Encoder {recipe.name} {fingerprint} is in {job.out / 'encoder'}."
+    _say(job, runtime, *numbers(read_log(job.out), recipe.validation.k), done)
     runtime.finish()
     return fingerprint
 

@@ -135,7 +135,7 @@ def read_stage1_manifest(folder: Path | str) -> dict[str, Any]:
     if not path.is_file():
         msg = (
             f"There is no stage-1 gene encoder in {folder}: {MANIFEST} is missing. Give the folder that "
-            "`python -m trainer pretrain` wrote (RUN/gene_encoder)."
+            "`stamp-index pretrain` wrote (RUN/gene_encoder)."
         )
         raise EncoderError(msg)
     return parse_manifest(path, _LAYOUT)
