@@ -295,7 +295,7 @@ def test_recipes_that_extend_each_other_are_refused_with_the_way_round(tmp_path)
 @pytest.mark.parametrize(
     ("extends", "message"),
     [
-        ('"nowhere"', r"no recipe 'nowhere', which \S*mine.toml extends. Known recipes"),
+        ('"nowhere"', r"no recipe or overlay 'nowhere', which \S*mine.toml extends. Known recipes"),
         ("3", r"extends in \S*mine.toml is 3; expected the name of a recipe, or a list"),
         ('["clip", 3]', r"extends in \S*mine.toml is \['clip', 3\]; expected the name"),
     ],
@@ -337,9 +337,11 @@ def test_an_override_that_leads_nowhere_is_refused(override):
 
 
 def test_an_unknown_recipe_lists_those_there_are(tmp_path):
-    with pytest.raises(RecipeError, match="no recipe 'stmp'. Known recipes: bleep, clip,.* stamp"):
+    with pytest.raises(
+        RecipeError, match="no recipe or overlay 'stmp'. Known recipes: bleep,.* stamp"
+    ):
         load_recipe("stmp")
-    with pytest.raises(RecipeError, match="no recipe 'nowhere'"):
+    with pytest.raises(RecipeError, match="no recipe or overlay 'nowhere'"):
         load_recipe(tmp_path / "nowhere.toml")
 
 
