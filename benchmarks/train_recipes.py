@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -37,13 +39,14 @@ from trainer.recipe_file import load_recipe
 from trainer.split import Wish, make_split
 from trainer.train import Job, train_slides
 
+# Sections trained on: sections held out, all measured after one training.
 SPLITS = {
-    "C5": ("C2", "C3", "C4"),
-    "A1": ("C2", "C3", "C4"),
-    "MOB11": ("MOB4", "MOB9"),
-    "MOB9": ("MOB4", "MOB11"),
-    "MOB4": ("MOB9", "MOB11"),
+    ("C2", "C3", "C4"): ("C5", "A1"),
+    ("MOB4", "MOB9"): ("MOB11",),
+    ("MOB4", "MOB11"): ("MOB9",),
+    ("MOB9", "MOB11"): ("MOB4",),
 }
+HELD_OUT = [one for held in SPLITS.values() for one in held]
 WIDE, SCALES, FEW_PAIRS = "legacy_st", "legacy_st_scales", "few_pairs"
 ALL = (WIDE, SCALES, FEW_PAIRS)
 NEAR = ("genes.scales.0.radius_um=290.0",)
@@ -110,27 +113,25 @@ PLACEMENTS = "images.placements=2"
 RIDGE = "ridge (closed_form's inputs)"
 
 
-def run(name: str, made: tuple, held: str, seed: int, out: Path) -> list[dict]:
-    """Train once and measure the encoder, and ridge where it was fitted."""
-    recipe = _recipe(made)
-    slides = [section(part) for part in (*SPLITS[held], held)]
-    folder = out / f"{name}-{held}-{seed}".replace(" ", "_").replace("(", "").replace(")", "")
+def run(name: str, made: tuple, train: tuple[str, ...], held: list[str], seed: int, out: Path):  # noqa: ANN201
+    """Train once and measure the encoder on each section of `held`, and ridge where it was fitted."""
+    slides = {part: section(part) for part in (*train, *held)}
+    folder = out / re.sub(r"[^\w,-]", "_", f"{name}-{'_'.join(train)}-{seed}")
+    features = out / "features"
     started = time.perf_counter()
-    split = make_split(slides, Wish(slides=[held]))
-    train_slides(
-        slides, split, Job(recipe, folder, features=out / "features", seed=seed, quiet=True)
-    )
+    split = make_split(list(slides.values()), Wish(slides=held))
+    job = Job(_recipe(made), folder, features=features, seed=seed, quiet=True)
+    train_slides(list(slides.values()), split, job)
     seconds = time.perf_counter() - started
-    rows = []
-    for label, part in ((name, "encoder"), (f"ridge ({name}'s inputs)", "ridge")):
-        # Ridge knows no seed.
-        if (folder / part).exists() and (
-            part == "encoder" or (seed == 0 and name in ("closed_form", "clip"))
-        ):
-            row = measure(load_encoder(folder / part), slides, out / "features")
-            known = {"name": label, "recipe": settings(made), "held_out": held, "seed": seed}
-            rows.append({**known, "seconds": seconds, **row})
-    return rows
+    parts = [(name, "encoder")]
+    if seed == 0 and name in ("closed_form", "clip"):  # ridge knows no seed
+        parts.append((f"ridge ({name}'s inputs)", "ridge"))
+    for label, part in parts:
+        encoder = load_encoder(folder / part)
+        for one in held:
+            row = measure(encoder, [slides[key] for key in (*train, one)], features)
+            known = {"name": label, "recipe": settings(made), "held_out": one, "seed": seed}
+            yield {**known, "seconds": seconds, **row}
 
 
 def _recipe(made: tuple):  # noqa: ANN202
@@ -175,13 +176,13 @@ def measure(encoder, slides, features: Path) -> dict:  # noqa: ANN001
 def table(rows: list[dict]) -> str:
     """Markdown, one block a held-out section."""
     lines = []
-    for held in SPLITS:
+    for train, held in ((train, one) for train, ends in SPLITS.items() for one in ends):
         mine = [row for row in rows if row["held_out"] == held]
         if not mine:
             continue
         n = mine[0]["N"]
         lines += [
-            f"\nTrain {', '.join(SPLITS[held])}, held out {held}: N {n}, chance R@10 {10 / n:.3f}\n",
+            f"\nTrain {', '.join(train)}, held out {held}: N {n}, chance R@10 {10 / n:.3f}\n",
             "| | seeds | R@10 image_to_gene / gene_to_image | mean, 95 % CI | minus ridge, 95 % CI | Pearson | ARI | probe |",
             "|---|---|---|---|---|---|---|---|",
         ]
@@ -229,7 +230,7 @@ def main() -> None:
         "--stage1", help="A stage-1 gene encoder, for the ablations that start from one."
     )
     parser.add_argument("--only", nargs="*", help="Names to train.")
-    parser.add_argument("--held-out", nargs="*", default=list(SPLITS))
+    parser.add_argument("--held-out", nargs="*", default=HELD_OUT, choices=HELD_OUT)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
@@ -246,24 +247,18 @@ def main() -> None:
         own = f'genes.stage1="{given.stage1}"'
         chosen = {**chosen, "stamp, random start after stage 1": (recipe, overlays, (*sets, own))}
     for name in given.only or chosen:
-        for held in given.held_out:
-            n_seeds = (
-                1 if chosen[name][0] == "closed_form" else given.seeds
-            )  # nothing is drawn there
-            for seed in range(n_seeds):
-                if (name, settings(chosen[name]), held, seed) in done:
-                    continue
-                for row in run(name, chosen[name], held, seed, given.out):
-                    with path.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(
-                        row["name"],
-                        held,
-                        seed,
-                        f"{row['seconds']:.0f} s",
-                        np.mean(row["hits"]).round(3),
-                        flush=True,
-                    )
+        # Nothing is drawn for the closed form.
+        seeds = range(1 if chosen[name][0] == "closed_form" else given.seeds)
+        for (train, held), seed in itertools.product(SPLITS.items(), seeds):
+            known = [(name, settings(chosen[name]), one, seed) for one in held]
+            todo = [key[2] for key in known if key[2] in given.held_out and key not in done]
+            for row in run(name, chosen[name], train, todo, seed, given.out) if todo else ():
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                hits = np.mean(row["hits"]).round(3)
+                print(
+                    row["name"], row["held_out"], seed, f"{row['seconds']:.0f} s", hits, flush=True
+                )
 
 
 if __name__ == "__main__":

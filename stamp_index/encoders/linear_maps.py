@@ -51,7 +51,7 @@ def shrunk_components(x: NDArray[np.float32], most: int, *, shrinkage: float = 1
     shrinkage : float
         A component of variance v is divided by ``sqrt(v + shrinkage * mean v)``: far above the mean it is
         whitened, far below it keeps its length. 30 and 100 lead on HER2ST C4 and C2, a bulb replicate and the
-        phantom (trainer/README.md).
+        phantom (trainer/docs/experiments.md).
 
     Returns
     -------
@@ -84,7 +84,7 @@ def shrunk_cca(
         Most canonical pairs; there are no more than min(c, g, n - 1).
     shrinkage : float
         Added to every covariance's diagonal, as a multiple of its mean. Chosen on HER2ST sections C4 and C2, a
-        bulb replicate and the phantom (trainer/README.md): 3 leads on all of them.
+        bulb replicate and the phantom (trainer/docs/experiments.md): 3 leads on all of them.
 
     Returns
     -------
