@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import pickle
 from dataclasses import replace
+from multiprocessing import resource_sharer
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
 
 from stamp_index.encoders.features import CENTRE_CELL, FeatureCache, region_offsets_um
-from stamp_index.genes import PAD, TOKEN_OFFSET
+from stamp_index.encoders.gene_input import GeneInput
+from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, log1p_cp10k
 from stamp_index.slides import PatchSpec, read_patches
 from tests.support import toy_slide
-from tests.trainer_world import PIXELS, make_world, numbered_set, small_slides, with_images
-from trainer.data import Batch, Steps, draw, drop_genes, fit_gene_input, kept_genes, placements
+from tests.trainer_world import (
+    PIXELS,
+    ST_ALIGN,
+    TINY,
+    make_world,
+    numbered_set,
+    small_slides,
+    with_images,
+)
+from trainer.data import (
+    SPARE,
+    Batch,
+    Steps,
+    draw,
+    drop_genes,
+    fit_gene_input,
+    kept_genes,
+    placements,
+    wide_batches,
+)
 from trainer.images import CachedImages, SlideImages
+from trainer.loop import Run, train
+from trainer.prepare import gene_blocks, worker_count
 from trainer.recipe import Genes, RecipeError, Sampler
 from trainer.recipe_file import load_recipe
+from trainer.runtime import Runtime, Shared
 from trainer.sampler import epoch_batches, group_size, partners, with_company
 
 
@@ -258,14 +284,92 @@ def test_gene_dropout_keeps_all_most_or_a_short_panel_in_the_shares_asked_for():
     assert kept_genes(50, 200, Genes(full_share=1.0, short_share=0.0), _rng()).all()
 
 
-def test_the_target_of_a_decoder_keeps_every_gene():
-    steps = Steps(
-        numbered_set(), numbered_recipe("genes.full_share=0.0", "genes.short_share=1.0"), seed=0
-    )
-    batch = steps[0]
+def test_the_target_of_a_decoder_keeps_every_gene_and_is_gathered_where_a_loss_decodes():
+    short = ("genes.full_share=0.0", "genes.short_share=1.0")
+    recipe = load_recipe("umpire", ("model.gene_tower.context=4", "sampler.batch_size=4", *short))
+    batch = Steps(numbered_set(), recipe, seed=0)[0]
     assert (batch.inputs.profile == 0).any()
+    assert batch.target.shape == (4, 6)
     np.testing.assert_array_equal(batch.target[:, 0].numpy() - 1, batch.row.numpy())
     assert (batch.target > 0).all()
+    assert Steps(numbered_set(), numbered_recipe(*short), seed=0)[0].target.shape == (8, 0)
+
+
+NETWORK = PIXELS[2]  # of an image tower that reads pixels
+RANKS = 'model.gene_tower={kind="rank", context=8, width=16, depth=1, heads=2, ffn=16}'
+NO_DECODER = ("model.decoders={}", "losses.1.weight=0")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "blocks"),
+    [
+        pytest.param("stamp", (), ["profile"], id="no side niche"),
+        pytest.param("st_align", (), ["profile", "niche"], id="a side niche"),
+        pytest.param("clip", (NETWORK, RANKS), [], id="ranks alone"),
+        pytest.param("clip", (RANKS,), ["profile"], id="ridge"),
+        pytest.param(
+            "clip", (NETWORK, RANKS, "model.direct.components=10"), ["profile"], id="direct path"
+        ),
+        pytest.param("umpire", (NETWORK, RANKS), ["profile"], id="decoder"),
+        pytest.param("umpire", (NETWORK, RANKS, *NO_DECODER), [], id="no decoder"),
+        pytest.param(
+            "clip", (NETWORK, RANKS, "sampler.kind=cluster_negatives"), ["profile"], id="clusters"
+        ),
+    ],
+)
+def test_blocks_of_gene_inputs_are_held_where_something_reads_them(name, overrides, blocks):
+    assert gene_blocks(load_recipe(name, overrides)) == blocks
+
+
+def test_what_is_not_held_takes_no_memory_and_changes_no_batch(tmp_path):
+    recipe = load_recipe("clip", (*PIXELS, RANKS, "genes.full_share=0.2"))
+    world = make_world(recipe, small_slides(2, 12), tmp_path)
+    assert world.data.genes.profile.nbytes == world.data.genes.niche.nbytes == 0
+    whole = replace(world.data, genes=wide_batches(world.gene_input, world.slides))
+    assert whole.genes.profile.shape == whole.genes.niche.shape == (24, 30)
+    for step in range(3):
+        one, other = Steps(world.data, recipe, seed=0)[step], Steps(whole, recipe, seed=0)[step]
+        assert one.inputs.profile is None
+        _same(replace(one, inputs=replace(one.inputs, profile=other.inputs.profile)), other)
+
+
+def test_gene_inputs_of_all_slides_are_theirs_one_after_the_other(tmp_path):
+    slides = small_slides(2, 12)
+    fitted = fit_gene_input(load_recipe("st_align_small", ("genes.n_genes=40",)), slides)
+    parts = [replace(fitted, context=fitted.context * SPARE).slide_batch(slide) for slide in slides]
+    made = wide_batches(fitted, slides)
+    for name in ("tokens", "profile", "niche"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(getattr(made, name), joined)
+        assert getattr(made, name).dtype == joined.dtype
+    assert not np.array_equal(made.niche, made.profile)
+
+
+def test_a_niche_that_is_the_spot_itself_takes_no_memory_of_its_own():
+    slides = small_slides(1, 12)
+    batch = fit_gene_input(load_recipe("clip", PIXELS), slides).slide_batch(slides[0])
+    assert batch.niche is batch.profile
+
+
+def test_statistics_that_are_summed_up_slide_by_slide_are_those_of_all_spots_at_once():
+    slides = small_slides(3, 25)
+    panel = GenePanel.fit(slides, 40)
+    there = ~np.isin(slides[1].genes, panel.genes[:5])  # what the second slide measures
+    slides[1] = replace(
+        slides[1], counts=slides[1].counts[:, there], genes=tuple(np.array(slides[1].genes)[there])
+    )
+    fitted = GeneInput.fit(panel, slides, 8)
+    logs = [log1p_cp10k(panel.align(slide.counts, slide.genes)).toarray() for slide in slides]
+    measured = np.concatenate(
+        [np.tile(np.isin(panel.genes, slide.genes), (25, 1)) for slide in slides]
+    )
+    assert 0 < measured.mean() < 1
+    within = np.concatenate([part - part.mean(axis=0) for part in logs])
+    n_measured = measured.sum(axis=0)
+    mean = np.concatenate(logs).sum(axis=0) / n_measured
+    std = np.sqrt((within**2).sum(axis=0) / n_measured)
+    np.testing.assert_allclose(fitted.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(fitted.std[0], np.maximum(std, 0.05), rtol=1e-6)
 
 
 def test_a_gene_that_the_panel_cannot_hold_is_named_with_close_ones():
@@ -300,6 +404,79 @@ def test_a_worker_process_is_sent_the_names_of_cached_files_and_not_their_conten
     again = pickle.loads(sent)
     np.testing.assert_array_equal(again.some_patches(), source.some_patches())
     np.testing.assert_array_equal(again.some_regions(), source.some_regions())
+
+
+def test_a_worker_process_is_sent_slides_without_their_counts():
+    slides = small_slides(2, 12)
+    source = SlideImages(slides, SPECS, stain=0.2)
+    again = pickle.loads(pickle.dumps(source))
+    assert [slide.counts.shape for slide in again.slides] == [(12, 0)] * 2
+    assert all(slide.counts.nnz for slide in slides)
+    where = np.array([1, 0, 1]), np.array([3, 0, 11]), _rng().uniform(-1, 1, (3, 2, 3))
+    np.testing.assert_array_equal(again.patches(*where), source.patches(*where))
+
+
+def test_worker_processes_map_the_arrays_of_a_training_set_and_are_sent_none_of_them(tmp_path):
+    data = numbered_set((400, 300), 200)
+    recipe = numbered_recipe("optimiser.epochs=1", "sampler.batch_size=64")
+    steps = Steps(data, recipe, seed=0)
+    sent = ForkingPickler.dumps(Shared(steps, tmp_path))
+    arrays = [data.genes.profile, data.genes.niche, data.genes.tokens, data.cells, data.spot_ids]
+    assert len(sent) < 20_000 < sum(array.nbytes for array in arrays) / 40
+    assert not list(tmp_path.iterdir())  # the file is gone with those who use it
+    again = pickle.loads(sent)
+    resource_sharer.stop()
+    theirs = [again.data.genes.profile, again.data.genes.niche, again.data.genes.tokens]
+    for array, own in zip([*theirs, again.data.cells, again.data.spot_ids], arrays, strict=True):
+        np.testing.assert_array_equal(array, own)
+        assert not array.flags.writeable
+        assert isinstance(_owner(array), mmap.mmap)
+    for step in (0, 7):
+        _same(again[step], steps[step])
+
+
+def _owner(array):
+    """What holds an array's memory."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array.obj if isinstance(array, memoryview) else array
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_run_with_a_worker_process_has_the_weights_of_one_without(tmp_path):
+    recipe = load_recipe("clip", (*PIXELS, "images.stain=0.2", "optimiser.epochs=1"))
+    weights = []
+    for workers in (0, 1):
+        world = make_world(recipe, small_slides(2, 12), tmp_path)
+        run = Run(tmp_path / str(workers), 0, quiet=True, workers=workers)
+        run.folder.mkdir()
+        train(recipe, world.model, world.data, run)
+        weights.append(world.model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(weights[1][name], value), name
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "works"),
+    [
+        pytest.param("clip", PIXELS, True, id="pixels of slides"),
+        pytest.param("clip", (*PIXELS, "images.source=shards"), True, id="shards of pixels"),
+        pytest.param("clip", TINY, False, id="features"),
+        pytest.param("st_align", ST_ALIGN, False, id="pixels beside features"),
+        pytest.param(
+            "st_align", (*ST_ALIGN, "images.stain=0.2"), True, id="stain of pixels beside features"
+        ),
+    ],
+)
+def test_worker_processes_are_for_pixels_and_not_for_features(
+    tmp_path_factory, name, overrides, works
+):
+    folder = tmp_path_factory.getbasetemp() / "workers"
+    world = make_world(load_recipe(name, overrides), small_slides(1, 12), folder)
+    runtime = Runtime("fp32")
+    runtime.world = 2
+    assert worker_count(world.data, runtime) == (max(1, os.cpu_count() // 2) if works else 0)
 
 
 @pytest.mark.parametrize("count", [2, 9])

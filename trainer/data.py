@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from stamp_index.encoders.features import CENTRE_CELL
-from stamp_index.encoders.gene_input import GeneInput
+from stamp_index.encoders.gene_input import GeneBatch, GeneInput
 from stamp_index.encoders.model import Inputs
 from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, close_names
-from trainer.augment import turn, turned_cells
+from trainer.augment import turn_each, turned_cells
 from trainer.images import UnreadableSlideError
 from trainer.recipe import RecipeError
 from trainer.sampler import epoch_batches, with_company
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
-    from stamp_index.encoders.gene_input import GeneBatch
     from stamp_index.slides import Slide
     from trainer.images import ImageSource
     from trainer.recipe import Genes, Recipe
@@ -43,7 +42,7 @@ class TrainingSet:
     cells : ndarray of shape (n, p), int64
         Cells of the patch in the region placements that may be drawn.
     genes : GeneBatch of n spots
-        With `SPARE` times the context's tokens.
+        With `SPARE` times the context's tokens; `profile` and `niche` have no columns where nothing reads them.
     slide_of : ndarray of shape (n,), int64
         Never decreases.
     levels : tuple of ndarray of shape (n,), int64
@@ -53,6 +52,8 @@ class TrainingSet:
     xy_um : ndarray of shape (n, 2), float64
     centre : ndarray of shape (n, c), float32, or None
         Mean features of the regions centred on their spots, where the model has a direct path from them.
+    n_genes : int
+        Length of the panel; by default that of the niche.
     """
 
     slide_ids: tuple[str, ...]
@@ -65,6 +66,10 @@ class TrainingSet:
     cluster_of: NDArray[np.int64] | None
     xy_um: NDArray[np.float64]
     centre: NDArray[np.float32] | None = None
+    n_genes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_genes", self.n_genes or self.genes.niche.shape[1])
 
     @property
     def first_row(self) -> NDArray[np.int64]:
@@ -97,14 +102,30 @@ def fit_gene_input(
     return GeneInput.fit(panel, slides, context, recipe.around)
 
 
-def wide_batches(gene_input: GeneInput, slides: Sequence[Slide]) -> GeneBatch:
-    """Gene inputs of all spots, one slide after the other, with spare tokens."""
+def wide_batches(
+    gene_input: GeneInput, slides: Sequence[Slide], blocks: Collection[str] = ("profile", "niche")
+) -> GeneBatch:
+    """Gene inputs of all spots, one slide after the other, with spare tokens; blocks not named get no columns."""
     wide = replace(gene_input, context=gene_input.context * SPARE)
-    batches = [wide.slide_batch(slide) for slide in slides]
-    names = [field.name for field in fields(batches[0])]
-    return type(batches[0])(
-        **{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
+    n, g = sum(slide.n_spots for slide in slides), len(gene_input.panel)
+    # Filled slide by slide: those of a cohort are there once, and never a second time to be joined.
+    made = GeneBatch(
+        np.empty((n, wide.context), dtype=np.int32),
+        np.empty((n, gene_input.width if "profile" in blocks else 0), dtype=np.float32),
+        np.empty((n, g if "niche" in blocks else 0), dtype=np.float32),
     )
+    start = 0
+    for slide in slides:
+        batch, stop = wide.slide_batch(slide), start + slide.n_spots
+        for name in ("tokens", *blocks):
+            getattr(made, name)[start:stop] = getattr(batch, name)
+        start = stop
+    return made
+
+
+def decodes(recipe: Recipe) -> bool:
+    """Say whether a loss holds a decoded expression against the measured one."""
+    return any(term.kind == "reconstruct" for term in recipe.losses)
 
 
 def placements(n: int, count: int, seed: int) -> NDArray[np.int64]:
@@ -128,7 +149,7 @@ class Batch:
     label : Tensor of shape (b,), int64
         Cell of the patch in its region.
     target : Tensor of shape (b, g), float32
-        Profile with all its genes, which decoders are held against.
+        Profile with all its genes, which decoders are held against; g is 0 where no loss decodes.
     place : Tensor of shape (b, 3), float32
         Slide number and position in um.
     row : Tensor of shape (b,), int64
@@ -161,10 +182,10 @@ class Batch:
         """Take some of the spots."""
         return self._map(lambda tensor: tensor[part])
 
-    def _map(self, change: object) -> Batch:
-        def moved(values: object) -> dict[str, torch.Tensor]:
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        def moved(values: object) -> dict[str, Any]:
             return {
-                name: change(value)  # type: ignore[operator]
+                name: change(value)
                 for name, value in vars(values).items()
                 if isinstance(value, torch.Tensor)
             }
@@ -172,7 +193,7 @@ class Batch:
         return replace(self, inputs=replace(self.inputs, **moved(self.inputs)), **moved(self))
 
 
-class Steps(Dataset):  # type: ignore[misc]
+class Steps(Dataset[Batch]):
     """Batches by the number of their step, each from a seed of its own.
 
     A step is the same whatever was drawn before it, in whatever process and in however many: a run that was
@@ -236,7 +257,7 @@ def draw(
     part: NDArray[np.int64] | None = None,
     skip_unreadable: bool = False,
 ) -> Batch:
-    """Gather one augmented batch.
+    """Gather one augmented batch: every spot has its own cell, symmetry, stain and genes.
 
     Parameters
     ----------
@@ -254,8 +275,8 @@ def draw(
     n = groups.size
     chance = _Chance(
         column=rng.integers(0, data.cells.shape[1], size=n),
-        turn=int(rng.integers(0, 8)),
-        kept=kept_genes(n, data.genes.niche.shape[1], recipe.genes, rng),
+        turn=rng.integers(0, 8, size=n),
+        kept=kept_genes(n, data.n_genes, recipe.genes, rng),
         stain=rng.uniform(-1, 1, size=(n, 2, 2, 3)),
     )
     part = np.arange(len(groups)) if part is None else part
@@ -276,7 +297,7 @@ class _Chance:
     """What was drawn for the n spots of a whole batch."""
 
     column: NDArray[np.int64]  # (n,)
-    turn: int
+    turn: NDArray[np.int64]  # (n,): symmetry of patch and region together
     kept: NDArray[np.bool_]  # (n, g)
     stain: NDArray[np.float64]  # (n, 2, 2, 3): patch and region, factor and shift, stain
 
@@ -292,6 +313,7 @@ def _fetch(
     rows = (part[:, None] * size + np.arange(size)).ravel()
     spots = groups.ravel()[rows]
     cells = data.cells[spots, chance.column[rows]]
+    turn = chance.turn[rows]
     patch, region = _images(data, spots, (cells, chance.stain[rows]), recipe)
     context = int(recipe.model.gene_tower.get("context", 64))
     tokens, profile, niche = drop_genes(data.genes, spots, chance.kept[rows], context)
@@ -299,13 +321,14 @@ def _fetch(
     place = np.concatenate([data.slide_of[spots, None], data.xy_um[spots]], axis=1)
     return Batch(
         Inputs(
-            _tensor(patch, chance.turn), _tensor(region, chance.turn),
-            torch.from_numpy(tokens), torch.from_numpy(profile),
+            _tensor(patch, turn), _tensor(region, turn),
+            torch.from_numpy(tokens),
+            torch.from_numpy(profile) if profile.shape[1] else None,
             torch.from_numpy(niche) if "niche" in recipe.model.sides else None,
             None if data.centre is None else torch.from_numpy(data.centre[spots]),
         ),
-        torch.from_numpy(turned_cells(chance.turn)[cells] if follows else cells),
-        torch.from_numpy(data.genes.profile[spots, : data.genes.niche.shape[1]]),
+        torch.from_numpy(turned_cells(turn, cells) if follows else cells),
+        torch.from_numpy(data.genes.profile[spots, : data.n_genes if decodes(recipe) else 0]),
         torch.from_numpy(place.astype(np.float32)),
         torch.from_numpy(spots),
         size,
@@ -329,11 +352,12 @@ def _images(
     return patch, region
 
 
-def _tensor(image: NDArray[np.generic] | None, which: int) -> torch.Tensor | None:
+def _tensor(image: NDArray[np.generic] | None, turn: NDArray[np.int64]) -> torch.Tensor | None:
     """Turn images into a tensor; tokens without a grid (b, t, c) cannot be turned."""
     if image is None:
         return None
-    return torch.from_numpy(turn(image, which) if image.ndim == 4 else np.ascontiguousarray(image))
+    grid = image.ndim == 4
+    return torch.from_numpy(turn_each(image, turn) if grid else np.ascontiguousarray(image))
 
 
 def kept_genes(n: int, n_genes: int, genes: Genes, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -354,7 +378,7 @@ def drop_genes(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Tokens (b, context), profile (b, s * g) and niche (b, g) of spots (b,), less the genes not kept (b, g).
 
-    The ranks below a lost gene move up.
+    The ranks below a lost gene move up. A profile or niche without columns stays without.
     """
     tokens = genes.tokens[spots]
     column = np.maximum(tokens - TOKEN_OFFSET, 0)
@@ -363,5 +387,5 @@ def drop_genes(
     moved = np.take_along_axis(np.where(stays, tokens, PAD), order, axis=1)
     n_scales = genes.profile.shape[1] // kept.shape[1]
     profile = genes.profile[spots] * np.tile(kept, n_scales)
-    niche = genes.niche[spots] * kept
+    niche = genes.niche[spots] * kept[:, : genes.niche.shape[1]]
     return moved.astype(np.int32), profile, niche

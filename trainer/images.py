@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 from stamp_index.encoders.features import region_offsets_um
 from stamp_index.encoders.ridge_encoder import mean_token
 from stamp_index.errors import SlideError
+from stamp_index.keys import Keys
 from stamp_index.slides import read_patches
 from trainer.augment import vary_stain
 
@@ -84,8 +85,10 @@ class CachedImages:
         cells: list[NDArray[np.int64]],
         stain: float = 0.0,
     ) -> None:
-        self._patches = [cache.patches(slide, specs[0]) for slide in slides]
-        self._regions = [
+        self._patches: list[NDArray[np.generic]] = [
+            cache.patches(slide, specs[0]) for slide in slides
+        ]
+        self._regions: list[list[NDArray[np.generic]]] = [
             [cache.regions(slide, specs[1], column) for column in placed.T]
             for slide, placed in zip(slides, cells, strict=True)
         ]
@@ -106,6 +109,12 @@ class CachedImages:
         self.__dict__.update(state)
         self._patches = [_opened(part) for part in state["_patches"]]
         self._regions = [[_opened(part) for part in placed] for placed in state["_regions"]]
+
+    @property
+    def takes_work(self) -> bool:
+        """True of pixels alone, which are turned, and wherever stain is varied: worth processes of their own."""
+        kinds = {part.dtype == np.uint8 for part in (self._patches[0], *self._regions[0])}
+        return kinds == {True} or (True in kinds and self._stain > 0)
 
     def mean_patches(self) -> NDArray[np.float32]:
         """Mean feature of every spot's patch (n, c)."""
@@ -155,7 +164,9 @@ class CachedImages:
     def _varied(
         self, images: NDArray[np.generic], stain: NDArray[np.float64]
     ) -> NDArray[np.generic]:
-        return vary_stain(images, self._stain, stain) if images.dtype == np.uint8 else images
+        if images.dtype != np.uint8:
+            return images
+        return vary_stain(images.astype(np.uint8, copy=False), self._stain, stain)
 
 
 def _by_name(part: NDArray[np.generic]) -> NDArray[np.generic] | Path:
@@ -175,6 +186,11 @@ def _means(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
 def _some(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
     step = -(-sum(map(len, parts)) // _MOST_SPOTS)
     return np.concatenate([np.asarray(part[::step]) for part in parts])
+
+
+def _without_counts(slide: Slide) -> Slide:
+    spots = slide.spots[[Keys.X_PX, Keys.Y_PX]].reset_index(drop=True)
+    return replace(slide, spots=spots, counts=slide.counts[:, :0], genes=(), gene_ids=())
 
 
 def _with_all(placed: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -199,6 +215,10 @@ class SlideImages:
     slides: Sequence[Slide]
     specs: tuple[PatchSpec, PatchSpec]
     stain: float = 0.0
+
+    def __getstate__(self) -> dict[str, object]:
+        """Give what a worker process is sent: slides without their counts, which are most of them."""
+        return {**self.__dict__, "slides": [_without_counts(slide) for slide in self.slides]}
 
     def patches(
         self, slide: NDArray[np.int64], row: NDArray[np.int64], stain: NDArray[np.float64]

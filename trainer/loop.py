@@ -16,7 +16,7 @@ from trainer.data import Steps
 from trainer.images import UnreadableSlideError
 from trainer.objective import Objective
 from trainer.recipe import RecipeError
-from trainer.runtime import Runtime
+from trainer.runtime import Runtime, Shared
 from trainer.schedule import learning_rate, make_optimiser, set_step
 from trainer.state import Board, Parts, append_log, load_state, save_state
 from trainer.step import NonFiniteLossError, gradients
@@ -161,7 +161,7 @@ class _Training:
         workers = self.where.workers
         remaining = range(self.progress.step, self.total)
         loader = DataLoader(
-            self.steps,
+            Shared(self.steps, self.where.folder) if workers else self.steps,
             batch_size=None,
             sampler=remaining,
             num_workers=workers,

@@ -19,7 +19,7 @@ from stamp_index.encoders.stage1_weights import (
 )
 from stamp_index.readers import SlideOptions, find_slides, read
 from trainer.clusters import spot_clusters
-from trainer.data import TrainingSet, placements, wide_batches
+from trainer.data import TrainingSet, decodes, placements, wide_batches
 from trainer.images import CachedImages, SlideImages
 from trainer.recipe import RecipeError
 
@@ -166,12 +166,12 @@ def build_model(recipe: Recipe, gene_input: GeneInput) -> AlignModel:
         msg = f"The towers of recipe {recipe.name!r} cannot be built: {exc}"
         raise RecipeError(msg) from exc
     if recipe.genes.stage1:
-        start_from_stage1(
-            model.tower_of("gene"),
-            recipe.genes.stage1,
-            panel=panel,
-            gene_tower=recipe.model.gene_tower,
+        tower = model.tower_of("gene")
+        given = start_from_stage1(
+            tower, recipe.genes.stage1, panel=panel, gene_tower=recipe.model.gene_tower
         )
+        for name in given if recipe.genes.freeze_stage1 else ():
+            tower.get_parameter(name).requires_grad = False
     towers: dict[str, Any] = {
         name: {key: value for key, value in getattr(recipe.model, name).items() if key != "weights"}
         for name in ("image_tower", "region_tower")
@@ -193,7 +193,7 @@ class Preparation:
         slides, recipe, seed = self.cohort.train, self.job.recipe, self.job.seed
         count = recipe.images.placements if "region" in recipe.model.sides else 1
         cells = [placements(slide.n_spots, count, seed) for slide in slides]
-        genes = wide_batches(self.gene_input, slides)
+        genes = wide_batches(self.gene_input, slides, gene_blocks(recipe))
         sizes = [slide.n_spots for slide in slides]
         slide_of = np.repeat(np.arange(len(slides)), sizes)
         clusters = None
@@ -214,6 +214,7 @@ class Preparation:
             cluster_of=clusters,
             xy_um=np.concatenate([slide.xy_um for slide in slides]),
             centre=self._centre(images),
+            n_genes=len(self.gene_input.panel),
         )
         return data, cache
 
@@ -258,7 +259,8 @@ class Preparation:
         n_images = 0 if live else sum(slide.n_spots for slide in slides) * per_spot
         if not runtime.is_main:
             runtime.wait()  # rank 0 fills the cache, the others find it full
-        with tqdm(total=n_images, unit="image", desc="preparing images", disable=quiet) as bar:
+        hidden = quiet or not n_images
+        with tqdm(total=n_images, unit="image", desc="preparing images", disable=hidden) as bar:
             folder = self.job.features or self.job.out / "features"
             cache = FeatureCache(folder, model, progress=bar.update)
             used = [placed[:, :n_regions] for placed in cells]
@@ -272,8 +274,22 @@ class Preparation:
         return images, cache
 
 
+def gene_blocks(recipe: Recipe) -> list[str]:
+    """Which blocks of the gene inputs are read, ``profile`` and ``niche``: of a cohort each takes tens of gigabytes."""
+    model = recipe.model
+    reads_profile = (
+        model.gene_tower["kind"] != "rank"  # the only tower that reads tokens alone
+        or model.direct  # also for its start in closed form
+        or decodes(recipe)
+        or recipe.sampler.kind == "cluster_negatives"
+        or model.image_tower["kind"] == "hybrid"  # the ridge baseline is fitted beside it
+    )
+    reads = {"profile": reads_profile, "niche": "niche" in model.sides}
+    return [name for name, is_read in reads.items() if is_read]
+
+
 def worker_count(data: TrainingSet, runtime: Runtime) -> int:
-    """Count processes that read pixels: the cores, shared among the ranks; features need none."""
-    if isinstance(data.images, CachedImages):
+    """Count processes that draw batches of pixels: the cores, shared among the ranks; features need none."""
+    if isinstance(data.images, CachedImages) and not data.images.takes_work:
         return 0
     return max(1, (os.cpu_count() or 1) // runtime.world)

@@ -198,6 +198,9 @@ class Genes(_Section):
         How the panel is chosen; see `stamp_index.genes.GenePanel.fit`.
     stage1 : str
         Folder of a stage-1 gene encoder, whose panel and weights the gene tower takes over; empty: none.
+    freeze_stage1 : bool
+        True: what stage 1 gave stays as it is, and the rest of the gene tower and the heads learn beside it. False,
+        as STAMP's code does: all of it is trained on.
     scales : list of Surroundings
         Blocks of the profile; none: the spot itself alone.
     niche : Surroundings, optional
@@ -212,6 +215,7 @@ class Genes(_Section):
     n_genes: Several = 1000
     ranking: Literal["variance", "spatial"] = "variance"
     stage1: str = ""
+    freeze_stage1: bool = False
     scales: list[Surroundings] = []
     niche: Surroundings | None = None
     full_share: Share = 0.4
@@ -221,6 +225,13 @@ class Genes(_Section):
     def _shares_fit(self) -> Genes:
         if self.full_share + self.short_share > 1:
             msg = "full_share + short_share is more than 1"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_weights_are_there(self) -> Genes:
+        if self.freeze_stage1 and not self.stage1:
+            msg = "freeze_stage1 needs the gene encoder of stage 1; name its folder in stage1"
             raise ValueError(msg)
         return self
 
@@ -246,12 +257,12 @@ class Images(_Section):
 
 
 class Validation(_Section):
-    """What is measured on validation slides after each epoch.
+    """What is measured on validation slides, before training and after each epoch.
 
     Attributes
     ----------
     patience : int
-        Training ends after this many epochs without a better recall; 0: never.
+        Training ends after this many epochs without a recall better than any before, the start's among them; 0: never.
     k : int
         Of recall@k, the mean of both directions within each slide.
     """

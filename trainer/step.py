@@ -74,7 +74,9 @@ def gradients(
         for name in outputs[0]
     }
     leaves = {name: view.detach().requires_grad_() for name, view in local.items()}
-    extras = {"label": batch.label, "place": batch.place, "target": batch.target}
+    extras = {"label": batch.label, "place": batch.place}
+    if batch.target.shape[1]:
+        extras["target"] = batch.target
     loss, values = objective(runtime.join({**leaves, **extras}))
     if not torch.isfinite(loss):
         found = ", ".join(f"{name} = {value.item():g}" for name, value in values.items())

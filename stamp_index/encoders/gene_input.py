@@ -13,7 +13,7 @@ from stamp_index.errors import MissingGenesError
 from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, log1p_cp10k, rank_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +39,8 @@ class GeneBatch:
         Deviations from the slide's mean expression, in training standard deviations, at s scales one after
         the other; 0 where a gene was not measured.
     niche : ndarray of shape (n, g), float32
-        The same of the mean expression of the niche; equal to the first scale where there is none.
+        The same of the mean expression of the niche; equal to the first scale where there is none, and then
+        the same memory if that is the only one.
     """
 
     tokens: NDArray[np.int32]
@@ -96,7 +97,7 @@ class GeneInput:
     -----
     Expression is measured against the slide's own mean because most of what separates two slides is the
     experiment. On HER2ST (train C2-C4, test C5, two MLP towers) this alone moved gene-to-image recall@10
-    within the section from .38 to .47. What scales bring is in trainer/README.md.
+    within the section from .38 to .47. What scales bring is in trainer/docs/experiments.md.
     """
 
     panel: GenePanel
@@ -112,19 +113,18 @@ class GeneInput:
         """Fit each gene's mean and deviations on the spots of the training slides that measure it."""
         around = around or Around()
         aligned = [panel.align(slide.counts, slide.genes) for slide in slides]
-        measured = np.concatenate(
-            [np.tile(np.isin(panel.genes, slide.genes), (slide.n_spots, 1)) for slide in slides]
-        )  # (n, g): a gene that a slide lacks is not a gene that is low there
-        n_measured = np.maximum(measured.sum(axis=0), 1)
-        mean = np.concatenate([log1p_cp10k(part).toarray() for part in aligned]).sum(axis=0)
-        mean = mean / n_measured
+        # A gene that a slide lacks is not a gene that is low there: (g,) counts the spots that measure it.
+        n_measured = np.zeros(len(panel), dtype=np.int64)
+        for slide in slides:
+            n_measured += slide.n_spots * np.isin(panel.genes, slide.genes)
+        n_measured = np.maximum(n_measured, 1)
+        mean = _sum_of_rows(log1p_cp10k(part).toarray() for part in aligned) / n_measured
         std = []
         for scale in around.scales:
             pairs = zip(slides, aligned, strict=True)
-            logs = [_expression(scale, slide, part) for slide, part in pairs]
-            within = np.concatenate([part - part.mean(axis=0) for part in logs])
-            deviation = np.sqrt((within**2).sum(axis=0) / n_measured)
-            std.append(np.maximum(deviation, _LEAST_STD))
+            logs = (_expression(scale, slide, part) for slide, part in pairs)
+            squares = _sum_of_rows((part - part.mean(axis=0)) ** 2 for part in logs)
+            std.append(np.maximum(np.sqrt(squares / n_measured), _LEAST_STD))
         deviations = np.stack(std).astype(np.float32)
         return cls(panel, mean.astype(np.float32), deviations, context, around)
 
@@ -181,7 +181,8 @@ class GeneInput:
         niche = scales[0]
         if self.around.niche is not None:
             niche = self._above(self.around.niche, self.std[0], slide, aligned)
-        return GeneBatch(self._tokens(aligned), np.concatenate(scales, axis=1), niche)
+        profile = scales[0] if len(scales) == 1 else np.concatenate(scales, axis=1)
+        return GeneBatch(self._tokens(aligned), profile, niche)
 
     def _above(
         self, scale: Neighbourhood, std: NDArray[np.float32], slide: Slide, aligned: csr_matrix
@@ -227,6 +228,19 @@ class GeneInput:
         ids = [self.panel.column_of[gene] + TOKEN_OFFSET for gene in high[: self.context]]
         tokens[0, : len(ids)] = ids
         return GeneBatch(tokens, np.tile(profile, len(self.around.scales)), profile)
+
+
+def _sum_of_rows(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Sum (g,) of the rows of parts (n_s, g), made one after the other: a cohort's together may not fit in memory."""
+    total: NDArray[np.float32] | None = None
+    for part in parts:
+        # The sum goes on from row to row, so that it is to the bit that over all rows at once.
+        rows = part if total is None else np.concatenate([total[None], part])
+        total = rows.sum(axis=0)
+    if total is None:
+        msg = "There are no slides to fit gene inputs on; give at least one."
+        raise ValueError(msg)
+    return total
 
 
 def _expression(scale: Neighbourhood, slide: Slide, aligned: csr_matrix) -> NDArray[np.float32]:

@@ -143,7 +143,7 @@ def read_stage1_manifest(folder: Path | str) -> dict[str, Any]:
 
 def start_from_stage1(
     tower: nn.Module, folder: Path | str, *, panel: GenePanel, gene_tower: Mapping[str, Any]
-) -> None:
+) -> frozenset[str]:
     """Give a tower of stage 2 the weights that stage 1 trained; its map of the profile stays as it is.
 
     Parameters
@@ -157,6 +157,11 @@ def start_from_stage1(
     gene_tower : mapping
         ``kind`` and settings of `tower`; settings that are missing on one side are that side's defaults and
         are compared through the weights' shapes.
+
+    Returns
+    -------
+    frozenset of str
+        Names of the weights that were taken over.
 
     Raises
     ------
@@ -180,6 +185,7 @@ def start_from_stage1(
             raise EncoderError(msg)
     _check_fit(tower, state, folder)
     tower.load_state_dict(state, strict=False)
+    return frozenset(state)
 
 
 def _check_fit(tower: nn.Module, state: Mapping[str, torch.Tensor], folder: Path | str) -> None:
