@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from stamp_index.cli_import import import_model
 from stamp_index.errors import QueryError, StampIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from stamp_index.slides import Slide
 
@@ -108,7 +109,8 @@ def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--patient", help="Patient, where the slides do not say.")
 @click.option("--organ", help="Organ, where the slides do not say.")
-def embed(
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def embed(  # noqa: PLR0913 - one argument per command-line option
     store_path: Path,
     paths: tuple[Path, ...],
     encoder_path: Path | None,
@@ -117,6 +119,7 @@ def embed(
     mpp: float | None,
     patient: str | None,
     organ: str | None,
+    quiet: bool,
 ) -> None:
     """Embed slides and add them to STORE, which is made if it is missing."""
     from stamp_index.embed.folder import embed_into
@@ -125,7 +128,10 @@ def embed(
     options = SlideOptions(mpp=mpp, patient_id=patient, organ=organ)
     slides = _read(paths, options)
     _notes(slides)
-    store = embed_into(store_path, slides, encoder_path=encoder_path, features=features)
+    with _progress("embedding", quiet=quiet) as show:
+        store = embed_into(
+            store_path, slides, encoder_path=encoder_path, features=features, progress=show
+        )
     click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
 
 
@@ -237,11 +243,12 @@ def read_profile(path: Path) -> dict[str, float]:
 @click.argument("run", type=_PATH)
 @click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
 @click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
-@click.option("--features", type=_PATH, help="Feature cache; default: the run's own.")
+@click.option("--features", type=_PATH, help="Feature cache; default: the one of training.")
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--store", type=_PATH, help="Also report the ANN recall of this store's indexes.")
 @click.option("--json", "json_path", type=_PATH, help="Also write the report here.")
-def evaluate(
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def evaluate(  # noqa: PLR0913 - one argument per command-line option
     run: Path,
     paths: tuple[Path, ...],
     genes: tuple[str, ...],
@@ -250,13 +257,15 @@ def evaluate(
     mpp: float | None,
     store: Path | None,
     json_path: Path | None,
+    quiet: bool,
 ) -> None:
     """Measure a training RUN on the slides that it did not see, baselines beside every number."""
     from stamp_index.evaluate import ann_recall, evaluate_run
     from stamp_index.readers import SlideOptions
 
     slides = _read(paths, SlideOptions(mpp=mpp))
-    report = evaluate_run(run, slides, features=features, genes=genes)
+    with _progress("evaluating", quiet=quiet) as show:
+        report = evaluate_run(run, slides, features=features, genes=genes, progress=show)
     if store is not None:
         report.ann = ann_recall(store)
     report.save(run / "evaluation.json")
@@ -289,6 +298,22 @@ def info(store_path: Path) -> None:
 def app(store_path: Path, host: str, port: int) -> None:
     """Open the app on STORE."""
     _serve(store_path, host, port, query=None)
+
+
+@contextmanager
+def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; in a file or a pipe, or if `quiet`, nothing."""
+    from tqdm import tqdm
+
+    layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
+    # Until somebody says how many steps there are, none of one is done.
+    with tqdm(total=1, desc=what, bar_format=layout, disable=True if quiet else None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None:

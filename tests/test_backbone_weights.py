@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from stamp_index.encoders import backbones
+from stamp_index.encoders import backbones, hub, towers
 from stamp_index.encoders.backbone_networks import AttentionPool
 from stamp_index.encoders.backbone_weights import fit_state, read_state
 from stamp_index.encoders.backbones import load_backbone, registry
@@ -304,6 +304,110 @@ def test_without_network_one_sentence_says_what_to_do(name, no_network, tiny):
     assert text.count(". ") == 0
 
 
+@pytest.fixture
+def hub_at(tmp_path, monkeypatch):
+    """Put the hub at an address of this machine, where its client may use the network and its cache is empty."""
+
+    def put(port):
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "getproxies", dict)
+    return put
+
+
+@pytest.fixture
+def closed_port():
+    """A port that nobody listens on."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        yield place.getsockname()[1]
+
+
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("the client was asked, which tries for half a minute")
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_hub_that_cannot_be_reached_is_said_before_its_client_tries_and_anything_is_built(
+    tiny, monkeypatch, hub_at, closed_port, gated
+):
+    spec = tiny("timm")
+    monkeypatch.setattr(backbones, "registry", lambda: {"tiny": replace(spec, gated=gated)})
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", never)
+    monkeypatch.setattr(backbones, "_build", never)
+    hub_at(closed_port)
+    with pytest.raises(EncoderError) as caught:
+        load_backbone("tiny", weights="hub")
+    text = str(caught.value)
+    assert "are not on this machine and 127.0.0.1 cannot be reached: " in text
+    assert text.endswith("--set model.image_tower.weights=/path/model.safetensors.")
+    assert text.count(". ") == 0
+    assert (
+        "ask for access on https://huggingface.co/stamp/tiny, run `hf auth login`" in text
+    ) == gated
+
+
+def test_a_name_that_nobody_knows_is_a_hub_that_cannot_be_reached(tiny, monkeypatch, hub_at):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.invalid")
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(EncoderError, match="hub.invalid cannot be reached"):
+        hub.refuse_unreachable(tiny("timm"))
+
+
+def test_timms_own_weights_are_looked_for_before_anything_is_built(
+    monkeypatch, hub_at, closed_port
+):
+    hub_at(closed_port)
+    monkeypatch.setattr(backbones, "_build", never)
+    with pytest.raises(EncoderError, match="timm's test_vit are not .* cannot be reached"):
+        load_backbone("timm:test_vit", weights="hub")
+
+
+def test_a_hub_that_answers_a_proxy_and_a_cache_are_left_to_the_client(
+    tiny, monkeypatch, hub_at, closed_port, tmp_path
+):
+    spec = tiny("timm")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hub_at(server.getsockname()[1])
+        hub.refuse_unreachable(spec)
+    hub_at(closed_port)
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "getproxies", lambda: {"https": "http://proxy:1"})
+        hub.refuse_unreachable(spec)
+    (tmp_path / "models--stamp--tiny" / "snapshots").mkdir(parents=True)
+    hub.refuse_unreachable(spec)
+
+
+def test_weights_of_a_towers_section_are_found_as_the_tower_finds_them(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(towers, "find_weights", lambda *given: asked.append(given))
+    for settings in (
+        {"kind": "vit", "model": "vit_small_patch16_224", "weights": "hub"},
+        {"kind": "vit", "model": "timm:test_vit", "weights": "hub"},
+        {"kind": "vit", "model": "UNI", "weights": "a.bin", "revision": "x"},
+        {"kind": "backbone", "backbone": "phikon", "weights": "hub"},
+        {"kind": "backbone", "backbone": "phikon"},
+        {"kind": "hybrid"},
+        {},
+    ):
+        towers.find_pretrained(settings)
+    assert asked == [
+        ("timm:vit_small_patch16_224", "hub", ""),
+        ("timm:test_vit", "hub", ""),
+        ("UNI", "a.bin", "x"),
+        ("phikon", "hub", ""),
+    ]
+    monkeypatch.undo()
+    with pytest.raises(EncoderError, match=r"The weights file .*no\.bin does not exist"):
+        towers.find_pretrained({"kind": "vit", "model": "uni", "weights": str(tmp_path / "no.bin")})
+
+
 @pytest.mark.parametrize(
     ("error", "parts"),
     [
@@ -322,6 +426,7 @@ def test_what_the_hub_refuses_is_one_sentence(error, parts, tiny, monkeypatch, n
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "refuse_unreachable", lambda spec: None)
     with pytest.raises(EncoderError) as caught:
         load_backbone("tiny", weights="hub")
     text = str(caught.value)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 from click.testing import CliRunner
 
-from stamp_index.cli import main, read_profile
+from stamp_index.cli import _progress, main, read_profile
 from stamp_index.errors import QueryError
 from stamp_index.evaluate import ann_recall
 from stamp_index.search import Searcher
@@ -63,3 +66,25 @@ def test_a_wrong_line_of_a_profile_is_named(tmp_path):
         read_profile(path)
     with pytest.raises(QueryError, match="cannot be read"):
         read_profile(tmp_path / "none.csv")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("place", "quiet", "is_shown"),
+    [(Terminal, False, True), (Terminal, True, False), (io.StringIO, False, False)],
+    ids=["terminal", "quiet", "file"],
+)
+def test_progress_is_shown_on_a_terminal_unless_it_is_to_be_quiet(
+    monkeypatch, place, quiet, is_shown
+):
+    shown = place()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with _progress("embedding", quiet=quiet) as show:
+        for done in (10, 40):
+            show(done, 40)
+    assert ("100%" in shown.getvalue()) == is_shown
+    assert bool(shown.getvalue()) == is_shown

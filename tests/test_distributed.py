@@ -10,11 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer_world import NO_DROPOUT, fresh_model, tiny_world
+from tests.trainer_world import (
+    NO_DROPOUT,
+    SEAL,
+    ST_ALIGN,
+    ST_ALIGN_SMALL,
+    fresh_model,
+    make_world,
+    small_slides,
+    tiny_world,
+)
 from trainer.data import Steps
 from trainer.images import UnreadableSlideError
 from trainer.loop import Run, train
 from trainer.objective import Objective
+from trainer.recipe_file import load_recipe
 from trainer.runtime import Runtime
 from trainer.state import read_log
 from trainer.step import gradients
@@ -25,9 +35,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # 80 spots in batches of 5 and their partners: one rank has three groups, the other two.
 OVERRIDES = (*NO_DROPOUT, "sampler.batch_size=5", "optimiser.epochs=1", "optimiser.lr=1e-4")
 STEP = 3
+# Recipes with batch normalisation, a VAE's noise, dropout and negatives that come with their anchor.
+OTHERS = {"seal": SEAL, "st_align": ST_ALIGN, "st_align_small": ST_ALIGN_SMALL}
 SCRIPT = """
 import pathlib, sys, torch
-from tests.test_distributed import GoneForOneRank, both_gradients, prepared, summed
+from tests.test_distributed import OTHERS, GoneForOneRank, both_gradients, halves, prepared, summed
 from tests.trainer_world import fresh_model, with_images
 from trainer.loop import Run, train
 from trainer.runtime import Runtime
@@ -37,6 +49,7 @@ features, out = map(pathlib.Path, sys.argv[1:])
 runtime = Runtime("fp32")
 world = prepared(features)
 found = {"world": runtime.world, "gradients": both_gradients(world, runtime)}
+found["others"] = {name: halves(name, features, runtime) for name in OTHERS}
 found["union"] = sorted(runtime.union({"A", f"slide {runtime.rank}"}))
 found["sums"] = summed(runtime)
 layer = torch.nn.BatchNorm1d(2)
@@ -51,8 +64,9 @@ run = Run(out / "run", 0, quiet=True)
 if runtime.is_main:
     run.folder.mkdir()
 runtime.wait()
+recalls = iter((0.25, 0.5))  # before the first step and after the epoch, whose weights are kept
 def validate(model):
-    return {"recall": 0.5}
+    return {"recall": next(recalls)}
 if not runtime.is_main:
     world.model = fresh_model(world.recipe, world.gene_input, seed=9)  # as if numerics differed
 train(world.recipe, world.model, world.data, run, validate=validate, runtime=runtime)
@@ -120,6 +134,28 @@ def both_gradients(world, runtime):
     return made
 
 
+def halves(name, features, runtime):
+    """Gradients of a batch of which every process has a half, or one process two micro-batches."""
+    recipe = load_recipe(name, OTHERS[name])
+    world = make_world(recipe, small_slides(), features / name)
+    first, mine = (
+        Steps(world.data, recipe, seed=0, rank=rank, world=n)[1]
+        for rank, n in ((0, 2), (runtime.rank, runtime.world))
+    )
+    model, objective = fresh_model(recipe, world.gene_input), Objective(recipe)
+    other = fresh_model(recipe, world.gene_input).train()
+    torch.manual_seed(7)
+    if runtime.rank:
+        other(first.inputs, recipe.wanted)  # draws what one process draws for the first half
+    micro_batch = 0 if runtime.world > 1 else len(first)
+    values = gradients(
+        model.train(), objective, mine,
+        wanted=recipe.wanted, runtime=runtime, micro_batch=micro_batch,
+    )  # fmt: skip
+    grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"grads": grads, "values": values, "rows": mine.row}
+
+
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Where two processes wrote what they found, and the features that they shared."""
@@ -166,6 +202,28 @@ def test_two_processes_have_the_gradients_of_one_with_the_joined_batch(ranks, pa
             torch.testing.assert_close(values[name], value, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_two_processes_with_a_half_each_have_the_gradients_of_one_with_two_micro_batches(
+    ranks, name
+):
+    """Batch normalisation sees the same halves on both ways, and every spot the same noise and dropout.
+
+    In a run each process draws noise from a seed of its own, so its numbers are others than those of one process.
+    Here the second process first draws what the first one does, and goes on from there as one process would.
+    """
+    found, features, _ = ranks
+    alone = halves(name, features, Runtime("fp32"))
+    shares = [one["others"][name] for one in found]
+    assert len(shares[0]["rows"]) == len(shares[1]["rows"]) == len(alone["rows"]) // 2
+    assert torch.equal(torch.cat([share["rows"] for share in shares]), alone["rows"])
+    for share in shares:
+        assert set(share["grads"]) == set(alone["grads"])
+        for key, grad in alone["grads"].items():
+            torch.testing.assert_close(share["grads"][key], grad, atol=1e-5, rtol=1e-4, msg=key)
+        for key, value in alone["values"].items():
+            torch.testing.assert_close(share["values"][key], value, atol=1e-5, rtol=1e-5)
+
+
 def test_rows_are_joined_in_rank_order_whatever_their_number_and_type(ranks):
     for one in ranks[0]:
         assert one["joined"]["x"].tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 3
@@ -201,7 +259,8 @@ def test_a_run_of_two_processes_has_the_weights_and_log_of_one(ranks, tmp_path):
     for name, value in world.model.state_dict().items():
         assert torch.equal(found[0]["weights"][name], found[1]["weights"][name]), name
         torch.testing.assert_close(found[0]["weights"][name], value, atol=2e-4, rtol=1e-3, msg=name)
-    (theirs,), (ours,) = read_log(out / "run"), read_log(tmp_path)
+    (start, theirs), (ours,) = read_log(out / "run"), read_log(tmp_path)
+    assert start["validation_recall"] == 0.25
     assert theirs["step"] == ours["step"] == 16
     assert theirs["validation_recall"] == 0.5
     for term in world.recipe.losses:

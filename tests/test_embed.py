@@ -7,6 +7,8 @@ import pytest
 
 from stamp_index.embed import embed_slide, ingest
 from stamp_index.embed.folder import embed_into
+from stamp_index.embed.ingest import n_steps
+from stamp_index.encoders import FeatureCache
 from stamp_index.errors import DuplicateSlideError, EncoderMismatchError, StoreError
 from stamp_index.slides import read_patches
 from stamp_index.store import EncoderCard, Store
@@ -72,3 +74,64 @@ def test_a_new_store_needs_an_encoder(tmp_path):
     with pytest.raises(StoreError, match="say with which encoder: --encoder"):
         embed_into(tmp_path / "none", [])
     assert not (tmp_path / "none").exists()
+
+
+class PreparedEncoder(ToyEncoder):
+    """An encoder whose images can be prepared: they are kept as they are."""
+
+    def prepared_id(self, side):
+        return "pixels"
+
+    def prepare(self, images, side):
+        return images
+
+    def encode_prepared(self, patches, regions=None):
+        return self.encode_images(np.asarray(patches), None if regions is None else regions)
+
+
+class PatchEncoder(PreparedEncoder):
+    sees_regions = False
+
+
+@pytest.mark.parametrize(
+    ("kind", "image", "cached", "steps"),
+    [
+        (ToyEncoder, True, False, 4),
+        (PreparedEncoder, True, True, 4),
+        (PatchEncoder, True, False, 3),
+        (PatchEncoder, True, True, 3),
+        (ToyEncoder, False, False, 1),
+    ],
+    ids=["regions", "regions, cached", "patches", "patches, cached", "no image"],
+)
+def test_every_image_and_embedding_is_told_also_when_it_was_there(
+    tmp_path, kind, image, cached, steps
+):
+    slide, told = toy_slide("A", n_spots=200, seed=0, image=image), []
+    for _ in range(2):
+        features = FeatureCache(tmp_path, kind(), progress=told.append) if cached else None
+        embed_slide(kind(), slide, features=features, progress=told.append)
+    assert n_steps(kind(), slide) == steps * 200
+    assert sum(told) == 2 * steps * 200
+
+
+def test_prepared_images_embed_in_parts_as_they_do_at_once(tmp_path):
+    encoder, slide = PreparedEncoder(), toy_slide("A", n_spots=300, seed=0)
+    features = FeatureCache(tmp_path, encoder)
+    image, _ = embed_slide(encoder, slide, features=features)
+    patches, regions = read_patches(slide, encoder.patch), read_patches(slide, encoder.region)
+    np.testing.assert_allclose(image, encoder.encode_images(patches, regions), atol=1e-6)
+
+
+def test_embedding_into_a_store_tells_how_far_it_is_of_how_much(tmp_path, monkeypatch):
+    encoder, told = ToyEncoder(), []
+    Store.create(tmp_path / "s", EncoderCard.of(encoder))
+    monkeypatch.setattr("stamp_index.encoders.load_encoder", lambda path: encoder)
+    slides = [toy_slide("A", n_spots=100, seed=0), toy_slide("B", n_spots=50, seed=1, image=False)]
+    embed_into(
+        tmp_path / "s", slides, encoder_path=tmp_path, progress=lambda *now: told.append(now)
+    )
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {total for _, total in told} == {100 * 5 + 50}  # with thumbnails
+    assert told[-1] == (550, 550)
+    assert len(told) > len(slides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ from stamp_index.evaluate import (
 )
 from stamp_index.evaluate.prediction import weighted_mean
 from tests.support import toy_slide
+from tests.trainer_world import PIXELS, small_slides
+from trainer.prepare import Job
+from trainer.recipe_file import load_recipe
+from trainer.split import Wish, make_split
+from trainer.train import train_slides
 
 
 def _units(n, d, seed):
@@ -127,3 +133,66 @@ def test_slides_that_were_all_trained_on_are_refused(tmp_path):
     )
     with pytest.raises(StampIndexError, match=r"None of the slides \(A\) is held out"):
         evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])
+
+
+@pytest.fixture(scope="module")
+def slides():
+    return small_slides(3, 20)
+
+
+@pytest.fixture
+def run(tmp_path, slides):
+    """A run of a small recipe without steps, whose features lie elsewhere."""
+    recipe = load_recipe("clip", (*PIXELS, "optimiser.epochs=0", "images.source=shards"))
+    job = Job(recipe, tmp_path / "run", features=tmp_path / "cache", workers=0, quiet=True)
+    train_slides(slides, make_split(slides, Wish(slides=["C"])), job)
+    return job.out
+
+
+def names(folder):
+    """Slides whose features are in a folder."""
+    return sorted(path.name[0] for path in folder.glob("*.npy"))
+
+
+def test_evaluation_takes_the_features_that_training_used(run, slides, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    evaluate_run(run, slides)
+    assert names(tmp_path / "cache") == ["A", "B", "C"]
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+    assert not (run / "features").exists()
+
+
+def test_features_that_are_named_win(run, slides, tmp_path):
+    evaluate_run(run, slides, features=tmp_path / "mine")
+    assert names(tmp_path / "mine") == ["A", "B", "C"]
+    assert names(tmp_path / "cache") == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda run, cache: shutil.rmtree(cache),
+        lambda run, cache: (shutil.rmtree(cache), cache.write_text("a file")),
+        lambda run, cache: (run / "run.json").unlink(),
+        lambda run, cache: (run / "run.json").write_text("{"),
+        lambda run, cache: (run / "run.json").write_text("[]"),
+        lambda run, cache: (run / "run.json").write_text('{"features": 5}'),
+        lambda run, cache: (run / "run.json").write_text('{"features": "a\\u0000b"}'),
+    ],
+    ids=["gone", "a file", "no record", "cut off", "a list", "a number", "no path"],
+)
+def test_features_that_are_gone_are_made_again_in_the_run(run, slides, tmp_path, loss):
+    loss(run, tmp_path / "cache")
+    evaluate_run(run, slides)
+    assert names(run / "features") == ["A", "B", "C"]
+
+
+def test_evaluation_tells_how_far_it_is_of_how_much(run, slides):
+    for _ in range(2):  # the second time all images are there
+        told = []
+        evaluate_run(run, slides, progress=lambda *now, told=told: told.append(now))
+        done = [now for now, _ in told]
+        assert done == sorted(done)
+        # A patch, its embedding and that of its genes.
+        assert {total for _, total in told} == {3 * 60}
+        assert told[-1] == (180, 180)

@@ -290,6 +290,29 @@ def test_a_recipe_of_stage_one_has_the_same_bounds(override, message):
         load_stage1_recipe("stage1_small", (override,))
 
 
+@pytest.mark.parametrize(
+    ("load", "section"), [(lambda sets: load_recipe("stamp", sets), "model."),
+                          (lambda sets: load_stage1_recipe("stage1_small", sets), "")],
+)  # fmt: skip
+def test_more_ranks_than_the_panel_has_genes_are_refused_with_both_numbers(load, section):
+    key = f"{section}gene_tower.context"
+    said = rf"{key} is 100,000, but a panel of genes.n_genes = 200 gives .* at most 200 rank .* Set {key}=200 or"
+    with pytest.raises(RecipeError, match=said):
+        load((f"{key}=100000", "genes.n_genes=200"))
+    with pytest.raises(RecipeError, match=f"{key} is 201"):
+        load((f"{key}=201", "genes.n_genes=200"))
+    load((f"{key}=200", "genes.n_genes=200"))
+    load(("genes.n_genes=20",))  # where the default of 64 stays
+
+
+def test_ranks_of_a_panel_that_is_not_the_recipes_are_not_counted(tmp_path):
+    load_stage1_recipe("stage1", ())  # of every gene that is expressed
+    tower = 'model.gene_tower={kind="rank", context=1500}'
+    load_recipe("stamp", (tower, f'genes.stage1="{tmp_path}"'))
+    with pytest.raises(RecipeError, match="context is 1,500"):
+        load_recipe("stamp", (tower,))
+
+
 @pytest.mark.parametrize("load", [load_recipe, load_stage1_recipe])
 @pytest.mark.parametrize(
     "text",

@@ -154,7 +154,71 @@ def test_every_run_of_either_stage_has_a_curve_among_others(stage1, stage2, tmp_
     losses, scale, _ = drawn(monkeypatch, [stage1, stage2], tmp_path / "curves.png").axes
     assert [line.get_label() for line in losses.lines] == [f"{stage1.name}: igr", "stage2"]
     assert [len(line.get_xdata()) for line in losses.lines] == [3, 2]
+    assert [line.get_ydata()[0] for line in losses.lines] == [1, 1]  # sums of different losses
+    assert losses.get_ylabel() == "loss, as a share of its first value"
     assert [line.get_label() for line in scale.lines] == ["stage2"]
+
+
+def validated(folder, recalls, losses, chance=0.1):
+    """A run of stage 2 that was validated, from its start on, as the trainer logs it."""
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(STAGE2))
+    records = [
+        {"epoch": epoch, **(EPOCH if epoch else {"scale": 2.0}), "validation_recall": recall}
+        for epoch, recall in enumerate(recalls)
+    ]
+    for record, loss in zip(records[1:], losses, strict=True):
+        record["loss"] = loss
+    (folder / LOG).write_text(
+        "".join(json.dumps({**one, "validation_chance": chance}) + "\n" for one in records)
+    )
+    return folder
+
+
+def test_losses_of_several_runs_are_shares_of_their_first_values(tmp_path, monkeypatch):
+    runs = [
+        validated(tmp_path / "a", [0.2, 0.3, 0.4], [8.0, 4.0]),
+        validated(tmp_path / "b", [0.5, 0.3, 0.4], [0.5, 0.1]),
+        validated(tmp_path / "c", [0.5, 0.3], [0.0]),
+    ]
+    figure = drawn(monkeypatch, runs, tmp_path / "curves.png")
+    shares = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert shares == [[1.0, 0.5], [1.0, pytest.approx(0.2)]]
+
+
+def test_recall_is_drawn_from_the_start_with_chance_and_what_was_kept(tmp_path, monkeypatch):
+    runs = [
+        validated(tmp_path / "a", [0.2, 0.3, 0.4], [8.0, 4.0]),
+        validated(tmp_path / "b", [0.5, 0.3, 0.4], [0.5, 0.1]),
+    ]
+    for given in (runs, runs[1:]):
+        figure = drawn(monkeypatch, given, tmp_path / "curves.png")
+        recall = figure.axes[2]
+        lines = {line.get_label(): line for line in recall.lines}
+        assert list(lines["chance 0.1"].get_ydata()) == [0.1, 0.1]
+        curve = lines["b" if len(given) > 1 else "mean of both"]
+        assert list(curve.get_xdata()) == [0, 1, 2]
+        rings = [line for line in recall.lines if line.get_marker() == "o"]
+        kept = [(*line.get_xdata(), *line.get_ydata()) for line in rings]
+        assert kept == [(2, 0.4), (0, 0.5)][-len(given) :]
+        assert recall.get_ylim() == (0, pytest.approx(0.5, rel=0.1))
+
+
+def test_a_run_without_steps_is_a_line_that_others_can_be_held_against(tmp_path, monkeypatch):
+    runs = [
+        validated(tmp_path / "a", [0.2, 0.3, 0.4], [8.0, 4.0]),
+        validated(tmp_path / "b", [0.35], []),
+    ]
+    figure = drawn(monkeypatch, runs, tmp_path / "curves.png")
+    level = [line for line in figure.axes[2].lines if set(line.get_ydata()) == {0.35}]
+    assert {line.get_color() for line in level} == {"C1"}
+    assert any(len(line.get_xdata()) == 2 for line in level)
+    rows = table(*runs)
+    assert rows["epochs"] == ["2 of 2", "0 of 2"]
+    assert rows["weights are of epoch"] == ["2", "0 (the start)"]
+    assert rows["best validation recall"] == ["0.400", "0.350"]
+    assert rows["validation recall of the start"] == ["0.200", "0.350"]
+    assert rows["validation recall by chance"] == ["0.100", "0.100"]
 
 
 @pytest.mark.parametrize(

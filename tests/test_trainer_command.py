@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from stamp_index.encoders import load_encoder
 from stamp_index.encoders.gene_tower import GeneTower
@@ -22,8 +24,9 @@ from trainer.recipe import RecipeError
 from trainer.recipe_file import load_recipe
 from trainer.report import compare
 from trainer.split import Wish, make_split
-from trainer.state import LOG, STATE, read_log
+from trainer.state import LOG, STATE, best_record, read_log
 from trainer.train import train_slides
+from trainer.validation import Validator
 
 
 def invoke(*arguments, sets=()):
@@ -102,8 +105,10 @@ def test_a_runs_folder_holds_all_that_it_takes_to_trust_and_repeat_it(trained):
     assert environment["packages"]["torch"]
     assert environment["device"]
     records = read_log(out)
-    assert [record["epoch"] for record in records] == [1, 2]
+    assert [record["epoch"] for record in records] == [0, 1, 2]
     assert all(0 <= record["validation_recall"] <= 1 for record in records)
+    assert all(record["validation_chance"] == 10 / 40 for record in records)
+    assert made["kept_epoch"] == best_record(records)["epoch"]
 
 
 @pytest.mark.slow
@@ -115,7 +120,7 @@ def test_the_card_names_data_split_numbers_limits_and_the_command(trained):
     assert card.startswith(f"# Encoder stamp {fingerprint}")
     for part in (
         "Trained on P1_A: patients P1.", "Validated on P2_A; held out P3_A", split["hash"],
-        "2 epochs", "The weights are those of epoch", "best validation recall@10", "Terms:", "## Limits", "## Made by",
+        "2 epochs", "The weights are those of ", " validation recall@10: 0.", "Terms:", "## Limits", "## Made by",
     ):  # fmt: skip
         assert part in card
 
@@ -218,6 +223,17 @@ def test_a_folder_without_slides_or_without_a_run_is_named(tmp_path):
     assert f"{tmp_path} is not a run: it has no run.json" in done.output
 
 
+def test_weights_that_cannot_be_had_are_named_before_any_slide_is_read(tmp_path):
+    file = tmp_path / "none.safetensors"
+    sets = [f'model.image_tower.weights="{file}"']
+    done = invoke(
+        "train", tmp_path / "none", "--out", tmp_path / "run", "--overlay", "vit", sets=sets
+    )
+    assert done.exit_code == 1
+    assert f"Error: The weights file {file} does not exist." in done.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_every_command_has_help():
     for name in ("pretrain", "train", "report"):
         done = invoke(name, "--help")
@@ -278,6 +294,39 @@ def test_a_run_that_trains_no_step_is_an_encoder_too_and_is_not_replaced_by_anot
     assert contents(out) == before
 
 
+@pytest.mark.parametrize(
+    ("recalls", "kept", "words"),
+    [
+        ([0.4, 0.3, 0.4], 0, "of the start (epoch 0), since no epoch had a better validation recall@10: 0.400"),
+        ([0.4, 0.3, 0.5], 2, "of epoch 2, with the best validation recall@10: 0.500"),
+    ],
+)  # fmt: skip
+def test_run_card_and_report_say_which_epoch_was_kept(
+    tmp_path, slides, monkeypatch, recalls, kept, words
+):
+    left = list(recalls)
+    monkeypatch.setattr(Validator, "__call__", lambda *_: {"recall": left.pop(0), "chance": 0.2})
+    out, split = tmp_path / "run", make_split(slides, Wish(slides=["C"]), Wish(slides=["B"]))
+    train_slides(slides, split, job(out, "optimiser.epochs=2"))
+    assert json.loads((out / "run.json").read_text())["kept_epoch"] == kept
+    assert f"- The weights are those {words} (mean of" in (out / "encoder" / "CARD.md").read_text()
+    table = compare([out])
+    assert f"| weights are of epoch | {kept or '0 (the start)'} |" in table
+    assert "| validation recall of the start | 0.400 |" in table
+    assert "| validation recall by chance | 0.200 |" in table
+    assert "| epochs | 2 of 2 |" in table
+    train_slides(slides, split, job(out, "optimiser.epochs=2"))  # whose note is no other run
+    assert json.loads((out / "run.json").read_text())["kept_epoch"] == kept
+
+
+def test_a_run_remembers_where_its_features_are_cached_and_may_go_on_with_others(tmp_path, slides):
+    out, split = tmp_path / "run", make_split(slides, Wish(slides=["C"]))
+    train_slides(slides, split, job(out, features=tmp_path / "cache"))
+    assert json.loads((out / "run.json").read_text())["features"] == str(tmp_path / "cache")
+    train_slides(slides, split, job(out))
+    assert "features" not in json.loads((out / "run.json").read_text())
+
+
 def test_runs_of_different_splits_are_not_to_be_compared(tmp_path, slides):
     for name, held in (("one", "A"), ("two", "B")):
         train_slides(slides, make_split(slides, Wish(slides=[held])), job(tmp_path / name))
@@ -323,11 +372,13 @@ def test_every_run_has_a_curve_and_no_legend_lies_on_one(tmp_path, monkeypatch):
     labels = [line.get_label() for line in drawn[0].axes[0].lines]
     assert labels == ["A/run", "B/run"]
     for figure in drawn:
-        for axes in figure.axes:
-            if axes.get_legend() is not None:
-                legend = axes.get_legend().get_window_extent()
-                assert legend.x0 >= axes.get_window_extent().x1
-                assert legend.x1 <= figure.bbox.x1
+        legends = [(axes.get_legend(), axes) for axes in figure.axes]
+        legends += [(legend, axes) for legend in figure.legends for axes in figure.axes]
+        there = [(legend.get_window_extent(), axes) for legend, axes in legends if legend]
+        assert there
+        for legend, axes in there:
+            assert legend.x0 >= axes.get_window_extent().x1
+            assert legend.x1 <= figure.bbox.x1
         plt.close(figure)
 
 
@@ -348,6 +399,24 @@ def stage1(tmp_path, slides):
     )
     tower = 'model.gene_tower={kind="rank_profile", context=8, width=16, depth=1, heads=2}'
     return fingerprint, (tower, f"genes.stage1={json.dumps(str(tmp_path / 'stage1'))}")
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_stage_1_gave_learns_on_or_stays_as_it_is_by_option(tmp_path, slides, stage1, frozen):
+    split = make_split(slides, Wish(slides=["C"]))
+    option = f"genes.freeze_stage1={str(frozen).lower()}"
+    out = tmp_path / "run"
+    train_slides(slides, split, job(out, "optimiser.epochs=2", option, *stage1[1]))
+    given = load_file(tmp_path / "stage1" / "weights.safetensors")
+    trained = load_encoder(out / "encoder").model.tower_of("gene").state_dict()
+    moved = {name for name, value in given.items() if not torch.equal(value, trained[name])}
+    assert moved == (set() if frozen else set(given))
+    assert not frozen or trained["profile.weight"].abs().sum() > 0
+
+
+def test_freezing_a_gene_encoder_that_is_not_there_is_refused():
+    with pytest.raises(RecipeError, match="freeze_stage1 needs the gene encoder of stage 1"):
+        load_recipe("stamp", ("genes.freeze_stage1=true",))
 
 
 def test_run_and_card_name_the_gene_encoder_of_stage_1_and_its_slides(tmp_path, slides, stage1):

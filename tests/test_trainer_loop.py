@@ -57,13 +57,23 @@ def scripted(recalls):
     return validate
 
 
-def _run(world, folder, *, recipe=None, validate=None, seed=0, **kwargs):
+def by_weights(model):
+    """A validator of a kind: what the weights say, so that a run that goes on elsewhere is found out."""
+    return {"recall": float(model.state_dict()["heads.gene.weight"].abs().mean()) % 1}
+
+
+def _run(world, folder, **kwargs):
     """Train a fresh model into a folder; returns the model."""
+    return _kept(world, folder, **kwargs)[0]
+
+
+def _kept(world, folder, *, recipe=None, validate=None, seed=0, **kwargs):
+    """Train a fresh model into a folder; returns the model and the epoch that its weights are of."""
     recipe = recipe or world.recipe
     folder.mkdir(exist_ok=True)
     model = fresh_model(recipe, world.gene_input, seed)
-    train(recipe, model, world.data, Run(folder, 0, quiet=True, **kwargs), validate=validate)
-    return model
+    run = Run(folder, 0, quiet=True, **kwargs)
+    return model, train(recipe, model, world.data, run, validate=validate)
 
 
 def assert_same_weights(one, other):
@@ -195,21 +205,87 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights_and_l
     assert ("validation_recall" in numbers(folders[0])[0]) == bool(overrides)
 
 
+# What training starts from
+
+
+def test_a_start_that_no_epoch_is_better_than_is_kept(tmp_path, world):
+    validate = scripted([0.5, 0.5, 0.4, 0.3])
+    model, kept = _kept(world, tmp_path / "run", validate=validate)
+    assert kept == 0
+    assert_same_weights(model, fresh_model(world.recipe, world.gene_input))
+    assert [record["epoch"] for record in read_log(tmp_path / "run")] == [0, 1, 2, 3]
+    start = read_log(tmp_path / "run")[0]
+    assert (start["step"], start["validation_recall"]) == (0, 0.5)
+    assert "loss" not in start
+
+
+def test_patience_counts_from_the_start(tmp_path, world):
+    recipe = load_recipe("stamp", (*TINY, "optimiser.epochs=9", "validation.patience=2"))
+    validate = scripted([0.5, 0.4, 0.4, 0.9])
+    _, kept = _kept(world, tmp_path / "run", recipe=recipe, validate=validate)
+    assert (len(validate.shown), kept) == (3, 0)
+
+
+def test_the_last_epoch_is_kept_where_nothing_validates(tmp_path, world):
+    assert _kept(world, tmp_path / "run")[1] == 3
+    assert _kept(world, tmp_path / "run", seed=5)[1] == 3
+
+
+@pytest.mark.parametrize("dies_in", ["append_log", "save_state", "_Training._batches"])
+def test_a_run_that_dies_around_the_measurement_of_its_start_ends_where_a_whole_one_does(
+    tmp_path, world, monkeypatch, dies_in
+):
+    def dies(*args, **kwargs):
+        raise Killed
+
+    recipe = load_recipe("stamp", (*TINY, "optimiser.ema=0.5"))
+    whole, kept = _kept(world, tmp_path / "whole", recipe=recipe, validate=by_weights)
+    monkeypatch.setattr(f"trainer.loop.{dies_in}", dies)
+    with pytest.raises(Killed):
+        _run(world, tmp_path / "halves", recipe=recipe, validate=by_weights)
+    monkeypatch.undo()
+    measured = (tmp_path / "halves" / STATE).exists()
+    assert measured == dies_in.endswith("_batches")
+    shown = []
+
+    def validate(model):
+        shown.append(model)
+        return by_weights(model)
+
+    # From the saved state of the start the fresh weights do not matter, and it is not measured again.
+    again = _kept(
+        world, tmp_path / "halves", recipe=recipe, validate=validate, seed=5 if measured else 0
+    )
+    assert again[1] == kept
+    assert len(shown) == 4 - measured
+    assert_same_weights(again[0], whole)
+    assert numbers(tmp_path / "halves") == numbers(tmp_path / "whole")
+    assert [record["epoch"] for record in numbers(tmp_path / "halves")] == [0, 1, 2, 3]
+
+
+def test_a_run_without_steps_measures_its_start_once(tmp_path, world):
+    recipe = load_recipe("stamp", (*TINY, "optimiser.epochs=0"))
+    for recalls in ([0.5], []):
+        validate = scripted(recalls)
+        assert _kept(world, tmp_path / "run", recipe=recipe, validate=validate)[1] == 0
+        assert len(validate.shown) == len(recalls)
+        assert [record["epoch"] for record in read_log(tmp_path / "run")] == [0]
+
+
 # Early stopping and averages
 
 
 def test_training_ends_after_as_many_worse_epochs_as_it_may_and_leaves_the_best(tmp_path, world):
     recipe = load_recipe("stamp", (*TINY, "optimiser.epochs=9", "validation.patience=2"))
-    validate = scripted([0.3, 0.5, 0.4, 0.5, 0.9])
-    model = _run(world, tmp_path / "run", recipe=recipe, validate=validate)
-    assert len(validate.shown) == 4
-    assert_same_weights(model, validate.shown[1])
-    assert [record["validation_recall"] for record in read_log(tmp_path / "run")] == [
-        0.3,
-        0.5,
-        0.4,
-        0.5,
-    ]
+    recalls = [0.1, 0.3, 0.5, 0.4, 0.5]
+    validate = scripted([*recalls, 0.9])
+    model, kept = _kept(world, tmp_path / "run", recipe=recipe, validate=validate)
+    assert len(validate.shown) == 5
+    assert_same_weights(model, validate.shown[2])
+    assert kept == 2
+    records = read_log(tmp_path / "run")
+    assert [record["epoch"] for record in records] == [0, 1, 2, 3, 4]
+    assert [record["validation_recall"] for record in records] == recalls
     assert not model.training
 
 
@@ -230,10 +306,11 @@ def test_a_finished_run_is_not_trained_further_when_called_again(tmp_path, world
 
 
 def test_without_patience_every_epoch_is_trained_and_the_best_is_kept(tmp_path, world):
-    validate = scripted([0.9, 0.1, 0.2])
-    model = _run(world, tmp_path / "run", validate=validate)
-    assert len(validate.shown) == 3
-    assert_same_weights(model, validate.shown[0])
+    validate = scripted([0.1, 0.9, 0.1, 0.2])
+    model, kept = _kept(world, tmp_path / "run", validate=validate)
+    assert len(validate.shown) == 4
+    assert_same_weights(model, validate.shown[1])
+    assert kept == 1
 
 
 def test_looking_at_validation_slides_does_not_change_training(tmp_path, world, features):
@@ -270,10 +347,10 @@ def test_what_is_left_and_validated_is_the_moving_average_of_the_weights(tmp_pat
     torch.testing.assert_close(model.state_dict()[name], slow)
     assert not torch.allclose(model.state_dict()[name], last, atol=1e-6)
 
-    validate = scripted([0.5])
+    validate = scripted([0.1, 0.5])
     checked = _run(world, tmp_path / "checked", recipe=recipe, validate=validate)
-    torch.testing.assert_close(validate.shown[0][name], slow)
-    assert_same_weights(checked, validate.shown[0])
+    torch.testing.assert_close(validate.shown[1][name], slow)
+    assert_same_weights(checked, validate.shown[1])
 
 
 # The log, and what cannot be written

@@ -20,8 +20,10 @@ from trainer.state import (
     Parts,
     Progress,
     append_log,
+    best_record,
     check_same_run,
     load_state,
+    note_in_run,
     read_log,
     run_lock,
     save_state,
@@ -99,6 +101,27 @@ def test_a_run_that_differs_in_two_things_names_both(tmp_path):
     (tmp_path / STATE).touch()
     with pytest.raises(RecipeError, match="holds a run with another seed and panel. Give"):
         check_same_run(tmp_path, {"seed": 2, "panel": "b", "recipe": {"name": "stamp"}})
+
+
+def test_notes_decide_nothing_and_are_replaced_by_those_of_now(tmp_path):
+    check_same_run(tmp_path, {"seed": 1}, notes={"features": "/a"})
+    note_in_run(tmp_path, kept_epoch=3)
+    noted = {"seed": 1, "features": "/a", "kept_epoch": 3}
+    assert json.loads((tmp_path / "run.json").read_text()) == noted
+    (tmp_path / STATE).touch()
+    check_same_run(tmp_path, {"seed": 1}, notes={"features": "/b"})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1, "features": "/b"}
+    with pytest.raises(RecipeError, match="holds a run with another seed. Give"):
+        check_same_run(tmp_path, {"seed": 2}, notes={"features": "/b"})
+
+
+def test_the_best_record_is_the_first_of_the_best_and_no_number_is_none():
+    records = [
+        {"epoch": 0, "validation_recall": recall, "at": at}
+        for at, recall in enumerate([None, 0.2, float("nan"), 0.4, 0.4, "0.9", True])
+    ]
+    assert best_record(records)["at"] == 3
+    assert best_record([{"epoch": 1, "loss": 2.0}]) is None
 
 
 def test_an_interrupt_in_the_middle_of_a_write_is_no_full_disk(tmp_path, monkeypatch):

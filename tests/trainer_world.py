@@ -51,6 +51,37 @@ PIXELS = (
     "sampler.batch_size=8",
     "optimiser.epochs=3",
 )
+# Other recipes in their smallest sizes, with dropout. Patches of ST-Align are pixels, its regions features.
+SEAL = (
+    "genes.n_genes=40",
+    "model.patch_px=64",
+    "model.region_px=64",
+    "model.gene_tower.hidden=[64, 32]",
+    "model.gene_tower.dropout=0.1",
+    "sampler.batch_size=8",
+)
+ST_ALIGN = (
+    "genes.n_genes=40",
+    "model.patch_px=16",
+    "model.region_px=96",
+    "model.dim=32",
+    "model.head.hidden=64",
+    'model.image_tower={kind="resnet_cifar", depth=18, base=8, width=32}',
+    'model.gene_tower={kind="profile", width=32, hidden=[32], dropout=0.1}',
+    'model.niche_tower={kind="niche_transformer", width=32, depth=1, heads=4, hidden=[32]}',
+    "model.fusion={n_tokens=2, token_width=32, heads=2, dim_head=16}",
+    "sampler.batch_size=4",
+)
+ST_ALIGN_SMALL = (
+    "genes.n_genes=40",
+    "model.patch_px=96",
+    "model.region_px=96",
+    "model.dim=32",
+    "model.image_tower.width=32",
+    "model.region_tower.width=32",
+    "model.niche_tower.dropout=0.1",
+    "sampler.batch_size=4",
+)
 NO_DROPOUT = (
     "model.direct.dropout=0.0",
     "model.image_tower.dropout=0.0",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from stamp_index.encoders.checkpoint import CARD
 from trainer.recipe import LossTerm
-from trainer.state import read_log, replace_text
+from trainer.state import best_record, read_log, replace_text
 
 _TERMS: Final = "- Terms: the weights may be passed on only where the terms of these slides allow it. Write them here."
 
@@ -113,17 +113,20 @@ def random_starts(model: dict[str, Any]) -> list[str]:
 
 def numbers(records: list[dict[str, Any]], k: int) -> list[str]:
     """Say how far a run has come, and which epoch's weights it keeps."""
-    if not records:
-        return ["No training steps: the closed-form start."]
-    last = records[-1]
-    lines = [f"{last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
-    checked = [record for record in records if "validation_recall" in record]
-    if checked:
-        best = max(checked, key=lambda record: record["validation_recall"])
-        lines.append(
-            f"The weights are those of epoch {best['epoch']}, with the best validation recall@{k}: "
-            f"{best['validation_recall']:.3f} (mean of both directions, within slides)."
-        )
+    trained = [record for record in records if record["epoch"]]
+    lines = ["No training steps: the closed-form start."]
+    if trained:
+        last = trained[-1]
+        lines = [f"{last['epoch']} epochs, {last['step']} steps, final loss {last['loss']:.3f}."]
+    best = best_record(records)
+    if best is None:
+        return lines
+    whose = f"epoch {best['epoch']}" if best["epoch"] else "the start (epoch 0)"
+    why = "with the best" if best["epoch"] else "since no epoch had a better"
+    found = f"{best['validation_recall']:.3f} (mean of both directions, within slides)"
+    if not trained:
+        return [*lines, f"Validation recall@{k}: {found}."]
+    lines.append(f"The weights are those of {whose}, {why} validation recall@{k}: {found}.")
     return lines
 
 

@@ -70,7 +70,7 @@ def train(
     *,
     validate: Callable[[AlignModel], dict[str, float]] | None = None,
     runtime: Runtime | None = None,
-) -> None:
+) -> int:
     """Train `model` in place; a run that was interrupted goes on exactly where its state was saved.
 
     Parameters
@@ -78,10 +78,15 @@ def train(
     recipe, model, data, run
         What to train, and where to write.
     validate : callable, optional
-        Gives ``recall`` and anything else to log, of the model in eval mode; called after each epoch in the
-        main process. The model ends at its best epoch, else at its last.
+        Gives ``recall`` and anything else to log, of the model in eval mode; called before the first step (epoch
+        0) and after each epoch, in the main process. The model ends at the best of them, else at its last step.
     runtime : Runtime, optional
         Made of the recipe's precision by default.
+
+    Returns
+    -------
+    int
+        Epoch whose weights the model ends with; 0 is the start.
 
     Raises
     ------
@@ -90,9 +95,8 @@ def train(
     UnreadableSlideError
         If a slide cannot be read any more, unless `run.skip_unreadable`.
     """
-    _Training(recipe, model, data, run, runtime or Runtime(recipe.optimiser.precision)).run(
-        validate
-    )
+    runtime = runtime or Runtime(recipe.optimiser.precision)
+    return _Training(recipe, model, data, run, runtime).run(validate)
 
 
 class _Training:
@@ -131,9 +135,13 @@ class _Training:
             raise RecipeError(msg)
         self.unreadable: set[str] = set()
 
-    def run(self, validate: Callable[[AlignModel], dict[str, float]] | None) -> None:
+    def run(self, validate: Callable[[AlignModel], dict[str, float]] | None) -> int:
+        # Until every process has looked for a state and a log, which the first of them writes next.
+        self.runtime.wait()
+        if validate is not None and self.runtime.is_main:
+            self._validate_start(validate)
         started = saved = time.monotonic()
-        hidden = self.where.quiet or not self.runtime.is_main
+        hidden = self.where.quiet or not self.runtime.is_main or not self.total
         with tqdm(total=self.total, initial=self.progress.step, unit="step", disable=hidden) as bar:
             for batch in () if self._stopped_early(validate) else self._batches():
                 values = self._step(batch)
@@ -148,7 +156,7 @@ class _Training:
                 elif now - saved > 60 * self.where.save_minutes:
                     self._save()
                     saved = now
-        self._finish()
+        return self._finish()
 
     def _stopped_early(self, validate: object) -> bool:
         """Say whether there was no better epoch for as long as the recipe waits."""
@@ -256,6 +264,20 @@ class _Training:
         self._save()
         return stop
 
+    def _validate_start(self, validate: Callable[[AlignModel], dict[str, float]]) -> None:
+        """Measure, log and save the start, as epoch 0: one in closed form may be better than what comes of it."""
+        progress = self.progress
+        if progress.step or progress.best >= 0:
+            return  # the state was saved after it was measured
+        record = {"epoch": 0, "step": 0, "scale": self._scale(), "seconds": 0.0}
+        self._validate(validate, 0, record)
+        append_log(self.where.folder, record, epoch=0)
+        self.board.add(record)
+        self._save()
+
+    def _scale(self) -> float:
+        return float(self.parts.objective.scale.detach())
+
     def _record(self, epoch: int, seconds: float) -> dict[str, Any]:
         sums = dict(self.progress.sums)
         steps, skipped = sums.pop("steps", 0.0), sums.pop("skipped", 0.0)
@@ -266,7 +288,7 @@ class _Training:
             "epoch": epoch,
             "step": self.progress.step,
             "lr": learning_rate(self.settings, self.progress.step - 1, self.total),
-            "scale": float(self.parts.objective.scale.detach()),
+            "scale": self._scale(),
             "seconds": round(seconds, 2),
             **{name: value / steps for name, value in sums.items()},
         }
@@ -298,15 +320,17 @@ class _Training:
         average = self.parts.average
         return self.parts.model if average is None else cast("AlignModel", average.module)
 
-    def _finish(self) -> None:
-        """Leave the model at its best epoch, or its average, or its last step."""
-        model = self.parts.model
+    def _finish(self) -> int:
+        """Leave the model at its best epoch, or its average, or its last step; says which epoch that is."""
+        model, kept = self.parts.model, self.progress.step // max(self.steps.per_epoch, 1)
         if self.parts.best is not None:
             model.load_state_dict(self.parts.best)
+            kept = self.progress.best_epoch
         elif self.parts.average is not None:
             model.load_state_dict(self.parts.average.module.state_dict())
         model.eval()
         self.runtime.wait()
+        return kept
 
     def _save(self) -> None:
         if self.runtime.is_main:

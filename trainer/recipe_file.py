@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from stamp_index.encoders.layers import WIDEST, check_whole
+from stamp_index.encoders.layers import MOST_PIXELS, WIDEST, check_whole
 from stamp_index.encoders.model_config import SIDES, ModelConfig
 from stamp_index.encoders.settings import refuse_unknown
 from stamp_index.encoders.towers import random_network, trained_part
@@ -25,8 +25,9 @@ OVERLAYS: Final = RECIPES / "overlays"
 _STAGE1: Final = "stage1"  # recipes of the other stage begin with this word
 _LONGEST_NAME: Final = 200  # of a recipe, in a message
 _DEEPEST: Final = 20  # levels of a recipe; the deepest that means anything has four
-_MOST: Final = {"patch_px": 8_192, "region_px": 8_192, "dim": WIDEST}
+_MOST: Final = {"patch_px": MOST_PIXELS, "region_px": MOST_PIXELS, "dim": WIDEST}
 _WIDTHS_UM: Final = (1, 100_000)
+_USUAL_CONTEXT: Final = 64
 _GIVEN_OTHERWISE: Final = ("patch", "region", "sides", "localised", "region_sees_patch")
 _MODEL_KEYS: Final = (
     *("patch_um", "patch_px", "region_um", "region_px", "region_ref_leak"),
@@ -94,7 +95,7 @@ def refuse_depth(what: str, values: object) -> None:
     RecipeError
         Beginning with `what`.
     """
-    level = [values]
+    level: list[Any] = [values]
     for _ in range(_DEEPEST):
         parts = (place.values() if isinstance(place, dict) else place for place in level)
         level = [held for part in parts for held in part if isinstance(held, (dict, list))]
@@ -146,6 +147,8 @@ def make_recipe(values: Mapping[str, Any]) -> Recipe:
     _check_losses(recipe)
     _check_weights(recipe.model)
     _check_own_decoder(recipe.model)
+    if not recipe.genes.stage1:  # which brings its own panel
+        check_context("model.", recipe.model.gene_tower, recipe.genes.n_genes)
     return recipe
 
 
@@ -246,6 +249,33 @@ def _check_own_decoder(model: ModelConfig) -> None:
         msg = (
             f"[model.decoders.gene] has {', '.join(settings)}, but the gene tower is of kind vae: the VAE decodes by "
             "itself. Leave the section empty."
+        )
+        raise RecipeError(msg)
+
+
+def check_context(section: str, gene_tower: Mapping[str, Any], n_genes: int) -> None:
+    """Refuse more rank tokens than a panel has genes: all beyond are padding, which attention pays for squared.
+
+    Parameters
+    ----------
+    section : str
+        Stands before ``gene_tower`` in the message.
+    gene_tower : mapping
+        Its settings.
+    n_genes : int
+        Most genes of the panel; 0: whatever is expressed.
+
+    Raises
+    ------
+    RecipeError
+        If the context is longer than that and than the towers' default, which a small panel may leave as it is.
+    """
+    context = gene_tower.get("context", 0)
+    if n_genes and context > max(n_genes, _USUAL_CONTEXT):
+        msg = (
+            f"{section}gene_tower.context is {context:,}, but a panel of genes.n_genes = {n_genes:,} gives a spot at "
+            f"most {n_genes:,} rank tokens; the rest would be padding. Set {section}gene_tower.context={n_genes} or "
+            "less, or raise genes.n_genes."
         )
         raise RecipeError(msg)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from trainer.plot import is_number, measured_names, plot_curves, run_labels, whole_epochs
+from trainer.plot import measured_names, plot_curves, run_labels, whole_epochs
 from trainer.recipe import RecipeError
-from trainer.state import read_log
+from trainer.state import best_record, is_number, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,8 @@ def _summary(run: Path) -> dict[str, str]:
     records = read_log(run)
     epochs = whole_epochs(records)
     with _damage_of(path):
-        found = _what_was_run(made, len(epochs))
+        # Epoch 0, the start, is measured and not trained.
+        found = _what_was_run(made, sum(record["epoch"] > 0 for record in epochs))
     seconds = [record.get("seconds") for record in records]
     known = [value for value in seconds if is_number(value)]
     if known:
@@ -140,18 +141,24 @@ def _damage_of(path: Path) -> Iterator[None]:
 
 
 def _figures(epochs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Give what the last epoch measured, and the best recall of all."""
+    """Give what the last epoch measured, and the best recall of all beside those of the start and of chance."""
     if not epochs:
         return {}
     last = epochs[-1]
     found = {
         name: f"{last[name]:.3f}" for name in measured_names(epochs) if is_number(last.get(name))
     }
-    recalls = [record.get("validation_recall") for record in epochs]
-    best = max((recall for recall in recalls if is_number(recall)), default=-1.0)
-    if best >= 0:
-        found["best validation recall"] = f"{best:.3f}"
-    return found
+    best = best_record(epochs)
+    if best is None:
+        return found
+    start = {record["epoch"]: record.get("validation_recall") for record in epochs}.get(0)
+    recalls = {
+        "best validation recall": best["validation_recall"],
+        "validation recall of the start": start,
+        "validation recall by chance": best.get("validation_chance"),
+    }
+    found |= {name: f"{value:.3f}" for name, value in recalls.items() if is_number(value)}
+    return {**found, "weights are of epoch": f"{best['epoch'] or '0 (the start)'}"}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def _evaluation(run: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     report = _read_json(path)
-    found = {}
+    found: dict[str, str] = {}
     with _damage_of(path):
         for row in _part({"retrieval": [], **report}, "retrieval", list):
             if not isinstance(row, dict):

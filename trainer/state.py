@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import torch
 
 from trainer.recipe import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch.optim import Optimizer
@@ -32,6 +33,9 @@ DAMAGED: Final = (
     pickle.UnpicklingError,
 )
 LOCK: Final = ".lock"
+# What run.json says beside what decides a run: where its features are cached, and which epoch's weights were kept.
+NOTES: Final = ("features", "kept_epoch")
+_LARGEST: Final = 2**63
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Progress:
     best : float
         Best validation recall so far; -1 before the first.
     best_epoch : int
+        Epoch that it was measured after; 0 is the start, before any step.
     stale : int
         Epochs since then.
     """
@@ -201,6 +206,24 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [record for record in found if record is not None]
 
 
+def best_record(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Give the record with the best validation recall, the first of several, whose epoch's weights a run keeps."""
+    measured = [record for record in records if _recall(record) >= 0]
+    return max(measured, key=_recall, default=None)
+
+
+def _recall(record: dict[str, Any]) -> float:
+    found = record.get("validation_recall")
+    return float(found) if is_number(found) and math.isfinite(found) else -1.0
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a log can be shown: a number, and no whole one that is too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < _LARGEST
+
+
 def _record(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
@@ -243,7 +266,11 @@ class Board:
 
 
 def check_same_run(
-    folder: Path, record: dict[str, Any], *, holds: Sequence[str] = (STATE,)
+    folder: Path,
+    record: dict[str, Any],
+    *,
+    holds: Sequence[str] = (STATE,),
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write ``run.json``, or refuse to go on with a run of another recipe, seed, split, panel or slides.
 
@@ -255,6 +282,8 @@ def check_same_run(
         Everything that decides the run, as plain JSON values.
     holds : sequence of str
         Files or folders any of which makes it a run that must not be replaced.
+    notes : mapping, optional
+        Of `NOTES`, what is so now; the same run may be gone on with under others.
 
     Raises
     ------
@@ -262,26 +291,45 @@ def check_same_run(
         If the folder holds another run.
     """
     path = folder / "run.json"
-    text = json.dumps(record, indent=1, sort_keys=True)
     held = any((folder / name).exists() for name in holds)
-    known = path.read_bytes() if path.exists() else b""
-    if held and known != text.encode():
-        msg = f"{folder} holds a run {_other(known, record)}. Give another --out, or delete the folder to start again."
+    other = _other(_read_object(path), record) if held else ""
+    if other:
+        msg = f"{folder} holds a run {other}. Give another --out, or delete the folder to start again."
         raise RecipeError(msg)
-    replace_text(path, text)
+    _write_object(path, {**record, **(notes or {})})
 
 
-def _other(known: bytes, record: dict[str, Any]) -> str:
-    """Say in what a run on disk differs from the one that was asked for."""
-    try:
-        values = json.loads(known)
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
+def _other(known: dict[str, Any] | None, record: dict[str, Any]) -> str:
+    """Say in what a run on disk differs from the one that was asked for; empty where it does not."""
+    if known is None:
         return "whose run.json is missing or damaged, so that nobody knows what it is of"
-    asked = json.loads(json.dumps(record))
-    different = [key for key in asked | values if asked.get(key) != values.get(key)]
-    return f"with another {' and '.join(different)}"
+    # Compared as text, in which also a value that no value equals, such as NaN, is equal to itself.
+    asked, there = (
+        {key: json.dumps(value, sort_keys=True) for key, value in values.items()}
+        for values in (record, known)
+    )
+    different = [key for key in asked | there if asked.get(key) != there.get(key)]
+    different = [key for key in different if key not in NOTES]
+    return f"with another {' and '.join(different)}" if different else ""
+
+
+def note_in_run(folder: Path, **notes: object) -> None:
+    """Add to a run's ``run.json`` what its training has found; `notes` are of `NOTES`."""
+    path = folder / "run.json"
+    _write_object(path, {**(_read_object(path) or {}), **notes})
+
+
+def _write_object(path: Path, values: Mapping[str, Any]) -> None:
+    replace_text(path, json.dumps(values, indent=1, sort_keys=True))
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None where there is none that is whole."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
 
 
 @contextmanager

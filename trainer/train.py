@@ -1,8 +1,8 @@
 """Train a recipe on slides: ``python -m trainer train SLIDE... --hold-out-patient P --out RUN``.
 
-A run's folder holds ``run.json`` (recipe, seed, slides), ``split.json``, ``environment.json``, ``log.jsonl``,
-``tensorboard/``, ``curves.png``, ``state.pt`` (to go on from), the checkpoint ``encoder/`` with its card, and
-the baseline ``ridge/`` fitted on the same slides.
+A run's folder holds ``run.json`` (recipe, seed, slides, kept epoch), ``split.json``, ``environment.json``,
+``log.jsonl``, ``tensorboard/``, ``curves.png``, ``state.pt`` (to go on from), the checkpoint ``encoder/`` with its
+card, and the baseline ``ridge/`` fitted on the same slides.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
+from stamp_index.encoders.towers import find_pretrained
 from stamp_index.encoders.trained_encoder import TrainedEncoder
 from stamp_index.errors import StampIndexError
 from trainer.card import licences, numbers, random_starts, write_card
@@ -44,7 +45,7 @@ from trainer.recipe import Recipe, RecipeError
 from trainer.recipe_file import load_recipe, overlay_names, recipe_names
 from trainer.runtime import Runtime
 from trainer.split import Split, Wish, make_split, read_split
-from trainer.state import LOG, STATE, check_same_run, read_log, run_lock
+from trainer.state import LOG, STATE, check_same_run, note_in_run, read_log, run_lock
 from trainer.validation import Validator
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ def run_training(  # noqa: PLR0913 - one argument per command-line option
         raise RecipeError(msg)
     refuse_input_folder(out, paths)
     recipe = load_recipe(recipe_name, overrides, overlays)
+    for tower in (recipe.model.image_tower, recipe.model.region_tower):
+        find_pretrained(tower)
     slides = read_slides(paths, mpp)
     if split_path is not None:
         split = read_split(split_path, slides)
@@ -186,7 +189,8 @@ def _train_in_folder(cohort: Cohort, gene_input: GeneInput, job: Job, runtime: R
     record = _record(recipe, cohort, gene_input, job.seed)
     if runtime.is_main:
         # A run without steps has no state.
-        check_same_run(out, record, holds=(STATE, "encoder"))
+        features = {} if job.features is None else {"features": str(job.features.resolve())}
+        check_same_run(out, record, holds=(STATE, "encoder"), notes=features)
         cohort.split.save(out)
         record_environment(out / "environment.json")
     runtime.wait()
@@ -198,10 +202,15 @@ def _train_in_folder(cohort: Cohort, gene_input: GeneInput, job: Job, runtime: R
     validate = None
     if cohort.validate:
         validate = Validator(cohort.validate, gene_input, cache, recipe.validation.k)
+        if runtime.is_main:
+            validate.prepare(model, quiet=job.quiet)
     n_workers = job.workers if job.workers is not None else worker_count(data, runtime)
     run = Run(out, job.seed, job.quiet, workers=n_workers, skip_unreadable=job.skip_unreadable)
-    train(recipe, model, data, run, validate=validate, runtime=runtime)
-    return _save(recipe, model, gene_input, (out, record, data)) if runtime.is_main else ""
+    kept = train(recipe, model, data, run, validate=validate, runtime=runtime)
+    if not runtime.is_main:
+        return ""
+    note_in_run(out, kept_epoch=kept)
+    return _save(recipe, model, gene_input, (out, record, data))
 
 
 def _say(job: Job, runtime: Runtime, *lines: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stamp_index.embed.ingest import ingest
+from stamp_index.embed.ingest import ingest, n_steps
+from stamp_index.embed.progress import Counter
 from stamp_index.errors import StoreError
 from stamp_index.index import Index, IndexRecipe, index_folder
 from stamp_index.store import EncoderCard, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stamp_index.index import IndexCard
     from stamp_index.slides import Slide
@@ -23,6 +24,7 @@ def embed_into(
     *,
     encoder_path: Path | str | None = None,
     features: Path | str | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Store:
     """Embed slides into a store, which is made with the given encoder if it is missing.
 
@@ -36,6 +38,9 @@ def embed_into(
         Checkpoint folder, or ``published:NAME`` of an imported model. A store carries a copy of its encoder, so this is needed only to make one.
     features : path, optional
         The trainer's feature cache.
+    progress : callable, optional
+        Called with the steps done so far, and with those that there are in all: images that are prepared (or found in
+        the cache), embeddings and thumbnails.
 
     Returns
     -------
@@ -64,10 +69,12 @@ def embed_into(
         encoder = load_encoder(encoder_path)
         card = EncoderCard.of(encoder, checkpoint=encoder_path.name)
         store = Store.create(store_path, card, checkpoint=encoder_path)
-    cache = None if features is None else FeatureCache(features, encoder)
+    n_thumbnails = sum(slide.n_spots for slide in slides if slide.image is not None)
+    count = Counter(n_thumbnails + sum(n_steps(encoder, slide) for slide in slides), progress)
+    cache = None if features is None else FeatureCache(features, encoder, progress=count.add)
     for slide in slides:
         try:
-            ingest(store, encoder, slide, features=cache)
+            ingest(store, encoder, slide, features=cache, progress=count.add)
         except Exception as exc:
             exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")
             raise

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from stamp_index.slides import PatchSpec, iter_patches
 from stamp_index.store import SlideRows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from numpy.typing import NDArray
 
     from stamp_index.encoders.base import Encoder
@@ -20,13 +23,19 @@ if TYPE_CHECKING:
     from stamp_index.store import Store
 
 _BATCH: Final = 64
+_PREPARED_BATCH: Final = 128
 _THUMBNAIL_PX: Final = 128
 _OVERVIEW_PX: Final = 1024
 _JPEG_QUALITY: Final = 85
 
 
 def ingest(
-    store: Store, encoder: Encoder, slide: Slide, *, features: FeatureCache | None = None
+    store: Store,
+    encoder: Encoder,
+    slide: Slide,
+    *,
+    features: FeatureCache | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> int:
     """Embed one slide and add it to a store, all of it or nothing.
 
@@ -40,6 +49,8 @@ def ingest(
         A slide without an image gets gene embeddings only.
     features : FeatureCache, optional
         Where the trainer has already prepared the slide's images.
+    progress : callable, optional
+        As in `embed_slide`; a thumbnail is a step too.
 
     Returns
     -------
@@ -63,7 +74,7 @@ def ingest(
         )
         raise EncoderMismatchError(msg)
     store.refuse_duplicate(slide)  # before the minutes that embedding takes
-    image, gene = embed_slide(encoder, slide, features=features)
+    image, gene = embed_slide(encoder, slide, features=features, progress=progress)
     spec = PatchSpec(encoder.patch.width_um, _THUMBNAIL_PX)
     pictured = slide.image is not None
     return store.add(
@@ -71,7 +82,7 @@ def ingest(
             slide=slide,
             image=image,
             gene=gene,
-            thumbnails=_thumbnails(slide, spec) if pictured else None,
+            thumbnails=_thumbnails(slide, spec, progress or _unheard) if pictured else None,
             overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
             fingerprint=encoder.fingerprint,
         )
@@ -79,9 +90,23 @@ def ingest(
 
 
 def embed_slide(
-    encoder: Encoder, slide: Slide, *, features: FeatureCache | None = None
+    encoder: Encoder,
+    slide: Slide,
+    *,
+    features: FeatureCache | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
     """Embed all spots of a slide.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    slide : Slide
+    features : FeatureCache, optional
+        Holds prepared images, or will.
+    progress : callable, optional
+        Called with the steps done since the last call; `n_steps` are all of them. Images that come from `features`
+        are told by its own ``progress``.
 
     Returns
     -------
@@ -90,27 +115,69 @@ def embed_slide(
     gene : ndarray of shape (n, d), float32
         Unit vectors of the spots' counts, against the slide's own mean.
     """
+    tell = progress or _unheard
     gene = encoder.encode_spots(slide)
-    if slide.image is None or not getattr(encoder, "sees_images", True):
+    tell(slide.n_spots)
+    if not _n_images(encoder, slide):
         return None, gene
-    sees_regions = getattr(encoder, "sees_regions", True)
     if features is not None and hasattr(encoder, "encode_prepared"):
-        from stamp_index.encoders.features import CENTRE_CELL
-
-        centre = np.full(slide.n_spots, CENTRE_CELL)
-        patches = features.patches(slide, encoder.patch)
-        regions = features.regions(slide, encoder.region, centre) if sees_regions else None
-        return encoder.encode_prepared(patches, regions), gene
+        return _embed_prepared(encoder, slide, features, tell), gene
     centres = iter_patches(slide, encoder.patch, batch_size=_BATCH)
-    if not sees_regions:
-        return np.concatenate([encoder.encode_images(patch) for patch in centres]), gene
-    pairs = zip(centres, iter_patches(slide, encoder.region, batch_size=_BATCH), strict=True)
-    return np.concatenate([encoder.encode_images(patch, region) for patch, region in pairs]), gene
+    around: Iterable[NDArray[np.uint8] | None] = repeat(None)
+    if _n_images(encoder, slide) > 1:
+        around = iter_patches(slide, encoder.region, batch_size=_BATCH)
+    parts = []
+    for patch, region in zip(centres, around, strict=False):  # None has no end
+        parts.append(encoder.encode_images(patch, region))
+        tell(len(patch) * (1 + _n_images(encoder, slide)))
+    return np.concatenate(parts), gene
 
 
-def _thumbnails(slide: Slide, spec: PatchSpec) -> list[bytes]:
-    batches = iter_patches(slide, spec, batch_size=_BATCH)
-    return [_jpeg(patch) for batch in batches for patch in batch]
+def n_steps(encoder: Encoder, slide: Slide) -> int:
+    """Count what `embed_slide` does: images to read and prepare, and embeddings to make of them and of counts."""
+    images = _n_images(encoder, slide)
+    return slide.n_spots * (1 + images + bool(images))
+
+
+def _n_images(encoder: Encoder, slide: Slide) -> int:
+    """Images that an encoder looks at for each spot of a slide: none, its patch, or its region too."""
+    if slide.image is None or not getattr(encoder, "sees_images", True):
+        return 0
+    return 1 + bool(getattr(encoder, "sees_regions", True))
+
+
+def _embed_prepared(
+    encoder: Any,  # noqa: ANN401 - an Encoder that has `encode_prepared`
+    slide: Slide,
+    features: FeatureCache,
+    tell: Callable[[int], object],
+) -> NDArray[np.float32]:
+    """Embed a slide's prepared images in parts: with a network that is trained as a whole, this is most of the work."""
+    from stamp_index.encoders.features import CENTRE_CELL
+
+    patches = features.patches(slide, encoder.patch)
+    regions = None
+    if _n_images(encoder, slide) > 1:
+        regions = features.regions(slide, encoder.region, np.full(slide.n_spots, CENTRE_CELL))
+    parts = []
+    for start in range(0, slide.n_spots, _PREPARED_BATCH):
+        rows = slice(start, start + _PREPARED_BATCH)
+        around = None if regions is None else regions[rows]
+        parts.append(encoder.encode_prepared(patches[rows], around))
+        tell(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def _unheard(n: int) -> None:
+    """Tell nobody."""
+
+
+def _thumbnails(slide: Slide, spec: PatchSpec, tell: Callable[[int], object]) -> list[bytes]:
+    found = []
+    for batch in iter_patches(slide, spec, batch_size=_BATCH):
+        found += [_jpeg(patch) for patch in batch]
+        tell(len(batch))
+    return found
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

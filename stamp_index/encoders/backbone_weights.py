@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -14,10 +13,9 @@ from stamp_index.errors import EncoderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from torch import nn
-
-    from stamp_index.encoders.backbones import BackboneSpec
 
     State = dict[str, torch.Tensor]
 
@@ -95,11 +93,7 @@ def read_state(path: Path) -> State:
     EncoderError
         If there is no such file, or it is damaged or holds more than tensors.
     """
-    if path.is_dir():
-        path = _file_of(path)
-    if not path.is_file():
-        msg = f'The weights file {path} does not exist. Give a local .safetensors file, or "hub".'
-        raise EncoderError(msg)
+    path = weights_file(path)
     state = _read_pickled(path) if path.suffix in _PICKLED else _read_safetensors(path)
     for wrapper in _WRAPPERS:
         if isinstance(state.get(wrapper), dict):
@@ -111,12 +105,24 @@ def read_state(path: Path) -> State:
     return state
 
 
-def _file_of(folder: Path) -> Path:
-    for name in _FILES:
-        if (folder / name).is_file():
-            return folder / name
-    msg = f"There are no weights in the folder {folder}; expected one of {', '.join(_FILES)}."
-    raise EncoderError(msg)
+def weights_file(path: Path) -> Path:
+    """Find the file of weights at `path`, or in it where it is a folder.
+
+    Raises
+    ------
+    EncoderError
+        If there is none.
+    """
+    if path.is_dir():
+        there = [path / name for name in _FILES if (path / name).is_file()]
+        if there:
+            return there[0]
+        msg = f"There are no weights in the folder {path}; expected one of {', '.join(_FILES)}."
+        raise EncoderError(msg)
+    if not path.is_file():
+        msg = f'The weights file {path} does not exist. Give a local .safetensors file, or "hub".'
+        raise EncoderError(msg)
+    return path
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -302,63 +308,3 @@ def _fit_positions(vit: Any, state: State, prefix: str, *, antialias: bool) -> N
         grid = list(vit.patch_embed.grid_size)
         found = resample_abs_pos_embed(found, grid, num_prefix_tokens=n_own, antialias=antialias)
     state[name] = found
-
-
-def fetch(spec: BackboneSpec, revision: str = "") -> Path:
-    """Path of a backbone's weights in the hub's cache, downloaded if they are not there.
-
-    Raises
-    ------
-    EncoderError
-        In one sentence: access was not granted, or the hub cannot be reached.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    which = revision or None
-    for file in spec.files:
-        cached = try_to_load_from_cache(spec.hub, file, revision=which)
-        if isinstance(cached, str):
-            return Path(cached)
-    for file in spec.files:
-        try:
-            return Path(hf_hub_download(spec.hub, file, revision=which))
-        except LocalEntryNotFoundError as exc:
-            raise EncoderError(hub_sentence(spec, exc)) from exc
-        except EntryNotFoundError:
-            continue  # the repository has its weights in another file
-        except OSError as exc:
-            raise EncoderError(hub_sentence(spec, exc)) from exc
-    msg = f"There is none of {', '.join(spec.files)} in {spec.hub}; download its weights and give the file."
-    raise EncoderError(msg)
-
-
-def hub_sentence(spec: BackboneSpec, error: Exception) -> str:
-    """Say in one sentence why the hub gave nothing and what to do."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    page = f"https://huggingface.co/{spec.hub}"
-    by_hand = f'or give a file that you have as weights = "{spec.files[0]}"'
-    if isinstance(error, RevisionNotFoundError):
-        return f"{spec.title} has no such revision on {page}; leave revision out for the newest."
-    if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
-        return f"{page} does not exist for you: run `hf auth login` with an account that may see it, {by_hand}."
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{spec.title} is given on request: ask for access on {page}, run `hf auth login` once it is "
-            f"granted, {by_hand}."
-        )
-    offline = constants.HF_HUB_OFFLINE
-    if isinstance(error, LocalEntryNotFoundError) or offline:
-        reason = "HF_HUB_OFFLINE is set" if offline else "huggingface.co cannot be reached"
-        return (
-            f"The weights of {spec.title} are not on this machine and {reason}: connect once, {by_hand} "
-            f"(from {page})."
-        )
-    return f"The weights of {spec.title} could not be downloaded from {page} ({error}): try again, {by_hand}."

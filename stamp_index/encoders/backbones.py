@@ -28,7 +28,8 @@ from stamp_index.encoders.backbone_networks import (
     PlainBackbone,
     VitBackbone,
 )
-from stamp_index.encoders.backbone_weights import fetch, fit_state, hub_sentence, read_state
+from stamp_index.encoders.backbone_weights import fit_state, read_state, weights_file
+from stamp_index.encoders.hub import fetch, hub_sentence, refuse_unreachable
 from stamp_index.encoders.torch_compat import declare_torchvision_ops
 from stamp_index.encoders.trunk import load_trunk
 from stamp_index.errors import EncoderError
@@ -178,25 +179,56 @@ def load_backbone(
         `revision` cannot be followed.
     """
     spec = backbone_spec(name)
-    from_hub = weights == HUB
-    if revision and weights:  # a checkpoint's settings keep the revision, but name no weights
-        _check_revision(spec, weights, revision)
     px = spec.image_px if image_px is None else image_px
+    _check_px(spec, px)
+    # Before the network is built, which takes longer than to find out that there is nothing to fill it with.
+    path = find_weights(name, weights, revision)
+    if path is None:
+        # Of its own models timm knows where and how the files lie.
+        return _build(spec, px, pretrained=weights == HUB and name.startswith(TIMM))
+    backbone = _build(spec, px)
+    fit_state(backbone.network, read_state(path), spec.loader, path)
+    return backbone
+
+
+def find_weights(name: str, weights: str, revision: str = "") -> Path | None:
+    """Find a backbone's weights, downloaded if they are not on this machine, as `load_backbone` takes them.
+
+    Parameters
+    ----------
+    name, weights, revision : str
+        As for `load_backbone`.
+
+    Returns
+    -------
+    Path or None
+        None where there is no file to be given: random weights, those of this package, and timm's own.
+
+    Raises
+    ------
+    EncoderError
+        If they cannot be had, or `revision` cannot be followed.
+    """
+    spec = backbone_spec(name)
+    if not weights:
+        return None  # a checkpoint's settings keep the revision, but name no weights
+    if revision:
+        _check_revision(spec, weights, revision)
     if spec.loader == "package":
-        if weights not in ("", HUB):
+        if weights != HUB:
             msg = (
                 f"The weights of {spec.name} are installed with this package; leave weights out, or take "
                 f"{TIMM}{spec.architecture} to load a file."
             )
             raise EncoderError(msg)
-        return _build(spec, px)
-    if from_hub and name.startswith(TIMM):
-        return _build(spec, px, pretrained=True)  # timm knows where and how its own files lie
-    backbone = _build(spec, px)
-    if weights:
-        path = fetch(spec, revision) if from_hub else Path(weights)
-        fit_state(backbone.network, read_state(path), spec.loader, path)
-    return backbone
+        return None
+    if weights != HUB:
+        return weights_file(Path(weights))
+    if name.startswith(TIMM):
+        if spec.hub:
+            refuse_unreachable(spec)
+        return None
+    return fetch(spec, revision)
 
 
 def _check_revision(spec: BackboneSpec, weights: str, revision: str) -> None:
@@ -216,17 +248,21 @@ def _check_revision(spec: BackboneSpec, weights: str, revision: str) -> None:
     raise EncoderError(msg)
 
 
-def _build(spec: BackboneSpec, px: int, *, pretrained: bool = False) -> Backbone:
-    declare_torchvision_ops()
-    from timm.models import EfficientNet, VisionTransformer
-
-    normalisation = Normalisation(spec.mean, spec.std)
+def _check_px(spec: BackboneSpec, px: int) -> None:
+    """Refuse images that patches do not tile."""
     if spec.patch_px and spec.prefix_tokens and px % spec.patch_px:
         msg = (
             f"Images of {px} px cannot be cut into {spec.title}'s patches of {spec.patch_px} px. Choose a "
             f"multiple of {spec.patch_px}, such as {spec.image_px}."
         )
         raise EncoderError(msg)
+
+
+def _build(spec: BackboneSpec, px: int, *, pretrained: bool = False) -> Backbone:
+    declare_torchvision_ops()
+    from timm.models import EfficientNet, VisionTransformer
+
+    normalisation = Normalisation(spec.mean, spec.std)
     network = _create(spec, px, pretrained=pretrained)
     if spec.loader == "conch":
         pool = AttentionPool(spec.width, int(network.embed_dim))

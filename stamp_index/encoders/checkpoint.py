@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+import torch
 
+from stamp_index.encoders.manifest_checks import CONFIGS, PANEL, flaw
 from stamp_index.encoders.published.registry import KINDS as PUBLISHED
 from stamp_index.encoders.published.seal_encoder import PublishedSealEncoder
 from stamp_index.encoders.published.stamp_encoder import PublishedStampEncoder
 from stamp_index.encoders.ridge_encoder import RidgeEncoder
 from stamp_index.encoders.trained_encoder import TrainedEncoder
-from stamp_index.errors import EncoderError
+from stamp_index.errors import EncoderError, PanelError
 from stamp_index.genes import GenePanel
 
 if TYPE_CHECKING:
@@ -57,6 +59,11 @@ WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "CARD.md"
 # Beginning of the name of the trunk whose weights come with a package; other trunks' are in the checkpoint.
 _PACKAGED: Final = "efficientnet_lite0_stages-"
+# What building an encoder raises for settings that nobody could have trained.
+_UNFIT: Final = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError),
+    *(PanelError, RuntimeError, TypeError, ValueError),
+)
 Trained = TrainedEncoder | RidgeEncoder | PublishedStampEncoder | PublishedSealEncoder
 _LAYOUT: Final = Layout(
     MANIFEST,
@@ -167,7 +174,7 @@ def load_encoder(folder: Path | str) -> Trained:
     ------
     EncoderError
         If a file is missing or damaged, a newer release wrote it, the fingerprint does not fit the
-        contents, or the frozen trunk is not the one that it was trained on.
+        contents, nothing can be built of them, or the frozen trunk is not the one that it was trained on.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -187,9 +194,7 @@ def load_encoder(folder: Path | str) -> Trained:
             f"{found}: a file was changed or is of another checkpoint. Copy the checkpoint again."
         )
         raise EncoderError(msg)
-    encoder = KINDS[shape["kind"]].from_parts(
-        shape["config"], GenePanel.from_dict(shape["panel"]), arrays, (shape["name"], found)
-    )
+    encoder = _build(folder, shape, arrays, found)
     installed = _prepared(encoder)
     if installed != manifest["prepared_id"]:
         msg = (
@@ -198,6 +203,31 @@ def load_encoder(folder: Path | str) -> Trained:
         )
         raise EncoderError(msg)
     return encoder
+
+
+def _build(
+    folder: Path,
+    shape: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[np.float32]],
+    fingerprint: str,
+) -> Trained:
+    """Make an encoder of a checkpoint's parts, of which nothing but the fingerprint says that they are right."""
+    config, panel = shape["config"], shape["panel"]
+    path = folder / MANIFEST
+    wrong = flaw(config, CONFIGS[shape["kind"]], "config") or flaw(panel, PANEL, "panel")
+    if wrong:
+        raise EncoderError(_damaged(path, _LAYOUT, wrong))
+    try:
+        return KINDS[shape["kind"]].from_parts(
+            config, GenePanel.from_dict(panel), arrays, (shape["name"], fingerprint)
+        )
+    except torch.OutOfMemoryError:
+        raise  # of a GPU: nothing is wrong with the checkpoint
+    except _UNFIT as exc:
+        said = f"the weights have no {exc}" if isinstance(exc, KeyError) else str(exc)
+        lines = said.splitlines() or [type(exc).__name__]
+        reason = f"no encoder can be built of its config and weights: {lines[0].rstrip('.')}"
+        raise EncoderError(_damaged(path, _LAYOUT, reason)) from exc
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any]:

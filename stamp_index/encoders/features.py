@@ -46,7 +46,7 @@ class FeatureCache:
     preparer : Preparer
         Makes what is missing.
     progress : callable, optional
-        Called with the number of images made since the last call.
+        Called with the number of images made, or found, since the last call.
     """
 
     def __init__(
@@ -84,6 +84,8 @@ class FeatureCache:
                 if self.progress is not None:
                     self.progress(len(images))
             _save(path, np.concatenate(parts))
+        elif self.progress is not None:
+            self.progress(slide.n_spots)
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def _key(self, slide: Slide, spec: PatchSpec, cells: NDArray[np.int64] | None) -> str:

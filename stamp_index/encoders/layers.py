@@ -18,9 +18,11 @@ _FROM_ONE: Final = (
 _LEAST: Final = {**dict.fromkeys(_FROM_ONE, 1), "depth": 0, "n_flows": 0, "blocks": 0}
 # Far above any network: what lies beyond is a slip, which would end in the allocator's words or never.
 WIDEST: Final = 65_536
+MOST_RANKS: Final = 100_000
+MOST_PIXELS: Final = 8_192  # of an image's side
 _MOST: Final = {
     **dict.fromkeys(_FROM_ONE, WIDEST),
-    **{"context": 100_000, "depth": 2_000, "n_flows": 2_000, "blocks": 2_000},
+    **{"context": MOST_RANKS, "depth": 2_000, "n_flows": 2_000, "blocks": 2_000},
 }
 _SHARES: Final = ("dropout", "token_dropout", "feature_dropout")
 

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.encoders.backbone_tower import BackboneTower
-from stamp_index.encoders.backbones import registry
+from stamp_index.encoders.backbones import TIMM, find_weights, registry
 from stamp_index.encoders.gene_tower import GeneTower
 from stamp_index.encoders.image_tower import HybridTower
 from stamp_index.encoders.layers import check_sizes
@@ -71,7 +71,7 @@ def check_tower(name: str, settings: Mapping[str, Any]) -> None:
     """
     kinds, filled = _TOWERS[name]
     kind = settings.get("kind")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         msg = f"Unknown {name} tower {kind!r}; expected one of {', '.join(kinds)}."
         raise ValueError(msg)
     what = f"The {kind} tower of [model.{name}_tower]"
@@ -102,6 +102,9 @@ def check_values(section: str, settings: Mapping[str, Any], maker: Callable[...,
         if not isinstance(value, types):
             msg = f"{section}.{key} is {value!r}; expected {expected}."
             raise ValueError(msg)
+        if value is None and key in parameters and parameters[key].default is not None:
+            msg = f"{section}.{key} is null; expected a value. Leave it out for the default."
+            raise ValueError(msg)
     # With what it does not say: other heads must divide the width that is there by default.
     defaults = {key: known.default for key, known in parameters.items()}
     own = {key: value for key, value in defaults.items() if value is not inspect.Parameter.empty}
@@ -114,6 +117,22 @@ def random_network(settings: Mapping[str, Any]) -> str:
     spec = registry().get(name.lower())
     installed = spec is not None and spec.loader == "package"
     return "" if installed or settings.get("weights") else name
+
+
+def find_pretrained(settings: Mapping[str, Any]) -> None:
+    """Find, or download, the weights that a tower's section names, before anything else takes its time.
+
+    Raises
+    ------
+    EncoderError
+        In one sentence: which weights cannot be had, why, and what to do.
+    """
+    name = str(settings.get("backbone") or settings.get("model") or "")
+    if name and settings.get("weights"):
+        # As `VitTower` reads it.
+        plain = settings.get("kind") == "vit" and name.lower() not in registry()
+        known = f"{TIMM}{name}" if plain and not name.startswith(TIMM) else name
+        find_weights(known, str(settings["weights"]), str(settings.get("revision", "")))
 
 
 def trained_part(settings: Mapping[str, Any]) -> str:

@@ -101,7 +101,11 @@ class TrainedEncoder:
         try:
             model.load_state_dict(own)
         except RuntimeError as exc:
-            msg = f"The weights of encoder {names[0]} are of another architecture than its settings: {exc}"
+            first = str(exc).splitlines()[1:2] or [str(exc)]  # of what may be hundreds of weights
+            msg = (
+                f"The weights of encoder {names[0]} are of another architecture than its settings "
+                f"({first[0].strip()}). Copy the checkpoint again."
+            )
             raise EncoderError(msg) from exc
         return cls(model, gene_input, name=names[0], fingerprint=names[1])
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stamp_index.embed import embed_slide
+from stamp_index.embed.ingest import embed_slide, n_steps
+from stamp_index.embed.progress import Counter
 from stamp_index.encoders import FeatureCache, load_encoder, read_manifest
 from stamp_index.errors import MissingGenesError, StampIndexError
 from stamp_index.evaluate.metrics import (
@@ -109,7 +110,7 @@ def evaluate_run(
     *,
     features: Path | str | None = None,
     genes: Sequence[str] = (),
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Measure a run's encoder on the slides that it did not train on.
 
@@ -121,11 +122,12 @@ def evaluate_run(
         The training slides (the reference for prediction) and the held-out ones. A slide that the split does
         not name counts as held out too; every row says whether its patient was trained on.
     features : path, optional
-        Feature cache; by default the run's own.
+        Feature cache; by default the one that training used, if it is still there, else ``features/`` in `run`.
     genes : sequence of str
         Genes for expression prediction; by default the panel's 50 that vary most in training.
     progress : callable, optional
-        Called with the number of images prepared.
+        Called with the steps done so far, and with those that there are in all: images that are prepared (or found in
+        the cache), and embeddings.
 
     Returns
     -------
@@ -149,9 +151,12 @@ def evaluate_run(
         encoders["PCA + ridge"] = load_encoder(run / "ridge")
     main = encoders["trained"]
     report = Report(split, {"name": main.name, "fingerprint": main.fingerprint})
+    folder = Path(features) if features is not None else _features_of(run)
+    steps = [n_steps(encoder, slide) for encoder in encoders.values() for slide in train + held_out]
+    count = Counter(sum(steps), progress)
     embedded: dict[str, tuple[list[Embedded], list[Embedded]]] = {}
     for name, encoder in encoders.items():
-        cache = FeatureCache(features or run / "features", encoder, progress=progress)  # type: ignore[arg-type]
+        cache = FeatureCache(folder, encoder, progress=count.add)  # type: ignore[arg-type]
         embedded[name] = (_embed(encoder, train, cache), _embed(encoder, held_out, cache))
         report.retrieval += _retrieval(name, _galleries(split, embedded[name][1]))
     report.retrieval += _constant_rows(
@@ -219,6 +224,17 @@ def _read_split(run: Path) -> dict[str, Any]:
     return split
 
 
+def _features_of(run: Path) -> Path:
+    """Feature cache that a run was trained with, as its ``run.json`` says, or else where its own would be."""
+    try:
+        noted = json.loads((run / "run.json").read_bytes())["features"]
+        if Path(noted).is_dir():
+            return Path(noted)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass  # what cannot be found is made again
+    return run / "features"
+
+
 def _sides(split: dict[str, Any], slides: Sequence[Slide]) -> tuple[list[Slide], list[Slide]]:
     pictured = [slide for slide in slides if slide.image is not None]
     train = [slide for slide in pictured if slide.slide_id in split["train"]]
@@ -238,7 +254,7 @@ def _sides(split: dict[str, Any], slides: Sequence[Slide]) -> tuple[list[Slide],
 def _embed(encoder: Encoder, slides: Sequence[Slide], cache: FeatureCache) -> list[Embedded]:
     found = []
     for slide in slides:
-        image, gene = embed_slide(encoder, slide, features=cache)
+        image, gene = embed_slide(encoder, slide, features=cache, progress=cache.progress)
         if image is not None:
             found.append(Embedded(slide, image, gene))
     return found

@@ -9,7 +9,14 @@ from typing import Any, Final, TypeVar
 
 from stamp_index.encoders.layers import check_sizes
 from trainer.recipe import MOST, RecipeError
-from trainer.recipe_file import is_there, override_value, read_toml, refuse_depth, shortened
+from trainer.recipe_file import (
+    check_context,
+    is_there,
+    override_value,
+    read_toml,
+    refuse_depth,
+    shortened,
+)
 from trainer.stage1.losses import CGR_TARGETS
 
 _T = TypeVar("_T")
@@ -234,3 +241,4 @@ def _check(recipe: Stage1Recipe) -> None:
     except ValueError as exc:
         msg = f"The recipe cannot be used: {exc}"
         raise RecipeError(msg) from exc
+    check_context("", recipe.gene_tower, recipe.genes.n_genes)

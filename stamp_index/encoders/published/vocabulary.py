@@ -77,7 +77,16 @@ class Vocabulary:
 
     @classmethod
     def from_settings(cls, panel: GenePanel, settings: Mapping[str, Any]) -> Vocabulary:
-        """Inverse of `settings`."""
+        """Inverse of `settings`.
+
+        Raises
+        ------
+        ValueError
+            If there is not one id for each gene.
+        """
+        if len(settings["gene_ids"]) != len(panel):
+            msg = f"The vocabulary has {len(settings['gene_ids'])} gene_ids for {len(panel)} genes."
+            raise ValueError(msg)
         return cls(panel, tuple(settings["gene_ids"]), dict(settings["synonyms"]))
 
     @cached_property
