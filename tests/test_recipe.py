@@ -12,7 +12,8 @@ from stamp_index.encoders.model_config import ModelConfig
 from stamp_index.encoders.neighbours import ITSELF
 from tests.trainer_world import recipe_of
 from trainer.recipe import RecipeError
-from trainer.recipe_file import OVERLAYS, RECIPES, load_recipe, recipe_names
+from trainer.recipe_file import load_recipe
+from trainer.recipe_toml import OVERLAYS, RECIPES, recipe_names
 from trainer.stage1.config import load_stage1_recipe
 
 MINIMAL = """

@@ -27,13 +27,13 @@ class RecipeError(ValueError):
     """A recipe has a field or a value that the trainer does not know."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     """Unknown keys and values of another type are errors, and nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class LossTerm(_Section):
+class LossTerm(Section):
     """One weighted loss.
 
     Attributes
@@ -92,7 +92,7 @@ class LossTerm(_Section):
         return self
 
 
-class Sampler(_Section):
+class Sampler(Section):
     """How batches are drawn.
 
     Attributes
@@ -128,7 +128,7 @@ class Sampler(_Section):
         return self
 
 
-class Optimiser(_Section):
+class Optimiser(Section):
     """AdamW with linear warm-up and a cosine to zero.
 
     Attributes
@@ -164,7 +164,7 @@ class Optimiser(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
-class Scale(_Section):
+class Scale(Section):
     """Logit scale, the inverse of the temperature: its start, whether it learns, and its largest value."""
 
     start: Positive = 1 / 0.07
@@ -179,7 +179,7 @@ class Scale(_Section):
         return self
 
 
-class Surroundings(_Section):
+class Surroundings(Section):
     """Spots averaged around a spot; see `stamp_index.encoders.neighbours.Neighbourhood`."""
 
     k: CountFromZero = 0
@@ -187,7 +187,7 @@ class Surroundings(_Section):
     self_weight: Share = 0.5
 
 
-class Genes(_Section):
+class Genes(Section):
     """Panel, surroundings and gene dropout.
 
     Attributes
@@ -236,7 +236,7 @@ class Genes(_Section):
         return self
 
 
-class Images(_Section):
+class Images(Section):
     """Where training images come from, and how they are varied.
 
     Attributes
@@ -256,7 +256,7 @@ class Images(_Section):
     stain: Share = 0.0
 
 
-class Validation(_Section):
+class Validation(Section):
     """What is measured on validation slides, before training and after each epoch.
 
     Attributes
@@ -271,7 +271,7 @@ class Validation(_Section):
     k: Count = 10
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that one training run is told, besides its slides."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)

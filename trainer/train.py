@@ -42,7 +42,8 @@ from trainer.prepare import (
     worker_count,
 )
 from trainer.recipe import Recipe, RecipeError
-from trainer.recipe_file import load_recipe, overlay_names, recipe_names
+from trainer.recipe_file import load_recipe
+from trainer.recipe_toml import overlay_names, recipe_names
 from trainer.runtime import Runtime
 from trainer.split import Split, Wish, make_split, read_split
 from trainer.state import LOG, STATE, check_same_run, note_in_run, read_log, run_lock

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
 
 from stamp_index.encoders.layers import check_sizes
-from trainer.recipe import MOST, RecipeError
-from trainer.recipe_file import (
-    check_context,
-    is_there,
-    override_value,
-    read_toml,
-    refuse_depth,
-    shortened,
-)
-from trainer.stage1.losses import CGR_TARGETS
+from trainer.recipe import MOST, Count, CountFromZero, Positive, RecipeError, Section, Share
+from trainer.recipe_file import check_context, in_words
+from trainer.recipe_toml import recipe_values, stage1_names
 
-_T = TypeVar("_T")
-RECIPES: Final = Path(__file__).parents[1] / "recipes"
-_TYPES: Final = {"int": int, "float": (int, float), "str": str}
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Genes:
+class Genes(Section):
     """Panel.
 
     Attributes
@@ -34,11 +27,17 @@ class Genes:
         Size of the panel; 0 keeps every gene that is expressed at all often.
     """
 
-    n_genes: int = 1000
+    n_genes: CountFromZero = 1000
+
+    @model_validator(mode="after")
+    def _panel_ranks_something(self) -> Genes:
+        if self.n_genes == 1:
+            msg = "n_genes is 1; expected 0, for every gene, or at least 2"
+            raise ValueError(msg)
+        return self
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(Section):
     """What is predicted, and how much it weighs.
 
     Attributes
@@ -53,16 +52,22 @@ class Objective:
         A niche wider than this, in pitches of its slide, is not used.
     """
 
-    mask_share: float = 0.15
-    igr_weight: float = 1.0
-    cgr_weight: float = 1.0
-    cgr_targets: str = "all"
-    max_pitches: float = 10.0
+    mask_share: Annotated[float, Field(gt=0, le=1)] = 0.15
+    igr_weight: Weight = 1.0
+    cgr_weight: Weight = 1.0
+    cgr_targets: Literal["all", "masked"] = "all"
+    max_pitches: Positive = 10.0
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> Objective:
+        if self.igr_weight + self.cgr_weight == 0:
+            msg = "igr_weight and cgr_weight are 0; expected one of them above 0"
+            raise ValueError(msg)
+        return self
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Epochs, batches and AdamW.
+class Schedule(Section):
+    """How long and how fast.
 
     Attributes
     ----------
@@ -79,14 +84,23 @@ class Schedule:
         Steps between two saved states.
     """
 
-    mask_epochs: int = 1
-    both_epochs: int = 1
-    niches: int = 16
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_share: float = 0.05
-    max_norm: float = 1.0
-    save_every: int = 200
+    mask_epochs: CountFromZero = 1
+    both_epochs: CountFromZero = 1
+    niches: Count = 16
+    lr: Finite = 1e-3
+    weight_decay: Weight = 1e-4
+    warmup_share: Share = 0.05
+    max_norm: Positive = 1.0
+    save_every: Count = 200
+
+    @model_validator(mode="after")
+    def _has_epochs(self) -> Schedule:
+        if not 1 <= self.epochs <= MOST:
+            msg = (
+                f"mask_epochs and both_epochs are {self.epochs:,} together; expected 1 to {MOST:,}"
+            )
+            raise ValueError(msg)
+        return self
 
     @property
     def epochs(self) -> int:
@@ -94,8 +108,7 @@ class Schedule:
         return self.mask_epochs + self.both_epochs
 
 
-@dataclass(frozen=True)
-class Stage1Recipe:
+class Stage1Recipe(Section):
     """Everything that one stage-1 run is told, besides its slides.
 
     Attributes
@@ -106,9 +119,9 @@ class Stage1Recipe:
 
     name: str
     gene_tower: dict[str, Any]
-    genes: Genes = field(default_factory=Genes)
-    objective: Objective = field(default_factory=Objective)
-    schedule: Schedule = field(default_factory=Schedule)
+    genes: Genes = Genes()
+    objective: Objective = Objective()
+    schedule: Schedule = Schedule()
 
     @property
     def context(self) -> int:
@@ -117,7 +130,7 @@ class Stage1Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return asdict(self)
+        return self.model_dump()
 
 
 def load_stage1_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()) -> Stage1Recipe:
@@ -126,7 +139,7 @@ def load_stage1_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()
     Parameters
     ----------
     name_or_path : str or path
-        ``stage1`` for ``trainer/recipes/stage1.toml``, or a path to a TOML file.
+        ``stage1`` for ``trainer/recipes/stage1.toml``, or a path to a TOML file, which may extend another.
     overrides : tuple of str
         ``section.key=value`` with a TOML value, for example ``schedule.both_epochs=5``.
 
@@ -135,110 +148,32 @@ def load_stage1_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()
     RecipeError
         For an unknown recipe, section, key or value, or a recipe of stage 2.
     """
-    values = _read(name_or_path)
-    for override in overrides:
-        _set(values, override)
-    refuse_depth("The recipe with its overrides", values)
+    values = recipe_values(name_or_path, overrides)
     if values.pop("stage", None) != 1:
         msg = (
             f"{str(name_or_path)!r} is no stage-1 recipe: it does not say `stage = 1`. Known stage-1 recipes: "
-            f"{', '.join(_known())}."
+            f"{', '.join(stage1_names())}."
         )
         raise RecipeError(msg)
-    sections = {"genes": Genes, "objective": Objective, "schedule": Schedule}
-    made = {name: _make(kind, values.pop(name, {}), name) for name, kind in sections.items()}
-    name, tower = values.pop("name", None), values.pop("gene_tower", None)
-    if values:
-        msg = f"The recipe has unknown fields: {', '.join(values)}."
-        raise RecipeError(msg)
-    if not isinstance(name, str) or not isinstance(tower, dict):
-        msg = "The recipe needs a name and a [gene_tower]. Start from trainer/recipes/stage1_small.toml."
-        raise RecipeError(msg)
-    recipe = Stage1Recipe(name, tower, **made)
-    _check(recipe)
+    try:
+        recipe = Stage1Recipe(**values)
+    except ValidationError as exc:
+        raise RecipeError(in_words(exc, Stage1Recipe)) from exc
+    _check_tower(recipe)
     return recipe
 
 
-def _known() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("stage1*.toml"))
-
-
-def _read(name_or_path: str | Path) -> dict[str, Any]:
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name_or_path}.toml"
-    if not is_there(path):
-        msg = (
-            f"There is no recipe {shortened(str(name_or_path))!r}. Known stage-1 recipes: {', '.join(_known())}; or give a "
-            ".toml file."
-        )
+def _check_tower(recipe: Stage1Recipe) -> None:
+    tower = recipe.gene_tower
+    if not isinstance(tower.get("kind", ""), str):
+        msg = f"gene_tower.kind is {tower['kind']!r}; expected text, the name of a kind."
         raise RecipeError(msg)
-    return read_toml(path)
-
-
-def _set(values: dict[str, Any], override: str) -> None:
-    key, _, text = override.partition("=")
-    value = override_value(override, text)
-    *sections, last = key.strip().split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            msg = f"Cannot set {key!r}: {section!r} is a value, not a section."
-            raise RecipeError(msg)
-    values[last] = value
-
-
-def _make(kind: type[_T], values: object, section: str) -> _T:
-    if not isinstance(values, dict):
-        msg = f"{section} is {values!r}; expected a section [{section}]."
-        raise RecipeError(msg)
-    types = {known.name: str(known.type) for known in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(types))
-    if unknown:
-        msg = f"[{section}] has unknown fields: {', '.join(unknown)}; expected {', '.join(sorted(types))}."
-        raise RecipeError(msg)
-    for name, value in values.items():
-        # Where a float is expected a whole number does too, but not one that becomes none.
-        endless = types[name] == "float" and isinstance(value, int) and abs(value) >= 2**63
-        if endless or isinstance(value, bool) or not isinstance(value, _TYPES[types[name]]):
-            msg = f"{section}.{name} is {value!r}; expected a value of type {types[name]}."
-            raise RecipeError(msg)
-    return kind(**values)
-
-
-def _check(recipe: Stage1Recipe) -> None:
-    objective, schedule = recipe.objective, recipe.schedule
-    context = recipe.gene_tower.get("context")
-    weights = (objective.igr_weight, objective.cgr_weight)
-    checks = {
-        "gene_tower.kind (text)": isinstance(recipe.gene_tower.get("kind", ""), str),
-        "gene_tower.context (at least 1)": isinstance(context, int) and context >= 1,
-        f"genes.n_genes (0 or 2 to {MOST:,})": recipe.genes.n_genes == 0
-        or 2 <= recipe.genes.n_genes <= MOST,
-        "objective.mask_share (above 0, at most 1)": 0 < objective.mask_share <= 1,
-        "objective.igr_weight and cgr_weight (0 or more, one of them above 0)": sum(weights) > 0
-        and all(0 <= weight < math.inf for weight in weights),
-        f"objective.cgr_targets ({' or '.join(CGR_TARGETS)})": objective.cgr_targets in CGR_TARGETS,
-        "objective.max_pitches (above 0)": objective.max_pitches > 0,
-        f"schedule.mask_epochs and both_epochs (0 or more, together 1 to {MOST:,})": min(
-            schedule.mask_epochs, schedule.both_epochs
-        )
-        >= 0
-        and 1 <= schedule.epochs <= MOST,
-        f"schedule.niches (1 to {MOST:,})": 1 <= schedule.niches <= MOST,
-        "schedule.lr (above 0)": 0 < schedule.lr < math.inf,
-        "schedule.weight_decay (0 or more)": 0 <= schedule.weight_decay < math.inf,
-        "schedule.max_norm (above 0)": schedule.max_norm > 0,
-        "schedule.warmup_share (0 to 1)": 0 <= schedule.warmup_share <= 1,
-        "schedule.save_every (at least 1)": schedule.save_every >= 1,
-    }
-    bad = [name for name, fine in checks.items() if not fine]
-    if bad:
-        msg = f"Out of range in the recipe: {', '.join(bad)}."
+    if "context" not in tower:
+        msg = "The recipe has no gene_tower.context. Start from trainer/recipes/stage1_small.toml."
         raise RecipeError(msg)
     try:
-        check_sizes(recipe.gene_tower, "gene_tower.")
+        check_sizes(tower, "gene_tower.")
     except ValueError as exc:
         msg = f"The recipe cannot be used: {exc}"
         raise RecipeError(msg) from exc
-    check_context("", recipe.gene_tower, recipe.genes.n_genes)
+    check_context("", tower, recipe.genes.n_genes)
