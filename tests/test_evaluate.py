@@ -129,9 +129,27 @@ def test_a_folder_without_a_split_is_refused(tmp_path):
 
 def test_slides_that_were_all_trained_on_are_refused(tmp_path):
     (tmp_path / "split.json").write_text(
-        json.dumps({"by": "nothing", "train": ["A"], "held_out": [], "patients": {}})
+        json.dumps({"by": "nothing", "train": ["A"], "held_out": [], "patients": {}, "hash": "0"})
     )
     with pytest.raises(StampIndexError, match=r"None of the slides \(A\) is held out"):
+        evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "the split is not an object"),
+        ('{"by": "patient"}', "the split has no train"),
+        ('{"by": "luck", "train": [], "patients": {}, "hash": ""}', "it was split by 'luck'"),
+        ('{"by": "patient", "train": "A", "patients": {}, "hash": ""}', "the split.train is not a list"),
+    ],
+)  # fmt: skip
+def test_a_damaged_split_is_named_with_what_is_wrong(tmp_path, text, reason):
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(
+        StampIndexError, match=rf"split.json is damaged \({reason}.*Copy the run again"
+    ):
         evaluate_run(tmp_path, [toy_slide("A", n_spots=10, seed=0)])
 
 

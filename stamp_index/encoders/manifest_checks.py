@@ -53,7 +53,7 @@ NUMBERS: Final = Kind(
     "a list of numbers",
     lambda value: isinstance(value, list) and all(map(_is_number, value)),
 )
-SYNONYMS: Final = Kind(
+TEXT_BY_KEY: Final = Kind(
     "an object of texts",
     lambda value: isinstance(value, dict) and all(isinstance(one, str) for one in value.values()),
 )
@@ -88,7 +88,7 @@ _STAMP: Final = {
         **{"gene_heads": WHOLE, "vision_heads": WHOLE},
         **{"compat": Absent(FLAG), "bgr": Absent(FLAG)},
     },
-    "vocabulary": {"gene_ids": TEXTS, "synonyms": SYNONYMS},
+    "vocabulary": {"gene_ids": TEXTS, "synonyms": TEXT_BY_KEY},
 }
 CONFIGS: Final[dict[str, Any]] = {
     "trained": {"model": _MODEL, "gene_input": _GENE_INPUT},

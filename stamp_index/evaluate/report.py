@@ -12,6 +12,7 @@ import numpy as np
 from stamp_index.embed.ingest import embed_slide, n_steps
 from stamp_index.embed.progress import Counter
 from stamp_index.encoders import FeatureCache, load_encoder, read_manifest
+from stamp_index.encoders.manifest_checks import TEXT, TEXT_BY_KEY, TEXTS, Absent, flaw
 from stamp_index.errors import MissingGenesError, StampIndexError
 from stamp_index.evaluate.metrics import (
     bootstrap_interval,
@@ -32,6 +33,15 @@ if TYPE_CHECKING:
 
 _CUTOFFS: Final = (1, 5, 10, 50)
 _SHARES: Final = {"1%": 0.01, "5%": 0.05}
+_SPLIT: Final = {
+    **{"by": TEXT, "train": TEXTS, "patients": TEXT_BY_KEY},
+    **{"hash": TEXT, "validate": Absent(TEXTS)},
+}
+_SPLIT_NOTES: Final = {
+    "patient": "held out by patient",
+    "section": "held out by SECTION: a patient of held-out slides was also trained on",
+    "nothing": "nothing held out",
+}
 
 
 class EvaluationError(StampIndexError):
@@ -86,12 +96,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Tables for people."""
-        by = self.split["by"]
-        note = {
-            "patient": "held out by patient",
-            "section": "held out by SECTION: a patient of held-out slides was also trained on",
-            "nothing": "nothing held out",
-        }[by]
+        note = _SPLIT_NOTES[self.split["by"]]
         lines = [
             f"Encoder {self.encoder['name']} {self.encoder['fingerprint']}; split "
             f"{self.split['hash']}, {note}.",
@@ -217,10 +222,21 @@ def _read_split(run: Path) -> dict[str, Any]:
     if not path.is_file():
         msg = f"{run} is not a training run: split.json is missing. Give the folder of --out."
         raise EvaluationError(msg)
-    split: dict[str, Any] = json.loads(path.read_text())
+    try:
+        split: dict[str, Any] = json.loads(path.read_bytes())
+        wrong = flaw(split, _SPLIT, "the split")
+    except (OSError, ValueError, RecursionError) as exc:
+        wrong = str(exc)
     # The checkpoint's own record decides what was trained on, whatever lies beside it.
-    if (run / "encoder" / "encoder.json").is_file():
+    if not wrong and (run / "encoder" / "encoder.json").is_file():
+        path = run / "encoder" / "encoder.json"
         split = read_manifest(run / "encoder")["training"].get("split", split)
+        wrong = flaw(split, _SPLIT, "the split")
+    if not wrong and split["by"] not in _SPLIT_NOTES:
+        wrong = f"it was split by {split['by']!r}"
+    if wrong:
+        msg = f"{path} is damaged ({wrong}). Copy the run again."
+        raise EvaluationError(msg)
     return split
 
 
