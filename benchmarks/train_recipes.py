@@ -60,15 +60,7 @@ RECIPES = {
     "umpire": ("umpire", ALL, ()),
     "bleep": ("bleep", (WIDE, SCALES), ("optimiser.epochs=20",)),
     "seal": ("seal", (WIDE,), (*NEAR, "sampler.batch_size=128")),
-    "st_align": (
-        "st_align_small",
-        (),
-        (
-            "model.patch_um=100.0",
-            "model.region_um=333.0",
-            "genes.ranking=spatial",
-        ),
-    ),
+    "st_align": ("st_align_small", (WIDE,), ("model.region_um=1000.0", "optimiser.epochs=30")),
 }
 STAMP = ("legacy_st", ())
 LOSSES = (

@@ -71,7 +71,7 @@ def make_data(recipe, model, n: int) -> TrainingSet:  # noqa: ANN001
     return TrainingSet(
         tuple(f"S{i}" for i in range(N_SLIDES)), np.arange(n).astype(str), MemoryImages(*images, n // N_SLIDES),
         rng.integers(0, 9, (n, 9)), GeneBatch(tokens, profile, profile[:, :g]), slide_of,
-        (), rng.integers(0, 6, n), grid,
+        (), rng.integers(0, 6, n), grid, g,
     )  # fmt: skip
 
 

@@ -369,6 +369,20 @@ def test_timms_own_weights_are_looked_for_before_anything_is_built(
         load_backbone("timm:test_vit", weights="hub")
 
 
+def test_addresses_of_one_protocol_that_lead_nowhere_do_not_hide_those_of_the_other(
+    tiny, monkeypatch, hub_at, closed_port
+):
+    def found(host, port, **rest):
+        dead = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", closed_port, 0, 0))]
+        live = (socket.AF_INET, socket.SOCK_STREAM, 0, "", server.getsockname())
+        return [*dead * 4, live]
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        hub_at(server.getsockname()[1])
+        monkeypatch.setattr(socket, "getaddrinfo", found)
+        hub.refuse_unreachable(tiny("timm"))
+
+
 def test_a_hub_that_answers_a_proxy_and_a_cache_are_left_to_the_client(
     tiny, monkeypatch, hub_at, closed_port, tmp_path
 ):

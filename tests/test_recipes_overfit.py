@@ -10,7 +10,8 @@ from tests.trainer_world import make_world, small_slides
 from trainer.data import Steps
 from trainer.initialise import start_from_statistics
 from trainer.objective import Objective
-from trainer.recipe_file import load_recipe, recipe_names
+from trainer.recipe_file import load_recipe
+from trainer.recipe_toml import recipe_names
 from trainer.runtime import Runtime
 from trainer.schedule import make_optimiser
 from trainer.step import gradients
@@ -29,6 +30,8 @@ RANKS = ("model.gene_tower.width=32", "model.gene_tower.context=16", "model.gene
 NICHE = (
     *("model.niche_tower.width=32", "model.niche_tower.depth=1", "model.niche_tower.heads=4"),
     *("model.niche_tower.hidden=[32]", "model.niche_tower.dropout=0.0"),
+    *("model.gene_tower.width=32", "model.gene_tower.hidden=[32]", "model.head.hidden=64"),
+    "model.fusion={n_tokens=2, token_width=32, heads=2, dim_head=16}",
 )
 DIRECT = ("model.direct.dropout=0.0",)
 SMALL = {
@@ -41,14 +44,15 @@ SMALL = {
         *("model.image_tower.dropout=0.0", "sampler.batch_size=16"),
     ),
     "st_align": (
-        *("model.patch_px=16", "model.region_px=96", "model.dim=32", "model.head.hidden=64"),
+        *("model.patch_px=16", "model.region_px=96", "model.dim=32", *NICHE),
         'model.image_tower={kind="resnet_cifar", depth=18, base=8, width=32}',
-        *("model.gene_tower.width=32", "model.gene_tower.hidden=[32]", *NICHE),
-        "model.fusion={n_tokens=2, token_width=32, heads=2, dim_head=16}",
         "sampler.batch_size=4",
     ),
+    "st_align_small": (
+        *(*HYBRID, *NICHE, "model.region_tower.width=32", "model.region_tower.dropout=0.0"),
+        *("model.region_tower.token_dropout=0.0", "sampler.batch_size=4"),
+    ),
 }  # fmt: skip
-SAME = {"st_align_small": "st_align"}  # what is not named here or above extends stamp
 
 
 def learn_by_heart(world, lr=3e-3, most_steps=400):
@@ -83,7 +87,7 @@ def bound(term, first, batch):
 
 def started_world(name, folder, *overrides):
     """A recipe in its smallest size, as it is before its first step."""
-    small = SMALL.get(SAME.get(name, name), SMALL["stamp"])
+    small = SMALL.get(name, SMALL["stamp"])  # what is not named there extends it
     recipe = load_recipe(name, (*EVERY_GENE, *small, *overrides))
     world = make_world(recipe, small_slides(), folder)
     if recipe.start == "closed_form":

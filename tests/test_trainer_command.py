@@ -411,7 +411,9 @@ def test_what_stage_1_gave_learns_on_or_stays_as_it_is_by_option(tmp_path, slide
     trained = load_encoder(out / "encoder").model.tower_of("gene").state_dict()
     moved = {name for name, value in given.items() if not torch.equal(value, trained[name])}
     assert moved == (set() if frozen else set(given))
-    assert not frozen or trained["profile.weight"].abs().sum() > 0
+    train_slides(slides, split, job(tmp_path / "start", "optimiser.epochs=0", option, *stage1[1]))
+    start = load_encoder(tmp_path / "start" / "encoder").model.tower_of("gene").state_dict()
+    assert not torch.equal(start["profile.weight"], trained["profile.weight"])
 
 
 def test_freezing_a_gene_encoder_that_is_not_there_is_refused():

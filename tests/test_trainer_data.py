@@ -435,6 +435,14 @@ def test_worker_processes_map_the_arrays_of_a_training_set_and_are_sent_none_of_
         _same(again[step], steps[step])
 
 
+def test_arrays_that_find_no_room_for_the_workers_are_said_with_what_to_do(tmp_path):
+    steps = [np.zeros((1000, 125))]
+    with pytest.raises(
+        OSError, match=r"arrays, 0\.001 GB, .* to \S*gone: .* Make room, or give --workers 0"
+    ):
+        Shared(steps, tmp_path / "gone")
+
+
 def _owner(array):
     """What holds an array's memory."""
     while isinstance(array, np.ndarray):

@@ -103,6 +103,16 @@ def test_a_run_that_differs_in_two_things_names_both(tmp_path):
         check_same_run(tmp_path, {"seed": 2, "panel": "b", "recipe": {"name": "stamp"}})
 
 
+def test_a_run_that_differs_in_many_keys_of_its_recipe_names_the_first_and_counts_the_others(
+    tmp_path,
+):
+    check_same_run(tmp_path, {"recipe": {"a": 1, "b": {"c": 2, "d": [3]}, "old": 4}})
+    (tmp_path / STATE).touch()
+    words = r"another recipe\.a, recipe\.b\.c, recipe\.b\.d and 2 more\. Give"
+    with pytest.raises(RecipeError, match=words):
+        check_same_run(tmp_path, {"recipe": {"a": 0, "b": {"c": 0, "d": [0]}, "new": 4}})
+
+
 def test_notes_decide_nothing_and_are_replaced_by_those_of_now(tmp_path):
     check_same_run(tmp_path, {"seed": 1}, notes={"features": "/a"})
     note_in_run(tmp_path, kept_epoch=3)

@@ -177,6 +177,7 @@ def numbered_set(
         levels=(),
         cluster_of=np.concatenate([np.arange(size) % 3 for size in sizes]),
         xy_um=rng.uniform(0, 5_000, size=(n, 2)),
+        n_genes=n_genes,
     )
 
 

@@ -50,10 +50,10 @@ class TrainingSet:
     cluster_of : ndarray of shape (n,), int64, or None
         Expression cluster of each spot within its slide, where the sampler asks for it.
     xy_um : ndarray of shape (n, 2), float64
+    n_genes : int
+        Length of the panel.
     centre : ndarray of shape (n, c), float32, or None
         Mean features of the regions centred on their spots, where the model has a direct path from them.
-    n_genes : int
-        Length of the panel; by default that of the niche.
     """
 
     slide_ids: tuple[str, ...]
@@ -65,11 +65,8 @@ class TrainingSet:
     levels: tuple[NDArray[np.int64], ...]
     cluster_of: NDArray[np.int64] | None
     xy_um: NDArray[np.float64]
+    n_genes: int
     centre: NDArray[np.float32] | None = None
-    n_genes: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n_genes", self.n_genes or self.genes.niche.shape[1])
 
     @property
     def first_row(self) -> NDArray[np.int64]:

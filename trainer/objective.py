@@ -54,7 +54,8 @@ class Objective(nn.Module):
         Parameters
         ----------
         views : dict of str to Tensor
-            The model's outputs, with the batch's ``label`` (b,), ``target`` (b, g) and ``place`` (b, 3).
+            The model's outputs, with the batch's ``label`` (b,) and ``place`` (b, 3), and ``target``
+            (b, g) where a loss decodes.
 
         Returns
         -------

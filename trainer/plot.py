@@ -184,7 +184,8 @@ def _finish(axes: Sequence[Any], *, several: bool) -> None:
             if 0 < _WIDE * min(values) < max(values):  # a term of thousandths beside one of tens
                 one.set_yscale("log")
         else:
-            one.set_ylim(0, 1.05 * max(max(line.get_ydata()) for line in one.lines))
+            # Where nothing was found, the whole of it: an axis needs an end.
+            one.set_ylim(0, 1.05 * max(max(line.get_ydata()) for line in one.lines) or 1)
         one.set_xlim(-side, last + side)
 
 

@@ -162,13 +162,25 @@ class Shared(Dataset[Any]):
     Raises
     ------
     OSError
-        If there is no room.
+        If there is no room, with what to do.
     """
 
     def __init__(self, dataset: Dataset[Any], folder: Path) -> None:
         arrays: list[pickle.PickleBuffer] = []
         self._rest = pickle.dumps(dataset, protocol=5, buffer_callback=arrays.append)
-        self._spans = []
+        self._spans: list[tuple[int, int]] = []
+        try:
+            self._write(arrays, folder)
+        except OSError as exc:
+            size = sum(array.raw().nbytes for array in arrays) / 1e9
+            msg = (
+                f"The training arrays, {size:.2g} GB, that worker processes share could not be written to {folder}: "
+                f"{exc.strerror}. Make room, or give --workers 0."
+            )
+            raise OSError(exc.errno, msg) from exc
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def _write(self, arrays: Sequence[pickle.PickleBuffer], folder: Path) -> None:
         with TemporaryFile(dir=folder) as file:
             for array in arrays:
                 start = file.seek(-(-file.tell() // _ALIGNED) * _ALIGNED)
@@ -177,7 +189,6 @@ class Shared(Dataset[Any]):
                 self._spans.append((start, file.tell()))
             file.flush()
             self._descriptor = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._descriptor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _mapped, (self._rest, self._spans, DupFd(self._descriptor))

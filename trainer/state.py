@@ -36,6 +36,8 @@ LOCK: Final = ".lock"
 # What run.json says beside what decides a run: where its features are cached, and which epoch's weights were kept.
 NOTES: Final = ("features", "kept_epoch")
 _LARGEST: Final = 2**63
+_MOST_NAMED: Final = 3  # keys in which runs differ
+_NONE: Final = object()
 
 
 @dataclass
@@ -303,14 +305,28 @@ def _other(known: dict[str, Any] | None, record: dict[str, Any]) -> str:
     """Say in what a run on disk differs from the one that was asked for; empty where it does not."""
     if known is None:
         return "whose run.json is missing or damaged, so that nobody knows what it is of"
-    # Compared as text, in which also a value that no value equals, such as NaN, is equal to itself.
-    asked, there = (
-        {key: json.dumps(value, sort_keys=True) for key, value in values.items()}
-        for values in (record, known)
+    known = {key: value for key, value in known.items() if key not in NOTES}
+    different = list(_different(record, known, ""))
+    more = f" and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
+    named = (
+        " and ".join(different[:_MOST_NAMED]) if not more else ", ".join(different[:_MOST_NAMED])
     )
-    different = [key for key in asked | there if asked.get(key) != there.get(key)]
-    different = [key for key in different if key not in NOTES]
-    return f"with another {' and '.join(different)}" if different else ""
+    return f"with another {named}{more}" if different else ""
+
+
+def _different(asked: object, there: object, where: str) -> Iterator[str]:
+    """Keys, with the tables that they are in, whose values differ."""
+    if isinstance(asked, dict) and isinstance(there, dict):
+        inside = f"{where}." if where else ""
+        for key in [*asked, *(key for key in there if key not in asked)]:
+            yield from _different(asked.get(key, _NONE), there.get(key, _NONE), f"{inside}{key}")
+    # Compared as text, in which also a value that no value equals, such as NaN, is equal to itself.
+    elif asked is _NONE or there is _NONE or _text(asked) != _text(there):
+        yield where
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def note_in_run(folder: Path, **notes: object) -> None:

@@ -189,7 +189,7 @@ def _train_in_folder(cohort: Cohort, gene_input: GeneInput, job: Job, runtime: R
     recipe, out = job.recipe, job.out
     record = _record(recipe, cohort, gene_input, job.seed)
     if runtime.is_main:
-        # A run without steps has no state.
+        # A run without steps or validation has no state.
         features = {} if job.features is None else {"features": str(job.features.resolve())}
         check_same_run(out, record, holds=(STATE, "encoder"), notes=features)
         cohort.split.save(out)

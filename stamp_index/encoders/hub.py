@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -13,8 +13,9 @@ from stamp_index.errors import EncoderError
 if TYPE_CHECKING:
     from stamp_index.encoders.backbones import BackboneSpec
 
+_Address = tuple[Any, ...]  # as `socket.getaddrinfo` gives it, the family first
 _CONNECT_S: Final = 3.0
-_N_ADDRESSES: Final = 3  # of the hub's that are tried
+_N_ADDRESSES: Final = 2  # of the hub's that are tried, of either version of the protocol
 
 
 def fetch(spec: BackboneSpec, revision: str = "") -> Path:
@@ -72,7 +73,7 @@ def refuse_unreachable(spec: BackboneSpec) -> None:
         found = socket.getaddrinfo(place.hostname, port, type=socket.SOCK_STREAM)
     except OSError as exc:  # nobody knows the name
         found, failure = [], exc
-    for family, kind, protocol, _, address in found[:_N_ADDRESSES]:
+    for family, kind, protocol, _, address in _some_of_each_family(found):
         with socket.socket(family, kind, protocol) as trial:
             trial.settimeout(_CONNECT_S)
             try:
@@ -82,6 +83,16 @@ def refuse_unreachable(spec: BackboneSpec) -> None:
             else:
                 return
     raise EncoderError(_not_here(spec, f"{place.hostname} cannot be reached")) from failure
+
+
+def _some_of_each_family(found: list[_Address]) -> list[_Address]:
+    """Take the first addresses of IPv4 and of IPv6, of which one may lead nowhere."""
+    families = dict.fromkeys(address[0] for address in found)
+    return [
+        one
+        for family in families
+        for one in [address for address in found if address[0] == family][:_N_ADDRESSES]
+    ]
 
 
 def hub_sentence(spec: BackboneSpec, error: Exception) -> str:
@@ -118,7 +129,8 @@ def _page(spec: BackboneSpec) -> str:
 
 def _by_hand(spec: BackboneSpec) -> str:
     return (
-        f"or give a file that you have with --set model.image_tower.weights=/path/{spec.files[0]}"
+        "or give a file that you have as the weights of the tower's section, for example "
+        f"--set model.image_tower.weights=/path/{spec.files[0]}"
     )
 
 
