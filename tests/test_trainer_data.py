@@ -16,6 +16,7 @@ import torch
 from stamp_index.encoders.features import CENTRE_CELL, FeatureCache, region_offsets_um
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, log1p_cp10k
+from stamp_index.machine import usable_cores
 from stamp_index.slides import PatchSpec, read_patches
 from tests.support import toy_slide
 from tests.trainer_world import (
@@ -484,7 +485,17 @@ def test_worker_processes_are_for_pixels_and_not_for_features(
     world = make_world(load_recipe(name, overrides), small_slides(1, 12), folder)
     runtime = Runtime("fp32")
     runtime.world = 2
-    assert worker_count(world.data, runtime) == (max(1, os.cpu_count() // 2) if works else 0)
+    assert worker_count(world.data, runtime) == (max(1, usable_cores() // 2) if works else 0)
+
+
+def test_workers_share_the_cores_of_their_own_machine(monkeypatch):
+    data = replace(numbered_set(), images=SlideImages([], SPECS))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
+    runtime = Runtime("fp32")
+    runtime.world = 16
+    assert worker_count(data, runtime) == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert worker_count(data, runtime) == 3
 
 
 @pytest.mark.parametrize("count", [2, 9])

@@ -17,6 +17,7 @@ from stamp_index.encoders.stage1_weights import (
     read_stage1_manifest,
     start_from_stage1,
 )
+from stamp_index.machine import usable_cores
 from stamp_index.readers import SlideOptions, find_slides, read
 from trainer.clusters import spot_clusters
 from trainer.data import TrainingSet, decodes, placements, wide_batches
@@ -289,7 +290,8 @@ def gene_blocks(recipe: Recipe) -> list[str]:
 
 
 def worker_count(data: TrainingSet, runtime: Runtime) -> int:
-    """Count processes that draw batches of pixels: the cores, shared among the ranks; features need none."""
+    """Count processes that draw batches of pixels: the cores, shared among a machine's ranks; features need none."""
     if isinstance(data.images, CachedImages) and not data.images.takes_work:
         return 0
-    return max(1, (os.cpu_count() or 1) // runtime.world)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", runtime.world))  # torchrun's, of several machines
+    return max(1, usable_cores() // here)

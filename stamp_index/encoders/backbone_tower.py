@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,6 +14,7 @@ from stamp_index.encoders.adapt import adapt, merge
 from stamp_index.encoders.backbones import backbone_spec, load_backbone
 from stamp_index.encoders.image_tower import TowerOutput
 from stamp_index.errors import EncoderError
+from stamp_index.machine import usable_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,7 +161,7 @@ class BackboneTower(nn.Module):
         if cuda:
             return np.concatenate([self._prepare_batch(batch) for batch in batches])
         # One thread per batch, not many threads per operation: see Trunk.tokens.
-        with ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread) as pool:
+        with ThreadPoolExecutor(usable_cores(), initializer=_one_thread) as pool:
             return np.concatenate(list(pool.map(self._prepare_batch, batches)))
 
     def forward(self, prepared: torch.Tensor, reference: torch.Tensor | None = None) -> TowerOutput:

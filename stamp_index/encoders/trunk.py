@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 
 from stamp_index.encoders.torch_compat import declare_torchvision_ops
 from stamp_index.errors import EncoderError
+from stamp_index.machine import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +86,7 @@ class Trunk(nn.Module):
 
         # One thread per batch, not many threads per operation: a third faster on two cores, and on a busy
         # machine OpenMP's waiting threads made the latter ten times slower.
-        with ThreadPoolExecutor(os.cpu_count() or 1, initializer=_one_thread) as pool:
+        with ThreadPoolExecutor(usable_cores(), initializer=_one_thread) as pool:
             list(pool.map(work, starts))
         return grids
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stamp_index.errors import SlideError
+from stamp_index.machine import usable_cores
 from stamp_index.phantom.counts import draw_counts, spot_truth
 from stamp_index.phantom.layout import make_layout
 from stamp_index.phantom.markers import genes
@@ -179,7 +179,7 @@ def make_phantom(
     More than one worker means new Python processes: a script that calls this needs the usual
     ``if __name__ == "__main__":`` guard.
     """
-    n_workers = workers if workers is not None else os.cpu_count() or 1
+    n_workers = workers if workers is not None else usable_cores()
     _check(
         spots_per_slide,
         n_patients=n_patients,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stamp_index.errors import MissingPixelSizeError, SlideError
+from stamp_index.machine import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -168,7 +168,7 @@ def _batches(
         return image.read(float(corner[0]), float(corner[1]), width_px, size_px)
 
     # Decoding and resizing leave the interpreter lock, so threads help even within one slide.
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, usable_cores())) as pool:
         for start in range(0, len(corners), batch_size):
             part = corners[start : start + batch_size]
             batch = np.empty((len(part), size_px, size_px, 3), dtype=np.uint8)
