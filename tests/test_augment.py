@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainer_world import numbered_set
-from trainer.augment import turn, turn_each, turned_cells, vary_stain
+from trainer.augment import turn, turned_cells, vary_stain
 from trainer.data import draw
 from trainer.recipe_file import load_recipe
 
@@ -31,38 +31,15 @@ def test_neighbouring_pixels_stay_neighbours(which):
 @pytest.mark.parametrize("which", range(8))
 def test_the_label_follows_its_cell_through_every_symmetry(which):
     turned = turn(np.arange(9).reshape(1, 3, 3), which).ravel()
-    moved = turned_cells(np.full(9, which), np.arange(9))
     for cell in range(9):
-        assert turned[moved[cell]] == cell
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        pytest.param((40, 4, 4, 5), np.float16, id="features in one gather"),
-        pytest.param((5, 160, 160, 3), np.uint8, id="pixels, two images a gather"),
-        pytest.param((3, 300, 300, 3), np.uint8, id="pixels, more than a gather each"),
-        pytest.param((0, 4, 4, 5), np.float16, id="no image"),
-    ],
-)
-def test_each_image_is_turned_by_its_own_symmetry_as_in_a_loop(shape, dtype):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, shape).astype(dtype)
-    which = rng.integers(0, 8, len(images))
-    turned = turn_each(images, which)
-    assert turned.shape == shape
-    assert turned.dtype == dtype
-    for one, image, symmetry in zip(turned, images, which, strict=True):
-        np.testing.assert_array_equal(one, turn(image[None], symmetry)[0])
-    other = images.transpose(0, 2, 1, 3)  # not contiguous
-    np.testing.assert_array_equal(turn_each(other, which), turn_each(other.copy(), which))
+        assert turned[turned_cells(which)[cell]] == cell
 
 
 def test_a_batchs_label_names_the_cell_of_the_turned_region_that_held_the_patch():
     # A region's fourth channel numbers its cells before the turn, its third says which was asked for.
     data, recipe = numbered_set(), load_recipe("stamp", ("model.gene_tower.context=4",))
     seen = set()
-    for seed in range(8):
+    for seed in range(48):
         batch = draw(data, np.arange(12)[:, None], recipe, np.random.default_rng(seed))
         cells = batch.inputs.region.numpy()[:, :, :, 3].reshape(12, 9)
         asked = batch.inputs.region.numpy()[:, 0, 0, 2]
@@ -71,8 +48,7 @@ def test_a_batchs_label_names_the_cell_of_the_turned_region_that_held_the_patch(
         assert np.all(
             batch.inputs.patch.numpy()[:, :, :, 3].reshape(12, 9) == cells
         )  # one turn for both
-        seen.update(row.tobytes() for row in cells)
-        assert len({row.tobytes() for row in cells}) > 1  # spots of a batch are turned apart
+        seen.add(cells[0].tobytes())
     assert len(seen) == 8
 
 

@@ -13,7 +13,7 @@ from stamp_index.encoders.features import CENTRE_CELL
 from stamp_index.encoders.gene_input import GeneBatch, GeneInput
 from stamp_index.encoders.model import Inputs
 from stamp_index.genes import PAD, TOKEN_OFFSET, GenePanel, close_names
-from trainer.augment import turn_each, turned_cells
+from trainer.augment import turn, turned_cells
 from trainer.images import UnreadableSlideError
 from trainer.recipe import RecipeError
 from trainer.sampler import epoch_batches, with_company
@@ -254,7 +254,7 @@ def draw(
     part: NDArray[np.int64] | None = None,
     skip_unreadable: bool = False,
 ) -> Batch:
-    """Gather one augmented batch: every spot has its own cell, symmetry, stain and genes.
+    """Gather one augmented batch: every spot has its own cell, stain and genes, and all have one symmetry.
 
     Parameters
     ----------
@@ -272,7 +272,8 @@ def draw(
     n = groups.size
     chance = _Chance(
         column=rng.integers(0, data.cells.shape[1], size=n),
-        turn=rng.integers(0, 8, size=n),
+        # One for all: with one a spot, typed queries found less (trainer/docs/experiments.md).
+        turn=int(rng.integers(0, 8)),
         kept=kept_genes(n, data.n_genes, recipe.genes, rng),
         stain=rng.uniform(-1, 1, size=(n, 2, 2, 3)),
     )
@@ -294,7 +295,7 @@ class _Chance:
     """What was drawn for the n spots of a whole batch."""
 
     column: NDArray[np.int64]  # (n,)
-    turn: NDArray[np.int64]  # (n,): symmetry of patch and region together
+    turn: int
     kept: NDArray[np.bool_]  # (n, g)
     stain: NDArray[np.float64]  # (n, 2, 2, 3): patch and region, factor and shift, stain
 
@@ -310,7 +311,6 @@ def _fetch(
     rows = (part[:, None] * size + np.arange(size)).ravel()
     spots = groups.ravel()[rows]
     cells = data.cells[spots, chance.column[rows]]
-    turn = chance.turn[rows]
     patch, region = _images(data, spots, (cells, chance.stain[rows]), recipe)
     context = int(recipe.model.gene_tower.get("context", 64))
     tokens, profile, niche = drop_genes(data.genes, spots, chance.kept[rows], context)
@@ -318,13 +318,13 @@ def _fetch(
     place = np.concatenate([data.slide_of[spots, None], data.xy_um[spots]], axis=1)
     return Batch(
         Inputs(
-            _tensor(patch, turn), _tensor(region, turn),
+            _tensor(patch, chance.turn), _tensor(region, chance.turn),
             torch.from_numpy(tokens),
             torch.from_numpy(profile) if profile.shape[1] else None,
             torch.from_numpy(niche) if "niche" in recipe.model.sides else None,
             None if data.centre is None else torch.from_numpy(data.centre[spots]),
         ),
-        torch.from_numpy(turned_cells(turn, cells) if follows else cells),
+        torch.from_numpy(turned_cells(chance.turn)[cells] if follows else cells),
         torch.from_numpy(data.genes.profile[spots, : data.n_genes if decodes(recipe) else 0]),
         torch.from_numpy(place.astype(np.float32)),
         torch.from_numpy(spots),
@@ -349,12 +349,11 @@ def _images(
     return patch, region
 
 
-def _tensor(image: NDArray[np.generic] | None, turn: NDArray[np.int64]) -> torch.Tensor | None:
+def _tensor(image: NDArray[np.generic] | None, which: int) -> torch.Tensor | None:
     """Turn images into a tensor; tokens without a grid (b, t, c) cannot be turned."""
     if image is None:
         return None
-    grid = image.ndim == 4
-    return torch.from_numpy(turn_each(image, turn) if grid else np.ascontiguousarray(image))
+    return torch.from_numpy(turn(image, which) if image.ndim == 4 else np.ascontiguousarray(image))
 
 
 def kept_genes(n: int, n_genes: int, genes: Genes, rng: np.random.Generator) -> NDArray[np.bool_]:
