@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,27 @@ def shared_data() -> Path:
     if not (data / "her2st").is_dir():
         pytest.skip(f"no real data at {data}; set STAMP_INDEX_SHARED to the folder that holds it")
     return data
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch):
+    """Add a tiny backbone to the registry: ``tiny_backbone(loader, **settings)``; 28 px, patches of 14 px."""
+
+    from stamp_index.encoders import backbones
+
+    def add(loader, architecture="vit_tiny_patch16_224", **settings):
+        spec = replace(
+            backbones.registry()["uni"],
+            name="tiny",
+            loader=loader,
+            architecture=architecture,
+            image_px=28,
+            patch_px=14,
+            width=32,
+            hub="stamp/tiny",
+            settings={"embed_dim": 32, "depth": 2, "num_heads": 2, **settings},
+        )
+        monkeypatch.setattr(backbones, "registry", lambda: {"tiny": spec})
+        return spec
+
+    return add

@@ -1,62 +1,20 @@
-"""Weights of pretrained encoders: from files of several libraries, and from the hub's cache."""
+"""Weights of pretrained encoders: from files of several libraries."""
 
 from __future__ import annotations
 
 import pickle
-import socket
-from dataclasses import replace
 from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from stamp_index.encoders import backbones, hub, towers
 from stamp_index.encoders.backbone_networks import AttentionPool
 from stamp_index.encoders.backbone_weights import fit_state, read_state
-from stamp_index.encoders.backbones import load_backbone, registry
+from stamp_index.encoders.backbones import load_backbone
 from stamp_index.encoders.torch_compat import declare_torchvision_ops
 from stamp_index.errors import EncoderError
-
-TINY = {"embed_dim": 32, "depth": 2, "num_heads": 2}
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """Add a tiny backbone to the registry: ``tiny(loader, **settings)``; 28 px, patches of 14 px."""
-
-    def add(loader, architecture="vit_tiny_patch16_224", **settings):
-        spec = replace(
-            registry()["uni"],
-            name="tiny",
-            loader=loader,
-            architecture=architecture,
-            image_px=28,
-            patch_px=14,
-            width=32,
-            hub="stamp/tiny",
-            settings={**TINY, **settings},
-        )
-        monkeypatch.setattr(backbones, "registry", lambda: {"tiny": spec})
-        return spec
-
-    return add
-
-
-@pytest.fixture
-def no_network(monkeypatch, tmp_path):
-    """The hub in offline mode with an empty cache, and no way to the outside."""
-    from huggingface_hub import constants
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def images(px, n=2):
@@ -104,9 +62,9 @@ TRANSFORMERS = {
 @pytest.mark.parametrize("kind", TRANSFORMERS)
 @pytest.mark.parametrize("names", ["saved", "in memory"])
 def test_a_transformers_model_gives_the_same_tokens_as_timm(
-    kind, names, transformers_models, tiny, tmp_path
+    kind, names, transformers_models, tiny_backbone, tmp_path
 ):
-    tiny("transformers", **TRANSFORMERS[kind])
+    tiny_backbone("transformers", **TRANSFORMERS[kind])
     model = transformers_models[kind]
     if names == "saved":
         model.save_pretrained(tmp_path)
@@ -120,9 +78,9 @@ def test_a_transformers_model_gives_the_same_tokens_as_timm(
 
 
 def test_position_embeddings_of_another_size_are_interpolated_as_transformers_does(
-    transformers_models, tiny, tmp_path
+    transformers_models, tiny_backbone, tmp_path
 ):
-    tiny("transformers", **TRANSFORMERS["dinov2"])
+    tiny_backbone("transformers", **TRANSFORMERS["dinov2"])
     model = transformers_models["dinov2"]
     model.save_pretrained(tmp_path)
     backbone = load_backbone("tiny", weights=str(tmp_path), image_px=56).eval()
@@ -143,9 +101,9 @@ def test_timm_weights_of_another_size_give_what_the_network_gives_when_it_interp
         torch.testing.assert_close(small(images(64)), native(images(64)))
 
 
-def test_the_names_of_the_original_dinov2_are_taken(tiny, tmp_path):
+def test_the_names_of_the_original_dinov2_are_taken(tiny_backbone, tmp_path):
     settings = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU", "init_values": 1.0}
-    tiny("dinov2", reg_tokens=4, no_embed_class=True, **settings)
+    tiny_backbone("dinov2", reg_tokens=4, no_embed_class=True, **settings)
     torch.manual_seed(0)
     expected = load_backbone("tiny").eval()
     state = expected.network.state_dict()
@@ -165,8 +123,8 @@ def test_the_names_of_the_original_dinov2_are_taken(tiny, tmp_path):
         torch.testing.assert_close(found(images(28)), expected(images(28)), atol=1e-4, rtol=1e-3)
 
 
-def test_conch_keeps_its_image_side_and_pools_by_attention(tiny, tmp_path):
-    tiny("conch")
+def test_conch_keeps_its_image_side_and_pools_by_attention(tiny_backbone, tmp_path):
+    tiny_backbone("conch")
     torch.manual_seed(0)
     expected = load_backbone("tiny").eval()
     state = {}
@@ -267,205 +225,6 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path):
         fit_state(backbone.network, state, "timm", tmp_path / "x")
     for name, tensor in backbone.network.state_dict().items():
         assert torch.equal(tensor, before[name])
-
-
-# --- the hub ----------------------------------------------------------------------------------------------
-
-
-def test_nothing_is_asked_of_the_hub_unless_the_user_does(no_network, tiny, monkeypatch):
-    tiny("timm")
-    for name in ("hf_hub_download", "try_to_load_from_cache"):
-        monkeypatch.setattr(huggingface_hub, name, None)
-    load_backbone("tiny")
-    load_backbone("timm:test_vit")
-
-
-def test_a_file_in_the_hubs_cache_is_enough(no_network, tiny):
-    tiny("timm")
-    torch.manual_seed(1)
-    state = load_backbone("tiny").network.state_dict()
-    folder = no_network / "models--stamp--tiny"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs/main").write_text("abc")
-    (folder / "snapshots/abc").mkdir(parents=True)
-    torch.save(state, folder / "snapshots/abc/pytorch_model.bin")
-    loaded = load_backbone("tiny", weights="hub").network.state_dict()
-    assert all(torch.equal(loaded[name], state[name]) for name in state)
-
-
-@pytest.mark.parametrize("name", ["tiny", "timm:test_vit"])
-def test_without_network_one_sentence_says_what_to_do(name, no_network, tiny):
-    tiny("timm")
-    with pytest.raises(EncoderError) as caught:
-        load_backbone(name, weights="hub")
-    text = str(caught.value)
-    assert "not on this machine and HF_HUB_OFFLINE is set" in text
-    assert "https://huggingface.co/" in text
-    assert text.count(". ") == 0
-
-
-@pytest.fixture
-def hub_at(tmp_path, monkeypatch):
-    """Put the hub at an address of this machine, where its client may use the network and its cache is empty."""
-
-    def put(port):
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "getproxies", dict)
-    return put
-
-
-@pytest.fixture
-def closed_port():
-    """A port that nobody listens on."""
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        yield place.getsockname()[1]
-
-
-def never(*_: object, **__: object) -> None:
-    raise AssertionError("the client was asked, which tries for half a minute")
-
-
-@pytest.mark.parametrize("gated", [True, False])
-def test_a_hub_that_cannot_be_reached_is_said_before_its_client_tries_and_anything_is_built(
-    tiny, monkeypatch, hub_at, closed_port, gated
-):
-    spec = tiny("timm")
-    monkeypatch.setattr(backbones, "registry", lambda: {"tiny": replace(spec, gated=gated)})
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", never)
-    monkeypatch.setattr(backbones, "_build", never)
-    hub_at(closed_port)
-    with pytest.raises(EncoderError) as caught:
-        load_backbone("tiny", weights="hub")
-    text = str(caught.value)
-    assert "are not on this machine and 127.0.0.1 cannot be reached: " in text
-    assert text.endswith("--set model.image_tower.weights=/path/model.safetensors.")
-    assert text.count(". ") == 0
-    assert (
-        "ask for access on https://huggingface.co/stamp/tiny, run `hf auth login`" in text
-    ) == gated
-
-
-def test_a_name_that_nobody_knows_is_a_hub_that_cannot_be_reached(tiny, monkeypatch, hub_at):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.invalid")
-
-    def unknown(*_: object, **__: object) -> None:
-        raise socket.gaierror(-2, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(EncoderError, match="hub.invalid cannot be reached"):
-        hub.refuse_unreachable(tiny("timm"))
-
-
-def test_timms_own_weights_are_looked_for_before_anything_is_built(
-    monkeypatch, hub_at, closed_port
-):
-    hub_at(closed_port)
-    monkeypatch.setattr(backbones, "_build", never)
-    with pytest.raises(EncoderError, match="timm's test_vit are not .* cannot be reached"):
-        load_backbone("timm:test_vit", weights="hub")
-
-
-def test_addresses_of_one_protocol_that_lead_nowhere_do_not_hide_those_of_the_other(
-    tiny, monkeypatch, hub_at, closed_port
-):
-    def found(host, port, **rest):
-        dead = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("::1", closed_port, 0, 0))]
-        live = (socket.AF_INET, socket.SOCK_STREAM, 0, "", server.getsockname())
-        return [*dead * 4, live]
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        hub_at(server.getsockname()[1])
-        monkeypatch.setattr(socket, "getaddrinfo", found)
-        hub.refuse_unreachable(tiny("timm"))
-
-
-def test_a_hub_that_answers_a_proxy_and_a_cache_are_left_to_the_client(
-    tiny, monkeypatch, hub_at, closed_port, tmp_path
-):
-    spec = tiny("timm")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        hub_at(server.getsockname()[1])
-        hub.refuse_unreachable(spec)
-    hub_at(closed_port)
-    with monkeypatch.context() as patched:
-        patched.setattr(hub, "getproxies", lambda: {"https": "http://proxy:1"})
-        hub.refuse_unreachable(spec)
-    (tmp_path / "models--stamp--tiny" / "snapshots").mkdir(parents=True)
-    hub.refuse_unreachable(spec)
-
-
-def test_weights_of_a_towers_section_are_found_as_the_tower_finds_them(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(towers, "find_weights", lambda *given: asked.append(given))
-    for settings in (
-        {"kind": "vit", "model": "vit_small_patch16_224", "weights": "hub"},
-        {"kind": "vit", "model": "timm:test_vit", "weights": "hub"},
-        {"kind": "vit", "model": "UNI", "weights": "a.bin", "revision": "x"},
-        {"kind": "backbone", "backbone": "phikon", "weights": "hub"},
-        {"kind": "backbone", "backbone": "phikon"},
-        {"kind": "hybrid"},
-        {},
-    ):
-        towers.find_pretrained(settings)
-    assert asked == [
-        ("timm:vit_small_patch16_224", "hub", ""),
-        ("timm:test_vit", "hub", ""),
-        ("UNI", "a.bin", "x"),
-        ("phikon", "hub", ""),
-    ]
-    monkeypatch.undo()
-    with pytest.raises(EncoderError, match=r"The weights file .*no\.bin does not exist"):
-        towers.find_pretrained({"kind": "vit", "model": "uni", "weights": str(tmp_path / "no.bin")})
-
-
-@pytest.mark.parametrize(
-    ("error", "parts"),
-    [
-        ("GatedRepoError", ["given on request", "ask for access on", "`hf auth login`"]),
-        ("RepositoryNotFoundError", ["does not exist for you", "`hf auth login`"]),
-        ("RevisionNotFoundError", ["no such revision"]),
-        ("HfHubHTTPError", ["could not be downloaded", "try again"]),
-    ],
-)
-def test_what_the_hub_refuses_is_one_sentence(error, parts, tiny, monkeypatch, no_network):
-    tiny("timm")
-
-    def refuse(*_: object, **__: object) -> None:
-        response = SimpleNamespace(headers={}, request=None)
-        raise getattr(huggingface_hub.errors, error)("no", response=response)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "refuse_unreachable", lambda spec: None)
-    with pytest.raises(EncoderError) as caught:
-        load_backbone("tiny", weights="hub")
-    text = str(caught.value)
-    assert "https://huggingface.co/stamp/tiny" in text
-    assert "\n" not in text
-    for part in parts:
-        assert part in text
-
-
-def test_the_second_file_name_is_tried_where_the_first_is_not_in_the_repository(
-    tiny, monkeypatch, no_network, tmp_path
-):
-    tiny("timm")
-    asked = []
-
-    def answer(_: str, file: str, **__: object) -> str:
-        asked.append(file)
-        if file.endswith(".safetensors"):
-            raise huggingface_hub.errors.EntryNotFoundError("no")
-        torch.save(load_backbone("tiny").network.state_dict(), tmp_path / file)
-        return str(tmp_path / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", answer)
-    load_backbone("tiny", weights="hub")
-    assert asked == ["model.safetensors", "pytorch_model.bin"]
 
 
 def test_safetensors_written_from_a_backbone_are_read_back(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from stamp_index.encoders.gene_input import GeneBatch, GeneInput
 from stamp_index.encoders.model import AlignModel
 from tests.support import toy_slide
-from trainer.data import TrainingSet, fit_gene_input
+from trainer.data import Batch, TrainingSet, fit_gene_input
 from trainer.prepare import Cohort, Job, Preparation
 from trainer.recipe_file import load_recipe, make_recipe
 from trainer.runtime import Runtime
@@ -184,3 +184,19 @@ def numbered_set(
 def with_images(data: TrainingSet, images: object) -> TrainingSet:
     """The same training set with images from elsewhere."""
     return replace(data, images=images)
+
+
+def numbered_recipe(*overrides):
+    """STAMP on a training set that numbers its images."""
+    small = ("model.gene_tower.context=4", "sampler.batch_size=4", "optimiser.epochs=3")
+    return load_recipe("stamp", (*small, *overrides))
+
+
+def same_batches(one: Batch, other: Batch) -> None:
+    """Refuse two batches that differ anywhere."""
+    for name in ("patch", "region", "tokens", "profile"):
+        torch.testing.assert_close(
+            getattr(one.inputs, name), getattr(other.inputs, name), rtol=0, atol=0
+        )
+    for name in ("label", "target", "place", "row"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name), rtol=0, atol=0)

@@ -16,8 +16,9 @@ from trainer.data import Steps
 from trainer.images import UnreadableSlideError
 from trainer.objective import Objective
 from trainer.recipe import RecipeError
-from trainer.runtime import Runtime, Shared
+from trainer.runtime import Runtime
 from trainer.schedule import learning_rate, make_optimiser, set_step
+from trainer.shared_arrays import Shared
 from trainer.state import Board, Parts, append_log, load_state, save_state
 from trainer.step import NonFiniteLossError, gradients
 
