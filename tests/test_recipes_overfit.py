@@ -55,7 +55,11 @@ SMALL = {
 }  # fmt: skip
 
 
-def learn_by_heart(world, lr=3e-3, most_steps=400):
+# Steps of 3e-3 can end the niche towers' rectifiers for good, on some processors and not on others.
+LEARNING_RATE = {"st_align": 1e-3, "st_align_small": 1e-3}
+
+
+def learn_by_heart(world, lr=3e-3, most_steps=1000):
     """Values of the losses before and after, on one batch; ends when all are small."""
     recipe, runtime = world.recipe, Runtime("fp32")
     batch = Steps(world.data, recipe, seed=0)[0]
@@ -99,7 +103,7 @@ def started_world(name, folder, *overrides):
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {"demo", "closed_form"}))
 def test_a_recipe_learns_one_batch_by_heart(tmp_path_factory, name):
     world = started_world(name, tmp_path_factory.getbasetemp() / "overfit")
-    first, last, bounds = learn_by_heart(world)
+    first, last, bounds = learn_by_heart(world, LEARNING_RATE.get(name, 3e-3))
     assert set(bounds) == {term.name for term in world.recipe.losses}
     for loss, limit in bounds.items():
         assert last[loss] < limit, (
@@ -107,9 +111,9 @@ def test_a_recipe_learns_one_batch_by_heart(tmp_path_factory, name):
         )
 
 
-def test_a_loss_that_is_not_asked_for_stays_high_over_as_many_steps(tmp_path):
+def test_a_loss_that_is_not_asked_for_stays_high_over_many_steps(tmp_path):
     # The test above can fail. UMPIRE, whose decoder no other loss moves; it passes above after some 50 steps.
     world = started_world("umpire", tmp_path, "losses.1.weight=1e-9")
-    first, last, bounds = learn_by_heart(world)
+    first, last, bounds = learn_by_heart(world, most_steps=400)
     assert last["clip(patch, gene)"] < bounds["clip(patch, gene)"]
     assert last["mse(patch)"] > 0.5 * first["mse(patch)"] > bounds["mse(patch)"]
