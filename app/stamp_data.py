@@ -197,10 +197,9 @@ def percentile_in(ascending: NDArray[np.float32], value: float) -> float:
 @st.cache_data(max_entries=4, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def sampled_expression(opened: Opened, genes: Sequence[str]) -> NDArray[np.float32]:
     """Expression of at most `SAMPLE_SPOTS` spots, each column ascending with NaN at its end."""
-    n_spots = opened.store.n_spots
-    rows = None
-    if n_spots > SAMPLE_SPOTS:
-        rows = np.sort(np.random.default_rng(0).choice(n_spots, SAMPLE_SPOTS, replace=False))
+    rows = opened.store.rows()
+    if len(rows) > SAMPLE_SPOTS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE_SPOTS, replace=False))
     return np.sort(opened.store.expression(list(genes), rows), axis=0)
 
 
@@ -220,8 +219,8 @@ def usual_best_score(opened: Opened, against: Against) -> float:
     asked = rng.choice(with_image, min(256, len(with_image)), replace=False)
     if len(with_target) > 100_000:  # enough for a quantile, and bounded work on large stores
         with_target = rng.choice(with_target, 100_000, replace=False)
-    queries = np.asarray(store.vectors("image")[asked], dtype=np.float32)
-    targets = np.asarray(store.vectors(against)[with_target], dtype=np.float32)
+    queries = np.asarray(store.vectors("image", asked), dtype=np.float32)
+    targets = np.asarray(store.vectors(against, with_target), dtype=np.float32)
     scores = queries @ targets.T  # (asked, targets)
     scores[asked[:, None] == with_target[None, :]] = -1.0
     return float(np.quantile(scores.max(axis=1), 0.05))

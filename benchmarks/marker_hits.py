@@ -28,7 +28,8 @@ TOP = 20
 def main(store: Path, slide: str, genes: tuple[str, ...], sheet: Path | None) -> None:
     """Search each gene as `GENE high` and compare the hits with the slide."""
     searcher = Searcher.open(store)
-    rows = np.flatnonzero((searcher.store.spots(["slide_id"])["slide_id"] == slide).to_numpy())
+    slides = searcher.store.slides()
+    rows = np.flatnonzero(searcher.store.mask_of((slides["slide_id"] == slide).to_numpy()))
     click.echo(
         f"| query | N | mean at top {TOP} | mean over slide | AUC of top {TOP} |\n|---|---|---|---|---|"
     )

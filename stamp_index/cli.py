@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stamp_index.cli_import import import_model
+from stamp_index.cli_store import compact, delete, doctor, info
 from stamp_index.errors import QueryError, StampIndexError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-main.add_command(import_model)
+for command in (import_model, info, delete, compact, doctor):
+    main.add_command(command)
 
 
 def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
@@ -109,6 +111,10 @@ def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
 @click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
 @click.option("--patient", help="Patient, where the slides do not say.")
 @click.option("--organ", help="Organ, where the slides do not say.")
+@click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
+@click.option(
+    "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def embed(  # noqa: PLR0913 - one argument per command-line option
     store_path: Path,
@@ -119,6 +125,8 @@ def embed(  # noqa: PLR0913 - one argument per command-line option
     mpp: float | None,
     patient: str | None,
     organ: str | None,
+    replace: bool,
+    beside: bool,
     quiet: bool,
 ) -> None:
     """Embed slides and add them to STORE, which is made if it is missing."""
@@ -130,7 +138,13 @@ def embed(  # noqa: PLR0913 - one argument per command-line option
     _notes(slides)
     with _progress("embedding", quiet=quiet) as show:
         store = embed_into(
-            store_path, slides, encoder_path=encoder_path, features=features, progress=show
+            store_path,
+            slides,
+            encoder_path=encoder_path,
+            features=features,
+            beside=beside,
+            replace=replace,
+            progress=show,
         )
     click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
 
@@ -272,23 +286,6 @@ def evaluate(  # noqa: PLR0913 - one argument per command-line option
     if json_path is not None:
         report.save(json_path)
     click.echo(report.to_markdown())
-
-
-@main.command()
-@click.argument("store_path", metavar="STORE", type=_PATH)
-def info(store_path: Path) -> None:
-    """Say what is in STORE."""
-    from stamp_index.store import Store
-
-    store = Store.open(store_path)
-    card = store.card
-    click.echo(
-        f"{store.path}: version {store.version}, {store.n_spots} spots, {len(store.genes)} genes\n"
-        f"encoder {card.name} {card.fingerprint}, d {card.dim}, patch {card.patch_width_um:g} um, "
-        f"region {card.region_width_um:g} um"
-    )
-    columns = ["slide_id", "patient_id", "organ", "platform", "mpp", "n_spots"]
-    click.echo(store.slides()[columns].to_string(index=False))
 
 
 @main.command()

@@ -61,6 +61,30 @@ def test_another_encoder_is_refused_with_both_fingerprints(store):
     assert Store.open(store.path).n_spots == 0
 
 
+def test_a_second_encoder_embeds_beside_the_first(store):
+    first, other = ToyEncoder(), ToyEncoder(dim=16, seed=5)
+    slides = [toy_slide("A", n_spots=20, seed=0), toy_slide("B", n_spots=20, seed=1)]
+    ingest(store, first, slides[0])
+    beside = Store.open(store.path, encoder=store.add_encoder(EncoderCard.of(other)))
+    for slide in slides:  # A is there, B is new
+        ingest(beside, other, slide)
+    expected = np.concatenate([other.encode_spots(slide) for slide in slides])
+    np.testing.assert_array_equal(beside.vectors("gene"), expected.astype(np.float16))
+    with pytest.raises(DuplicateSlideError, match="'A' is in the store"):
+        ingest(beside, other, slides[0])
+    store.refresh()
+    assert store.has_vector("gene").sum() == 20
+    ingest(store, first, slides[1])
+    assert store.has_vector("gene").sum() == 40
+
+
+def test_a_slide_is_replaced_where_that_is_asked_for(store):
+    ingest(store, ToyEncoder(), toy_slide("A", n_spots=20, seed=0))
+    new = toy_slide("A", n_spots=10, seed=3)
+    ingest(store, ToyEncoder(), new, replace=True)
+    assert store.spots()["spot_id"].tolist() == new.spot_ids
+
+
 def test_a_slide_without_an_image_has_gene_embeddings_only():
     from dataclasses import replace
 

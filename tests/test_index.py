@@ -308,7 +308,7 @@ def test_a_loaded_index_answers_as_before(store, tmp_path, kind, request):
 
 
 def test_the_folder_lies_in_the_store(store):
-    assert index_folder(store, "gene") == store.path / "indexes" / "gene"
+    assert index_folder(store, "gene") == store.path / "indexes" / "gene_vec"
 
 
 def test_an_index_of_another_store_is_refused(tmp_path, flat):

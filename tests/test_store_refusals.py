@@ -216,7 +216,14 @@ def test_a_version_that_is_not_there_is_refused(store):
 def test_a_newer_format_is_refused_naming_both_versions(store):
     values = json.loads(newest(store).read_text())
     newest(store).write_text(json.dumps(values | {"format_version": 99, "new": 1}))
-    with pytest.raises(StoreVersionError, match=r"format version 99; .* up to 1\. Upgrade"):
+    with pytest.raises(StoreVersionError, match=r"format version 99; .* up to 2\. Upgrade"):
+        Store.open(store.path)
+
+
+def test_a_format_that_is_too_old_is_refused_naming_what_is_read(store):
+    values = json.loads(newest(store).read_text())
+    newest(store).write_text(json.dumps(values | {"format_version": 1}))
+    with pytest.raises(StoreVersionError, match=r"format version 1; .* reads 2 to 2\. Embed"):
         Store.open(store.path)
 
 
@@ -229,7 +236,10 @@ DAMAGE = {
     ),
     "says version 7, its name says 2": lambda text: json.dumps(json.loads(text) | {"version": 7}),
     "row counts .*'ten'": lambda text: json.dumps(json.loads(text) | {"n_spots": "ten"}),
-    "missing .*fingerprint": lambda text: json.dumps(json.loads(text) | {"card": {"name": "a"}}),
+    "names no encoder": lambda text: json.dumps(json.loads(text) | {"encoders": {}}),
+    "missing .*fingerprint": lambda text: json.dumps(
+        json.loads(text) | {"encoders": {"a": {"name": "a"}}}
+    ),
 }
 
 
@@ -244,12 +254,12 @@ def test_a_damaged_version_says_what_to_do(store, match):
 
 def test_a_slides_table_with_other_columns_is_refused_by_name(store):
     table = lance.dataset(str(store.path / "slides.lance"))
-    table.drop_columns(["image_embedded"])
+    table.drop_columns(["embedded"])
     values = json.loads(newest(store).read_text())
     values["tables"]["slides"] = table.version
     newest(store).write_text(json.dumps(values))
     other = Store.open(store.path)
-    match = r"slides table .* in: image_embedded\. Make the store again"
+    match = r"slides table .* in: embedded\. Make the store again"
     with pytest.raises(StoreError, match=match):
         other.has_vector("image")
     refused(other, toy_rows(toy_slide("S2", 10, 1)), StoreError, match)

@@ -14,6 +14,7 @@ from stamp_index.store import EncoderCard, Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stamp_index.encoders.checkpoint import Trained
     from stamp_index.index import IndexCard
     from stamp_index.slides import Slide
 
@@ -24,6 +25,8 @@ def embed_into(
     *,
     encoder_path: Path | str | None = None,
     features: Path | str | None = None,
+    beside: bool = False,
+    replace: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Store:
     """Embed slides into a store, which is made with the given encoder if it is missing.
@@ -38,6 +41,11 @@ def embed_into(
         Checkpoint folder, or ``published:NAME`` of an imported model. A store carries a copy of its encoder, so this is needed only to make one.
     features : path, optional
         The trainer's feature cache.
+    beside : bool
+        Where the store has other encoders only, put this one's embeddings beside theirs: slides that are there get
+        them too. Without it another encoder is refused.
+    replace : bool
+        Put a slide in the place of one of its id that is there.
     progress : callable, optional
         Called with the steps done so far, and with those that there are in all: images that are prepared (or found in
         the cache), embeddings and thumbnails.
@@ -60,8 +68,7 @@ def embed_into(
     store_path = Path(store_path)
     encoder_path = None if encoder_path is None else resolve_encoder(encoder_path)
     if store_path.exists():
-        store = Store.open(store_path)
-        encoder = load_encoder(encoder_path or store.encoder_path)
+        store, encoder = _open(store_path, encoder_path, beside=beside)
     elif encoder_path is None:
         msg = f"There is no store at {store_path}. To make one, say with which encoder: --encoder RUN/encoder."
         raise StoreError(msg)
@@ -74,11 +81,27 @@ def embed_into(
     cache = None if features is None else FeatureCache(features, encoder, progress=count.add)
     for slide in slides:
         try:
-            ingest(store, encoder, slide, features=cache, progress=count.add)
+            ingest(store, encoder, slide, features=cache, replace=replace, progress=count.add)
         except Exception as exc:
             exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")
             raise
     return store
+
+
+def _open(store_path: Path, encoder_path: Path | None, *, beside: bool) -> tuple[Store, Trained]:
+    """Open a store and the encoder to embed with, which gets columns of its own if it is to stand `beside`."""
+    from stamp_index.encoders import load_encoder
+
+    store = Store.open(store_path)
+    if encoder_path is None:
+        return store, load_encoder(store.encoder_path)
+    encoder = load_encoder(encoder_path)
+    card = EncoderCard.of(encoder, checkpoint=encoder_path.name)
+    if beside:
+        name = store.add_encoder(card, checkpoint=encoder_path)
+        return Store.open(store_path, encoder=name), encoder
+    names = [name for name, held in store.encoders.items() if held.fingerprint == card.fingerprint]
+    return Store.open(store_path, encoder=names[0] if names else None), encoder
 
 
 def build_indexes(

@@ -35,18 +35,23 @@ def ingest(
     slide: Slide,
     *,
     features: FeatureCache | None = None,
+    replace: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> int:
     """Embed one slide and add it to a store, all of it or nothing.
 
+    A slide that the store has from another of its encoders gets this one's vectors beside those.
+
     Parameters
     ----------
     store : Store
-        Made for the same encoder.
+        Opened with the same encoder.
     encoder : Encoder
         Embeds patches and counts.
     slide : Slide
         A slide without an image gets gene embeddings only.
+    replace : bool
+        Put it in the place of a slide of its id.
     features : FeatureCache, optional
         Where the trainer has already prepared the slide's images.
     progress : callable, optional
@@ -73,20 +78,21 @@ def ingest(
             "store's own encoder, a copy of which lies in it, or make a new store."
         )
         raise EncoderMismatchError(msg)
-    store.refuse_duplicate(slide)  # before the minutes that embedding takes
+    lacking = not replace and store.lacks_vectors(slide)
+    if not lacking:  # refused before the minutes that embedding takes
+        store.refuse_duplicate(slide, replace=replace)
     image, gene = embed_slide(encoder, slide, features=features, progress=progress)
     spec = PatchSpec(encoder.patch.width_um, _THUMBNAIL_PX)
     pictured = slide.image is not None
-    return store.add(
-        SlideRows(
-            slide=slide,
-            image=image,
-            gene=gene,
-            thumbnails=_thumbnails(slide, spec, progress or _unheard) if pictured else None,
-            overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
-            fingerprint=encoder.fingerprint,
-        )
+    rows = SlideRows(
+        slide=slide,
+        image=image,
+        gene=gene,
+        thumbnails=_thumbnails(slide, spec, progress or _unheard) if pictured else None,
+        overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
+        fingerprint=encoder.fingerprint,
     )
+    return store.fill(rows) if lacking else store.add(rows, replace=replace)
 
 
 def embed_slide(

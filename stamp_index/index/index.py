@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -15,25 +16,49 @@ from stamp_index.index.exact import check_allowed, check_queries, exact_search, 
 from stamp_index.index.files import read_card, read_core, write_folder
 from stamp_index.index.recipe import IndexRecipe
 from stamp_index.store import Modality
+from stamp_index.store.schema import vector_column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.index.build import Built
-    from stamp_index.index.cores import Core, Hits
+    from stamp_index.index.cores import Core
     from stamp_index.store import Store
 
 
 def index_folder(store: Store, modality: Modality) -> Path:
-    """Where a store's own index of a modality lies: ``STORE/indexes/<modality>``."""
-    return store.path / "indexes" / modality
+    """Where a store's own index of a modality lies: ``STORE/indexes/<modality>_<encoder>``."""
+    return store.path / "indexes" / vector_column(store.encoder, modality)
+
+
+@dataclass(frozen=True)
+class _Since:
+    """How one version of the store differs from the rows of an index.
+
+    Attributes
+    ----------
+    version : int
+        Version of the store.
+    gone : ndarray of shape (n,), bool, or None
+        Positions in the index whose row the store does not have; None where it has all.
+    rows : ndarray of shape (m,), int64
+        Rows of the store that are not in the index, ascending.
+    vectors : ndarray of shape (m, d), float16
+        Their vectors.
+    """
+
+    version: int
+    gone: NDArray[np.bool_] | None
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float16]
 
 
 class Index:
     """Nearest rows of a store by one of its embeddings.
 
     Made by `Index.build` or `Index.load`. Searches change nothing, so threads may share it. Rows
-    added to the store since it was built are searched exactly and merged.
+    added to the store since it was built are searched exactly and merged, and rows that were deleted since
+    are not found: a search is right just after an add or a delete.
 
     Attributes
     ----------
@@ -48,7 +73,7 @@ class Index:
         self.card = card
         self._core = core
         self._rows = rows
-        self._newer: tuple[int, NDArray[np.float16], NDArray[np.int64]] | None = None
+        self._since: _Since | None = None
 
     def __repr__(self) -> str:
         card = self.card
@@ -86,16 +111,11 @@ class Index:
         if modality not in get_args(Modality):
             msg = f"There is no modality {modality!r}; expected {' or '.join(get_args(Modality))}."
             raise ValueError(msg)
-        version, n_rows = store.version, store.n_spots
-        every = slice(0, n_rows)
-        present = store.has_vector(modality)[:n_rows]
-        rows = np.flatnonzero(present)
-        vectors = store.vectors(modality, every)
-        vectors = vectors if present.all() else vectors[rows]
+        rows, vectors = _read_vectors(store, modality)
         recipe = recipe or IndexRecipe.for_rows(len(rows))
-        held_out = _held_out(store, n_rows, modality, n=recipe.n_queries, seed=seed)
+        held_out = _held_out(store, modality, rows, n=recipe.n_queries, seed=seed)
         built = build_from_vectors(vectors, held_out, recipe, seed=seed)
-        card = _card(store, modality, built, version=version, n_rows=n_rows, seed=seed)
+        card = _card(store, modality, built, seed=seed)
         return cls(store, card, built.core, rows)
 
     def save(self, folder: Path | str) -> Path:
@@ -149,8 +169,14 @@ class Index:
 
     @property
     def n_newer(self) -> int:
-        """Rows of the store that were added since the index was built."""
-        return max(self.store.n_spots - self.card.n_rows, 0)
+        """Rows of the store that are not in the index."""
+        return len(self._difference().rows)
+
+    @property
+    def n_gone(self) -> int:
+        """Rows of the index that the store does not have any more."""
+        gone = self._difference().gone
+        return 0 if gone is None else int(gone.sum())
 
     def search(
         self,
@@ -169,8 +195,8 @@ class Index:
             Scaled to unit length.
         k : int
             Hits per query.
-        allowed : ndarray of shape (store.n_spots,), bool, optional
-            Rows that may be found; all by default.
+        allowed : ndarray of shape (store.n_rows,), bool, optional
+            Rows that may be found, by row id; all by default.
         nprobe, n_rerank : int, optional
             Lists to look into and candidates to rank again; the card's by default. Under a filter
             8 times as many lists, of those that hold an allowed row. Without effect on a flat index.
@@ -181,7 +207,7 @@ class Index:
             Exact cosine with the stored float16 vectors, descending. k' is k, or the number of
             allowed rows that have the embedding if that is less.
         rows : ndarray of shape (q, k'), int64
-            Rows of the store; equal scores by ascending row.
+            Row ids of the store; equal scores by ascending row.
 
         Raises
         ------
@@ -194,78 +220,87 @@ class Index:
             if value is not None and value < 1:
                 msg = f"{name} is {value}; expected 1 or more."
                 raise ValueError(msg)
-        n_spots = self.store.n_spots
         if allowed is not None:
-            check_allowed(allowed, n_spots)
+            check_allowed(allowed, self.store.n_rows)
+        since = self._difference()
         scores, positions = self._core.search(
             queries,
             k,
-            allowed=self._allowed_here(allowed, n_spots),
+            allowed=_allowed_here(allowed, self._rows, since.gone),
             nprobe=nprobe or card.nprobe,
             n_rerank=n_rerank or card.n_rerank,
         )
         hits = scores, self._rows[positions]
-        if n_spots <= card.n_rows:
+        if len(since.rows) == 0:
             return hits
-        newer_scores, newer_rows = self._search_newer(queries, k, allowed, n_spots)
-        return merge_hits((hits[0], newer_scores), (hits[1], newer_rows), k)
+        here = None if allowed is None else allowed[since.rows]
+        newer, at = exact_search(since.vectors, queries, k, allowed=here)
+        return merge_hits((hits[0], newer), (hits[1], since.rows[at]), k)
 
-    def _allowed_here(
-        self, allowed: NDArray[np.bool_] | None, n_spots: int
-    ) -> NDArray[np.bool_] | None:
-        """Turn the filter into one by position in the index; None where everything is allowed."""
-        if n_spots < self.card.n_rows:  # the store was opened at a version before the index's
-            allowed = np.ones(n_spots, np.bool_) if allowed is None else allowed
-            allowed = np.pad(allowed, (0, self.card.n_rows - n_spots))
-        if allowed is None or allowed[: self.card.n_rows].all():
-            return None
-        return allowed[self._rows]
+    def _difference(self) -> _Since:
+        since = self._since
+        if since is None or since.version != self.store.version:
+            since = self._since = self._compare()
+        return since
 
-    def _search_newer(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.bool_] | None,
-        n_spots: int,
-    ) -> Hits:
-        newer = self._newer
-        if newer is None or newer[0] != n_spots:
-            stretch = slice(self.card.n_rows, n_spots)
-            present = self.store.has_vector(self.card.modality)[stretch]
-            vectors = self.store.vectors(self.card.modality, stretch)[present]
-            newer = (n_spots, vectors, self.card.n_rows + np.flatnonzero(present))
-            self._newer = newer
-        _, vectors, rows = newer
-        here = None if allowed is None else allowed[rows]
-        scores, positions = exact_search(vectors, queries, k, allowed=here)
-        return scores, rows[positions]
+    def _compare(self) -> _Since:
+        store, modality = self.store, self.card.modality
+        version, newer = store.version, store.has_vector(modality)
+        inside = self._rows < len(newer)  # the store may be open at a version before the index's
+        gone = np.ones(len(self._rows), np.bool_)
+        gone[inside] = ~newer[self._rows[inside]]
+        newer[self._rows[inside]] = False
+        rows = np.flatnonzero(newer)
+        vectors = store.vectors(modality, rows)
+        return _Since(version, gone if gone.any() else None, rows, vectors)
+
+
+def _allowed_here(
+    allowed: NDArray[np.bool_] | None, rows: NDArray[np.int64], gone: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
+    """Turn a filter by row into one by position in the index; None where everything is allowed."""
+    if allowed is None:
+        return None if gone is None else ~gone
+    here = np.zeros(len(rows), np.bool_)
+    inside = rows < len(allowed)
+    here[inside] = allowed[rows[inside]]
+    if gone is not None:
+        here &= ~gone
+    return None if here.all() else here
+
+
+def _read_vectors(
+    store: Store, modality: Modality
+) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    """Row ids (n,) and vectors (n, d) of every embedding."""
+    batches = list(store.vector_batches(modality))
+    rows = [rows for rows, _ in batches]
+    vectors = [np.empty((0, store.card.dim), np.float16), *(vectors for _, vectors in batches)]
+    return np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate(vectors)
 
 
 def _held_out(
-    store: Store, n_rows: int, modality: Modality, *, n: int, seed: int
+    store: Store, modality: Modality, indexed: NDArray[np.int64], *, n: int, seed: int
 ) -> dict[str, HeldOut]:
     """Sample of the store's own rows as queries of each modality, at most a quarter of them."""
     out: dict[str, HeldOut] = {}
-    every = slice(0, n_rows)
-    indexed = store.has_vector(modality)[:n_rows]
-    position = np.where(indexed, np.cumsum(indexed) - 1, -1)  # of each row in the index
+    position = np.full(store.n_rows, -1, np.int64)  # of each row in the index
+    position[indexed] = np.arange(len(indexed))
     names: tuple[Modality, ...] = get_args(Modality)
     for name in names:
-        rows = np.flatnonzero(store.has_vector(name)[:n_rows])
+        rows = np.flatnonzero(store.has_vector(name))
         rng = np.random.default_rng([seed, names.index(name)])
         rows = rng.choice(rows, min(n, len(rows) // 4), replace=False) if len(rows) else rows
         if len(rows) == 0:
             continue
-        vectors = store.vectors(name, every)[rows].astype(np.float32)
+        vectors = store.vectors(name, rows).astype(np.float32)
         # a spot's other embedding lies in the index on its own merits: it may be found
         own = position[rows] if name == modality else np.full(len(rows), -1)
         out[name] = HeldOut(vectors, own.astype(np.int64))
     return out
 
 
-def _card(
-    store: Store, modality: Modality, built: Built, *, version: int, n_rows: int, seed: int
-) -> IndexCard:
+def _card(store: Store, modality: Modality, built: Built, *, seed: int) -> IndexCard:
     core = built.core
     n, dim = core.vectors.shape
     size, faiss_version = 2 * n * dim + 8 * n, ""
@@ -277,10 +312,10 @@ def _card(
         format=FORMAT,
         recipe=built.recipe.to_dict(),
         store_id=store.store_id,
-        store_version=version,
+        store_version=store.version,
         fingerprint=store.card.fingerprint,
         modality=modality,
-        n_rows=n_rows,
+        n_rows=store.n_rows,
         n=n,
         dim=dim,
         bytes=size,

@@ -103,15 +103,15 @@ class Filters:
 
         Returns
         -------
-        ndarray of shape (n,), bool
-            In row order.
+        ndarray of shape (store.n_rows,), bool
+            By row id.
 
         Raises
         ------
         QueryError
             If a value does not occur in the store; what occurs is listed.
         """
-        slides = store.slides().sort_values("first_spot", kind="stable")
+        slides = store.slides()
         passing = np.ones(len(slides), np.bool_)  # per slide
         for attribute, column in _COLUMNS.items():
             asked = getattr(self, attribute)
@@ -120,7 +120,7 @@ class Filters:
             _refuse_unknown(asked, slides[column], column)
             is_listed = slides[column].isin(asked).to_numpy(np.bool_)
             passing &= ~is_listed if attribute.startswith("exclude_") else is_listed
-        return np.repeat(passing, slides["n_spots"].to_numpy(np.int64))
+        return store.mask_of(passing)
 
 
 def parse_filters(text: str) -> Filters:

@@ -68,7 +68,7 @@ class Searcher:
         self.store = store
         self.encoder = encoder
         self.indexes: dict[Modality, Index] = dict(indexes or {})
-        self._vectors: dict[Modality, NDArray[np.float16]] = {}
+        self._vectors: dict[Modality, tuple[NDArray[np.int64], NDArray[np.float16]]] = {}
         self._present: dict[Modality, NDArray[np.bool_]] = {}
 
     @classmethod
@@ -223,7 +223,7 @@ class Searcher:
         selection = select(
             self.store, self._has_vector(against), k=k, filters=filters, excluded=excluded
         )
-        vector = self.store.vectors(query, slice(row, row + 1))[0].astype(np.float32)
+        vector = self.store.vectors(query, [row])[0].astype(np.float32)
         return self._hits(
             vector, against, selection, genes=reported, query=f"{query} of spot {spot_id}"
         )
@@ -341,8 +341,12 @@ class Searcher:
         if index is not None:
             return index.search(queries, selection.k, allowed=selection.allowed)
         if against not in self._vectors:
-            self._vectors[against] = self.store.vectors(against)
-        return exact_search(self._vectors[against], queries, selection.k, allowed=selection.allowed)
+            present = np.flatnonzero(self._has_vector(against))
+            self._vectors[against] = present, self.store.vectors(against, present)
+        rows, vectors = self._vectors[against]
+        allowed = None if selection.allowed is None else selection.allowed[rows]
+        scores, positions = exact_search(vectors, queries, selection.k, allowed=allowed)
+        return scores, rows[positions]
 
 
 def _load_indexes(store: Store) -> dict[Modality, Index]:

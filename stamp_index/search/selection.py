@@ -80,14 +80,14 @@ def select(
     if excluded is not None:
         allowed &= ~excluded.rows
         conditions.append(f"are not {excluded.words}")
-    if not has_vector.all():
+    if has_vector.sum() < store.n_spots:
         conditions.append("have the embedding that is searched")
     n = int(allowed.sum())
     reason = " and ".join(conditions) or "can be found"
     if n == 0:
         msg = f"None of the {store.n_spots} spots of the store {reason}. Relax what is asked for."
         raise QueryError(msg)
-    mask = None if n == len(allowed) else allowed
+    mask = None if n == store.n_spots else allowed
     if n >= k:
         return Selection(k, mask)
     words = f"Only {n} of {store.n_spots} spots {reason}: {n} hits instead of {k}."
@@ -119,7 +119,7 @@ def own_rows(store: Store, row: int, own: Literal["nothing", "slide", "patient"]
             )
             raise QueryError(msg)
         return Excluded(Filters(patients=(patient_id,)).mask(store), f"of patient {patient_id}")
-    rows = np.zeros(store.n_spots, np.bool_)
+    rows = np.zeros(store.n_rows, np.bool_)
     rows[row] = True
     return Excluded(rows, "the query spot itself")
 

@@ -9,13 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stamp_index.errors import StoreError
+from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.manifest import Manifest, write_manifest
 from stamp_index.store.reading import table_path
 from stamp_index.store.schema import (
+    BITMAP_COLUMNS,
+    BTREE_COLUMNS,
     EXPRESSION,
+    LABELS,
     SLIDES,
     SPOTS,
     expression_schema,
+    labels_schema,
     slides_schema,
     spots_schema,
 )
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from stamp_index.store.card import EncoderCard
-
-ENCODER = "encoder"  # folder of the checkpoint's copy inside the store
 
 
 def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None:
@@ -67,15 +70,35 @@ def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:
 
     schemas: dict[str, pa.Schema] = {
         SLIDES: slides_schema(),
-        SPOTS: spots_schema(card),
+        SPOTS: spots_schema({card.name: card.dim}),
         EXPRESSION: expression_schema(),
+        LABELS: labels_schema(),
     }
     versions = {}
     for name, schema in schemas.items():
         empty = schema.empty_table()
-        table = lance.write_dataset(empty, table_path(draft, name), schema=schema)
+        table = lance.write_dataset(
+            empty, table_path(draft, name), schema=schema, enable_stable_row_ids=True
+        )
+        if name == SPOTS:
+            for column in BITMAP_COLUMNS:
+                table.create_scalar_index(column, "BITMAP")
+            for column in BTREE_COLUMNS:
+                table.create_scalar_index(column, "BTREE")
         versions[name] = table.version
     if checkpoint is not None:
-        shutil.copytree(checkpoint, draft / ENCODER)
-    now = datetime.now(UTC).isoformat()
-    write_manifest(draft, Manifest(uuid.uuid4().hex, 1, versions, 0, 0, card.to_dict(), now))
+        shutil.copytree(checkpoint, draft / ENCODERS / card.name)
+    write_manifest(
+        draft,
+        Manifest(
+            store_id=uuid.uuid4().hex,
+            version=1,
+            tables=versions,
+            n_slides=0,
+            n_spots=0,
+            n_rows=0,
+            encoders={card.name: card.to_dict()},
+            change="created",
+            created_at=datetime.now(UTC).isoformat(),
+        ),
+    )

@@ -1,6 +1,6 @@
 """One small JSON file per store version: which version of each Lance table belongs to it.
 
-Lance commits one table at a time. A slide goes into three, so what counts as written is the
+Lance commits one table at a time. A slide goes into several, so what counts as written is the
 manifest: it is created last and at once, and whoever opens the store reads the tables at the
 versions that the newest manifest names. A process killed in between leaves table versions that no
 manifest names; they are invisible, and the next writer puts the tables back first.
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError, StoreVersionError
 from stamp_index.store.card import EncoderCard
+from stamp_index.store.lease import Lease
 from stamp_index.store.schema import TABLES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT_VERSION: Final = 1  # raised whenever an older release could misread a store
+FORMAT_VERSION: Final = 2  # raised whenever an older release could misread a store
+_OLDEST_FORMAT: Final = 2
 MANIFESTS: Final = "versions"  # folder inside the store
 _FILE_NAME = re.compile(r"^(\d{8})\.json$")
 
@@ -41,8 +43,12 @@ class Manifest:
         Lance version of each table.
     n_slides, n_spots : int
         Rows of the slides and spots tables.
-    card : dict
-        The `EncoderCard`.
+    n_rows : int
+        Row ids of spots given so far, those of deleted slides included: ids are 0 to n_rows - 1.
+    encoders : dict of str to dict
+        `EncoderCard` of each encoder, by its name in the store; the first is the default.
+    change : str
+        What made this version, for people.
     created_at : str
         ISO 8601, UTC.
     """
@@ -52,8 +58,14 @@ class Manifest:
     tables: dict[str, int]
     n_slides: int
     n_spots: int
-    card: dict[str, str | int | float]
+    n_rows: int
+    encoders: dict[str, dict[str, str | int | float]]
+    change: str
     created_at: str
+
+    def card(self, encoder: str) -> EncoderCard:
+        """Card of an encoder by its name in the store."""
+        return EncoderCard.from_dict(self.encoders[encoder])
 
 
 def stored_versions(store: Path) -> list[int]:
@@ -79,16 +91,36 @@ def stored_versions(store: Path) -> list[int]:
     return versions
 
 
+def lease_manifest(store: Path, version: int | None = None) -> tuple[Manifest, Lease]:
+    """Read one version, by default the newest, and hold it: clean-up leaves it while the lease lives.
+
+    Raises
+    ------
+    StoreVersionError, StoreError
+        As `read_manifest`.
+    """
+    while True:
+        number = _choose(store, version)
+        lease = Lease.take(manifest_path(store, number))
+        if lease is not None:
+            return _read(store, number), lease
+        # clean-up was quicker; a newer version is there
+
+
 def read_manifest(store: Path, version: int | None = None) -> Manifest:
     """Read one version, by default the newest.
 
     Raises
     ------
     StoreVersionError
-        If a newer release wrote it.
+        If a newer release wrote it, or one so old that this one cannot read it.
     StoreError
         If it does not exist or cannot be read.
     """
+    return _read(store, _choose(store, version))
+
+
+def _choose(store: Path, version: int | None) -> int:
     versions = stored_versions(store)
     if version is not None and version not in versions:
         msg = (
@@ -96,26 +128,38 @@ def read_manifest(store: Path, version: int | None = None) -> Manifest:
             f"{versions[-1]}. Open one of these, or leave `version` out for the newest."
         )
         raise StoreError(msg)
-    number = versions[-1] if version is None else version
-    path = _path(store, number)
+    return versions[-1] if version is None else version
+
+
+def _read(store: Path, number: int) -> Manifest:
+    path = manifest_path(store, number)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        written_as = int(values.pop("format_version"))
-        if written_as > FORMAT_VERSION:
-            msg = (
-                f"The store at {store} has format version {written_as}; this release reads up to "
-                f"{FORMAT_VERSION}. Upgrade stamp-index to open it."
-            )
-            raise StoreVersionError(msg)
+        _check_format(store, int(values.pop("format_version")))
         return _checked(Manifest(**values), number)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        older = [other for other in versions if other < number]
+        older = [other for other in stored_versions(store) if other < number]
         instead = f"open the store with version={older[-1]}" if older else "make the store again"
         msg = (
             f"{path} is not a readable store version ({type(exc).__name__}: {exc}). Restore this "
             f"file from a copy, or {instead}."
         )
         raise StoreError(msg) from exc
+
+
+def _check_format(store: Path, written_as: int) -> None:
+    if written_as > FORMAT_VERSION:
+        msg = (
+            f"The store at {store} has format version {written_as}; this release reads up to "
+            f"{FORMAT_VERSION}. Upgrade stamp-index to open it."
+        )
+        raise StoreVersionError(msg)
+    if written_as < _OLDEST_FORMAT:
+        msg = (
+            f"The store at {store} has format version {written_as}; this release reads "
+            f"{_OLDEST_FORMAT} to {FORMAT_VERSION}. Embed its slides into a new store."
+        )
+        raise StoreVersionError(msg)
 
 
 def _checked(manifest: Manifest, number: int) -> Manifest:
@@ -126,11 +170,15 @@ def _checked(manifest: Manifest, number: int) -> Manifest:
     if set(manifest.tables) != set(TABLES):
         msg = f"it names tables {sorted(manifest.tables)}, expected {sorted(TABLES)}"
         raise ValueError(msg)
-    numbers = [*manifest.tables.values(), manifest.n_slides, manifest.n_spots]
+    numbers = [*manifest.tables.values(), manifest.n_slides, manifest.n_spots, manifest.n_rows]
     if not all(isinstance(value, int) and value >= 0 for value in numbers):
         msg = f"its versions and row counts {numbers} are not all whole numbers"
         raise ValueError(msg)
-    EncoderCard.from_dict(manifest.card)  # a TypeError says which value is missing or unknown
+    if not manifest.encoders:
+        msg = "it names no encoder"
+        raise ValueError(msg)
+    for name in manifest.encoders:
+        manifest.card(name)  # a TypeError says which value is missing or unknown
     return manifest
 
 
@@ -150,7 +198,7 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
         try:  # a hard link appears complete, and never replaces a file that is already there
-            os.link(file.name, _path(store, manifest.version))
+            os.link(file.name, manifest_path(store, manifest.version))
         except FileExistsError as exc:
             msg = (
                 f"Version {manifest.version} of the store at {store} was written by another "
@@ -159,5 +207,6 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
             raise StoreError(msg) from exc
 
 
-def _path(store: Path, version: int) -> Path:
+def manifest_path(store: Path, version: int) -> Path:
+    """Where the file of a version lies."""
     return store / MANIFESTS / f"{version:08d}.json"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
+from stamp_index.store.layout import Layout
 from stamp_index.store.schema import (
     EXPRESSION,
     GENE_IDS,
     GENES,
+    LABELS,
     OVERVIEW,
     SLIDES,
     SPOTS,
@@ -22,7 +24,7 @@ from stamp_index.store.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import lance
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from stamp_index.store.manifest import Manifest
-
-Rows = slice | None  # a contiguous stretch of a table; None is all of it
 
 
 def table_path(store: Path, table: str) -> str:
@@ -69,14 +69,12 @@ class Tables:
         self._path = path
         self._tables = {name: open_table(path, name, manifest.tables[name]) for name in TABLES}
 
-    def require_slide_columns(self) -> None:
-        """Refuse a slides table with other columns than this release writes.
+    def table(self, name: str) -> lance.LanceDataset:
+        """One Lance table at this version."""
+        return self._tables[name]
 
-        Raises
-        ------
-        StoreError
-            Naming the columns that differ.
-        """
+    def _require_slide_columns(self) -> None:
+        """Refuse a slides table with other columns than this release writes."""
         differing = set(slides_schema().names) ^ set(self._tables[SLIDES].schema.names)
         if differing:
             msg = (
@@ -87,84 +85,125 @@ class Tables:
 
     @cached_property
     def slides(self) -> pd.DataFrame:
-        """Slides table without gene lists and pictures."""
+        """Slides table without gene lists and pictures, in the order in which they were added.
+
+        Raises
+        ------
+        StoreError
+            If it has other columns than this release writes.
+        """
+        self._require_slide_columns()
         table = self._tables[SLIDES]
         large = {GENES, GENE_IDS, OVERVIEW}
         columns = [name for name in table.schema.names if name not in large]
         frame: pd.DataFrame = table.to_table(columns=columns).to_pandas()
-        frame["notes"] = [tuple(notes) for notes in frame["notes"]]
-        return frame
+        for name in ("notes", "embedded"):
+            frame[name] = [tuple(values) for values in frame[name]]
+        frame["place"] = np.arange(len(frame))  # in the slides table
+        return frame.sort_values("first_spot", ignore_index=True)
+
+    @cached_property
+    def spots(self) -> Layout:
+        """Row ids of the spots table."""
+        return self._layout("first_spot", "n_spots")
+
+    @cached_property
+    def genes(self) -> Layout:
+        """Row ids of the expression table."""
+        return self._layout("first_gene", "n_genes")
+
+    def _layout(self, first: str, n: str) -> Layout:
+        return Layout(self.slides[first].to_numpy(np.int64), self.slides[n].to_numpy(np.int64))
 
     @cached_property
     def gene_lists(self) -> list[pd.Index[str]]:
         """Genes of every slide, in the order of its rows in the expression table."""
-        column = self._tables[SLIDES].to_table(columns=[GENES]).column(GENES)
+        column = self._slide_column(GENES)
         return [pd.Index(genes.as_py(), dtype="str") for genes in column]
 
     @cached_property
     def gene_names(self) -> dict[str, str]:
         """Every gene of any slide, in order of first appearance, with its Ensembl id or ""."""
-        table = self._tables[SLIDES].to_table(columns=[GENES, GENE_IDS])
         names: dict[str, str] = {}
-        for genes, ids in zip(table.column(GENES), table.column(GENE_IDS), strict=True):
-            symbols = genes.as_py()
+        for symbols, ids in zip(self.gene_lists, self._slide_column(GENE_IDS), strict=True):
             for symbol, gene_id in zip(symbols, ids.as_py() or [""] * len(symbols), strict=True):
                 names[symbol] = names.get(symbol) or gene_id
         return names
 
+    def _slide_column(self, name: str) -> pa.ChunkedArray:
+        """One column of the slides table in the order of `slides`."""
+        column = self._tables[SLIDES].to_table(columns=[name]).column(name)
+        return column.take(self.slides["place"].to_numpy())
+
     @cached_property
     def n_counts(self) -> NDArray[np.float64]:
-        """Total counts of every spot, (n,)."""
-        return self.column("n_counts")
-
-    def column(self, name: str, rows: Rows = None) -> NDArray[Any]:
-        """One plain column of the spots table as an array."""
-        values: NDArray[Any] = self.scan([name], rows).column(name).to_numpy()
+        """Total counts of every spot, by its place in the table."""
+        values: NDArray[np.float64] = self.scan(["n_counts"]).column("n_counts").to_numpy()
         return values
 
-    def scan(self, columns: Sequence[str], rows: Rows = None) -> pa.Table:
-        """Columns of the spots table as an Arrow table."""
-        start, n = self._bounds(rows)
-        return self._tables[SPOTS].to_table(columns=list(columns), offset=start, limit=n)
+    def barcodes(self, slide_id: str) -> list[str]:
+        """Barcodes of a slide in the order of its rows."""
+        here = np.flatnonzero(self.slides["slide_id"] == slide_id)[0]
+        found: list[str] = self.scan_slide(["barcode"], int(here)).column("barcode").to_pylist()
+        return found
 
-    def _bounds(self, rows: Rows) -> tuple[int, int]:
-        """First row of a stretch, and how many rows it has."""
-        start, stop, step = (rows or slice(None)).indices(self.manifest.n_spots)
-        if step != 1:
-            msg = f"A stretch of rows has step 1, not {step}. Read it whole and take every nth row."
-            raise ValueError(msg)
-        return start, max(stop - start, 0)
+    def scan(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of the whole spots table as an Arrow table."""
+        return self._tables[SPOTS].to_table(columns=list(columns))
+
+    def scan_slide(self, columns: Sequence[str], slide: int) -> pa.Table:
+        """Columns of one slide's spots, by its number in `slides`."""
+        at, n = int(self.spots.place[slide]), int(self.spots.n[slide])
+        return self._tables[SPOTS].to_table(columns=list(columns), offset=at, limit=n)
 
     def take(self, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
         """Rows of the spots table in the order asked for, as an Arrow table."""
-        return self._tables[SPOTS].take(rows.tolist(), columns=list(columns))
+        return self._tables[SPOTS].take(self.spots.places(rows).tolist(), columns=list(columns))
 
-    def vectors(self, name: str, dim: int, rows: Rows) -> NDArray[np.float16]:
-        """Vectors (m, d) of a stretch of rows, zero where missing."""
-        start, n = self._bounds(rows)
-        vectors = np.zeros((n, dim), np.float16)
+    def labels(self, wanted: pc.Expression) -> pa.Table:
+        """Rows of the labels table that an expression lets pass."""
+        return self._tables[LABELS].to_table(filter=wanted)
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """Every label of any slide."""
+        table = self._tables[LABELS].to_table(columns=["name"])
+        return tuple(sorted(pc.unique(table.column("name")).to_pylist()))
+
+    def vector_batches(
+        self, name: str, dim: int, batch_rows: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+        """Row ids and vectors (m, d) of the spots that have one, in the order of their ids."""
         at = 0
-        for batch in self._tables[SPOTS].to_batches(columns=[name], offset=start, limit=n):
+        for batch in self._tables[SPOTS].to_batches(columns=[name], batch_size=batch_rows):
             column = batch.column(0)
             here = column.is_valid().to_numpy(zero_copy_only=False)
-            # flatten() leaves null rows out, whatever lies in their memory
-            part = vectors[at : at + len(column)]
-            part[here] = column.flatten().to_numpy().reshape(-1, dim)
+            rows = self.spots.rows[at : at + len(column)][here]
             at += len(column)
+            # flatten() leaves null rows out, whatever lies in their memory
+            yield rows, column.flatten().to_numpy().reshape(-1, dim)
+
+    def vectors(self, name: str, dim: int, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Vectors (m, d) of some rows in the order asked for, zero where missing."""
+        column = self.take([name], rows).column(name).combine_chunks()
+        vectors = np.zeros((len(rows), dim), np.float16)
+        here = column.is_valid().to_numpy(zero_copy_only=False)
+        vectors[here] = column.flatten().to_numpy().reshape(-1, dim)
         return vectors
 
     def blobs(self, name: str, rows: NDArray[np.int64]) -> list[bytes | None]:
         """Contents of a blob column in the order asked for."""
         if len(rows) == 0:
             return []
-        unique, inverse = np.unique(rows, return_inverse=True)
+        unique, inverse = np.unique(self.spots.places(rows), return_inverse=True)
         read = self._tables[SPOTS].read_blobs(name, indices=unique.tolist(), preserve_order=True)
         found = [content for _, content in read]
         return [found[i] for i in inverse]
 
     def overview(self, slide_row: int) -> bytes | None:
-        """Picture of a whole slide."""
-        taken = self._tables[SLIDES].take([slide_row], columns=[OVERVIEW])
+        """Picture of a whole slide, by its number in `slides`."""
+        place = int(self.slides["place"].iloc[slide_row])
+        taken = self._tables[SLIDES].take([place], columns=[OVERVIEW])
         picture: bytes | None = taken.column(OVERVIEW)[0].as_py()
         return picture
 
@@ -177,23 +216,21 @@ class Tables:
         at = [expression_row for _, _, expression_row in wanted]
         read = self._tables[EXPRESSION].take(at, columns=["spot_offsets", "counts"])
         pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
-        slide_of_row = self.slide_of(rows)
+        slide_of_row = self.spots.stretch_of(rows)
         for (slide, gene, _), (offsets, counts) in zip(wanted, pairs, strict=True):
-            first, n = self._stretch(slide)
-            dense = np.zeros(n, np.float32)
+            dense = np.zeros(self.spots.n[slide], np.float32)
             dense[offsets.values.to_numpy()] = counts.values.to_numpy()
             here = slide_of_row == slide
-            out[here, gene] = dense[rows[here] - first]
+            out[here, gene] = dense[rows[here] - self.spots.first[slide]]
         return out
 
     def _wanted(self, genes: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-        """Which rows of the expression table to read: (slide, position in genes, row)."""
-        first_gene = self.slides["first_gene"].to_numpy()
+        """Which rows of the expression table to read: (slide, position in genes, place)."""
         wanted = []
-        for slide in np.unique(self.slide_of(rows)).tolist():
+        for slide in np.unique(self.spots.stretch_of(rows)).tolist():
             positions = self.gene_lists[slide].get_indexer(pd.Index(list(genes), dtype="str"))
             wanted += [
-                (slide, gene, int(first_gene[slide] + position))
+                (slide, gene, int(self.genes.place[slide] + position))
                 for gene, position in enumerate(positions)
                 if position >= 0
             ]
@@ -208,21 +245,13 @@ class Tables:
         per_row = lists.value_lengths().to_numpy()
         columns = lists.flatten().to_numpy().astype(np.int64)  # in the slide's own gene list
         union = pd.Index(list(self.gene_names), dtype="str")
-        slide_of_value = np.repeat(self.slide_of(rows), per_row)
+        slide_of_value = np.repeat(self.spots.stretch_of(rows), per_row)
         for slide in np.unique(slide_of_value).tolist():
             here = slide_of_value == slide
             columns[here] = union.get_indexer(self.gene_lists[slide])[columns[here]]
         values = table.column("gene_counts").combine_chunks().flatten().to_numpy()
         indptr = np.concatenate([[0], np.cumsum(per_row)])
         return csr_matrix((values, columns, indptr), shape=(len(rows), len(union)))
-
-    def slide_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Position in the slides table of each row."""
-        first = self.slides["first_spot"].to_numpy()
-        return np.searchsorted(first, rows, side="right") - 1
-
-    def _stretch(self, slide: int) -> tuple[int, int]:
-        return int(self.slides["first_spot"].iloc[slide]), int(self.slides["n_spots"].iloc[slide])
 
     def require_genes(self, genes: Sequence[str]) -> None:
         """Refuse genes that no slide measured.
@@ -244,9 +273,7 @@ class Tables:
             )
             raise MissingGenesError(msg)
 
-    def find_spot(self, slide_row: int, barcode: str) -> int | None:
-        """Row of a barcode on a slide; None where there is none."""
-        first, n = self._stretch(slide_row)
-        column = self.scan(["barcode"], slice(first, first + n)).column("barcode")
-        position = pc.index(column, barcode).as_py()
-        return None if position < 0 else first + position
+    def find_spot(self, slide: int, barcode: str) -> int | None:
+        """Row id of a barcode on a slide; None where there is none."""
+        position = pc.index(self.scan_slide(["barcode"], slide).column("barcode"), barcode).as_py()
+        return None if position < 0 else int(self.spots.first[slide]) + position

@@ -1,24 +1,15 @@
-"""What goes into a store for one slide: checked, hashed and laid out as Arrow tables."""
+"""What goes into a store for one slide: checked and hashed. `stamp_index.store.arrow` lays it out."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pyarrow as pa
 
 from stamp_index.errors import DuplicateGenesError
-from stamp_index.store.schema import (
-    expression_schema,
-    slides_schema,
-    spots_schema,
-    vector_column,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +18,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from stamp_index.slides.slide import Slide
-    from stamp_index.store.card import EncoderCard
 
 _UNIT_TOLERANCE: Final = 1e-3  # float16 keeps 11 bits, so a stored unit vector is off by < 5e-4
 
@@ -154,105 +144,3 @@ def canonical_counts(counts: csr_matrix) -> csr_matrix:
     copy.sum_duplicates()
     copy.eliminate_zeros()
     return copy
-
-
-def slide_table(rows: SlideRows, digest: str, first_spot: int, first_gene: int) -> pa.Table:
-    """Lay out the slide's row of the slides table."""
-    slide = rows.slide
-    width_px, height_px = slide.image.size_px if slide.image is not None else (None, None)
-    values = {
-        "slide_id": slide.slide_id,
-        "patient_id": slide.patient_id,
-        "organ": slide.organ,
-        "disease": slide.disease,
-        "species": slide.species,
-        "platform": slide.platform,
-        "image_uri": slide.image.uri if slide.image is not None else "",
-        "source": slide.source,
-        "reader": slide.reader,
-        "content_hash": digest,
-        "mpp": slide.mpp,
-        "width_px": width_px,
-        "height_px": height_px,
-        "spot_diameter_um": slide.spot_diameter_um,
-        "n_spots": slide.n_spots,
-        "first_spot": first_spot,
-        "first_gene": first_gene,
-        "image_embedded": rows.image is not None,
-        "notes": list(slide.notes),
-        "added_at": datetime.now(UTC),
-        "genes": list(slide.genes),
-        "gene_ids": list(slide.gene_ids),
-        "overview": rows.overview,
-    }
-    return pa.Table.from_pylist([values], schema=slides_schema())
-
-
-def spots_table(rows: SlideRows, card: EncoderCard) -> pa.Table:
-    """Lay out the slide's rows of the spots table."""
-    slide = rows.slide
-    n = slide.n_spots
-    counts = canonical_counts(slide.counts)
-    barcodes = [str(barcode) for barcode in slide.spots.index]
-    xy_px = slide.spots[["x_px", "y_px"]].to_numpy(dtype=np.float64)  # (n, 2)
-    xy_um = xy_px * (np.nan if slide.mpp is None else slide.mpp)
-    columns = {
-        "spot_id": [f"{slide.slide_id}:{barcode}" for barcode in barcodes],
-        "slide_id": [slide.slide_id] * n,
-        "barcode": barcodes,
-        "patient_id": [slide.patient_id] * n,
-        "organ": [slide.organ] * n,
-        "x_px": xy_px[:, 0],
-        "y_px": xy_px[:, 1],
-        "x_um": xy_um[:, 0],
-        "y_um": xy_um[:, 1],
-        "n_counts": np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
-        "n_genes": np.diff(counts.indptr).astype(np.int32),
-        "labels": _labels(slide),
-        vector_column(card, "image"): _vectors(rows.image, n, card.dim),
-        vector_column(card, "gene"): _vectors(rows.gene, n, card.dim),
-        "gene_indices": _lists(counts.indptr, counts.indices.astype(np.int32)),
-        "gene_counts": _lists(counts.indptr, counts.data),
-        "thumbnail": [None] * n if rows.thumbnails is None else list(rows.thumbnails),
-    }
-    schema = spots_schema(card)
-    arrays = [_as_array(columns[field.name], field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def expression_table(slide: Slide) -> pa.Table:
-    """Lay out the slide's rows of the gene-major table: one per gene of its gene list."""
-    by_gene = canonical_counts(slide.counts).tocsc()
-    arrays = [
-        pa.array(list(slide.genes), pa.string()),
-        pa.array([slide.slide_id] * len(slide.genes), pa.string()),
-        _lists(by_gene.indptr, by_gene.indices.astype(np.int32)),
-        _lists(by_gene.indptr, by_gene.data),
-    ]
-    return pa.Table.from_arrays(arrays, schema=expression_schema())
-
-
-def _as_array(values: Sequence[object] | NDArray[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
-
-
-def _lists(offsets: NDArray[Any], values: NDArray[Any]) -> pa.Array:
-    """Arrow lists from the two arrays of a sparse matrix: no copy row by row."""
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
-
-
-def _vectors(vectors: NDArray[np.float32] | None, n: int, dim: int) -> pa.Array:
-    """Fixed-size lists of float16; all null where there are no vectors."""
-    if vectors is None:
-        return pa.nulls(n, pa.list_(pa.float16(), dim))
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, dim)
-
-
-def _labels(slide: Slide) -> list[str]:
-    """Write what spots carry besides their position as one JSON object each."""
-    extra = slide.spots.drop(columns=["x_px", "y_px"])
-    if extra.shape[1] == 0:
-        return ["{}"] * slide.n_spots
-    records = json.loads(extra.to_json(orient="records"))
-    return [json.dumps(record) for record in records]

@@ -1,0 +1,121 @@
+"""Finding what a crash or a bad disk left in a store, and mending what can be mended."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from stamp_index.errors import StoreError
+from stamp_index.store.encoders import ENCODERS
+from stamp_index.store.housekeeping import clean_table, require_whole
+from stamp_index.store.lock import write_lock
+from stamp_index.store.manifest import MANIFESTS, read_manifest, stored_versions
+from stamp_index.store.reading import table_path
+from stamp_index.store.schema import TABLES
+from stamp_index.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that should not be there, or is not as it should be.
+
+    Attributes
+    ----------
+    kind : {"leftover", "damage"}
+        A leftover takes up space and does no harm; what is damaged cannot be read.
+    text : str
+        What it is, and what to do.
+    """
+
+    kind: Literal["leftover", "damage"]
+    text: str
+
+
+def examine(path: Path, *, lock_timeout_s: float = _WAIT_S) -> list[Finding]:
+    """Examine a store while nobody writes to it.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or another process keeps writing.
+    """
+    stored_versions(path)  # raises where there is no store
+    with write_lock(path, lock_timeout_s):
+        drafts = [
+            Finding("leftover", f"{draft} was never finished and can go.")
+            for draft in _drafts(path)
+        ]
+        return [*_versions(path), *drafts, *_orphans(path)]
+
+
+def _versions(path: Path) -> Iterator[Finding]:
+    for number in stored_versions(path):
+        try:
+            require_whole(path, read_manifest(path, number))
+        except StoreError as exc:
+            yield Finding("damage", str(exc))
+
+
+def _drafts(path: Path) -> list[Path]:
+    """Files that a writer was making when it ended."""
+    return [
+        *path.parent.glob(f".{path.name}.*"),
+        *(path / MANIFESTS).glob("*.tmp"),
+        *(path / ENCODERS).glob(".*"),
+    ]
+
+
+def _orphans(path: Path) -> Iterator[Finding]:
+    """Versions of tables that a writer made and no version of the store names."""
+    import lance
+
+    try:
+        newest = read_manifest(path)
+        named = {name: newest.tables[name] for name in TABLES}
+        found = {name: lance.dataset(table_path(path, name)).version for name in TABLES}
+    except (StoreError, ValueError, OSError):
+        return  # told as damage
+    for name in TABLES:
+        if found[name] > named[name]:
+            text = (
+                f"Table '{name}' has versions {named[name] + 1} to {found[name]} of a change that was not "
+                f"finished. Nobody sees them; the next change takes them back."
+            )
+            yield Finding("leftover", text)
+
+
+def mend(path: Path, *, lock_timeout_s: float = _WAIT_S) -> list[str]:
+    """Remove leftovers; returns what was done. What is damaged is never touched.
+
+    Raises
+    ------
+    StoreError
+        If something is damaged, another process keeps writing, or there is no store.
+    """
+    findings = examine(path, lock_timeout_s=lock_timeout_s)
+    damage = [finding.text for finding in findings if finding.kind == "damage"]
+    if damage:
+        msg = f"Nothing was mended, as leftovers may be needed to restore what is damaged: {damage[0]}"
+        raise StoreError(msg)
+    done = []
+    with write_lock(path, lock_timeout_s):
+        for draft in _drafts(path):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
+            done.append(f"Removed {draft}.")
+        if any(_orphans(path)):
+            change = Transaction(path)
+            for name in TABLES:
+                change.table(name)  # takes back what is not finished
+            change.commit("mended")
+            done.append("Took back changes that were not finished.")
+        needed = [read_manifest(path, number) for number in stored_versions(path)]
+        for name in TABLES:
+            clean_table(path, name, {manifest.tables[name] for manifest in needed})
+    return done

@@ -1,0 +1,69 @@
+"""Several encoders side by side in one store."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from stamp_index.errors import StoreError
+from stamp_index.store.schema import SPOTS, vector_fields
+from stamp_index.store.transaction import transaction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stamp_index.store.card import EncoderCard
+    from stamp_index.store.manifest import Manifest
+
+ENCODERS = "encoders"  # folder of the checkpoints' copies inside the store
+
+
+def add_encoder(
+    path: Path, card: EncoderCard, checkpoint: Path | None, lock_timeout_s: float
+) -> tuple[str, Manifest]:
+    """Add empty embedding columns of an encoder, and a copy of its checkpoint; returns its name in the store.
+
+    Raises
+    ------
+    StoreError
+        If `checkpoint` is not a folder, or as `transaction`.
+    """
+    with transaction(path, lock_timeout_s) as change:
+        held = change.before.encoders
+        for name in held:
+            if held[name]["fingerprint"] == card.fingerprint:
+                return name, change.before
+        name = card.name if card.name not in held else f"{card.name}_{card.fingerprint[:8]}"
+        if checkpoint is not None:
+            copy_checkpoint(checkpoint, path / ENCODERS / name)
+        table = change.table(SPOTS)
+        table.add_columns(pa.schema(vector_fields(name, card.dim)))
+        change.replace_table(SPOTS, table)
+        words = f"added encoder {name}"
+        return name, change.commit(words, encoders={**held, name: card.to_dict()})
+
+
+def copy_checkpoint(checkpoint: Path, folder: Path) -> None:
+    """Copy a checkpoint, whole or not at all; what a writer that ended left there is replaced.
+
+    Raises
+    ------
+    StoreError
+        If it is not a folder.
+    """
+    if not checkpoint.is_dir():
+        msg = f"The checkpoint {checkpoint} is not a folder. Give the folder that training wrote."
+        raise StoreError(msg)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        shutil.copytree(checkpoint, draft)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)  # of no encoder that a manifest names
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
