@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import streamlit as st
 
-from stamp_index.search import Filters, Searcher
+from stamp_index.search import Searcher, all_of, field_in
 from stamp_index.store import Store
 from stamp_index.store.manifest import stored_versions
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.search import Hits
+    from stamp_index.search.filtering import Condition
 
 Against = Literal["image", "gene"]
 SAMPLE_SPOTS = 4000  # spots that stand for the store where every gene is compared at once
@@ -65,9 +66,13 @@ class Question:
     slides: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
 
-    def filters(self) -> Filters:
-        """The library's filters."""
-        return Filters(organs=self.organs, slides=self.slides, patients=self.patients)
+    def filters(self) -> Condition | None:
+        """The library's filter."""
+        return all_of(
+            field_in("organ", self.organs),
+            field_in("slide", self.slides),
+            field_in("patient", self.patients),
+        )
 
 
 @dataclass(frozen=True)

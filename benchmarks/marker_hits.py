@@ -15,7 +15,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from stamp_index.search import Searcher
+from stamp_index.search import Searcher, field_in
 
 TOP = 20
 
@@ -35,7 +35,7 @@ def main(store: Path, slide: str, genes: tuple[str, ...], sheet: Path | None) ->
     )
     pictures = []
     for gene in genes:
-        hits = searcher.search_genes(f"{gene} high", k=TOP, filters=f"slide={slide}")
+        hits = searcher.search_genes(f"{gene} high", k=TOP, filters=field_in("slide", [slide]))
         measured = searcher.store.expression([gene], rows)[:, 0]
         is_hit = np.isin(rows, hits.rows)
         click.echo(

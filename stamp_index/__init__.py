@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stamp_index.index import Index, IndexCard, IndexRecipe
     from stamp_index.phantom import make_phantom
     from stamp_index.readers import SlideOptions, find_slides, read
-    from stamp_index.search import Filters, Hits, Searcher, predict_expression
+    from stamp_index.search import Hits, Searcher, parse_filter, predict_expression
     from stamp_index.slides import PatchSpec, Slide
     from stamp_index.store import EncoderCard, Store
 
@@ -25,7 +25,6 @@ __version__ = "0.1.0"
 _WHERE = {
     "Encoder": "encoders",
     "EncoderCard": "store",
-    "Filters": "search",
     "GenePanel": "genes",
     "Hits": "search",
     "Index": "index",
@@ -44,6 +43,7 @@ _WHERE = {
     "ingest": "embed",
     "load_encoder": "encoders",
     "make_phantom": "phantom",
+    "parse_filter": "search",
     "parse_signature": "genes",
     "predict_expression": "search",
     "read": "readers",
@@ -52,7 +52,6 @@ _WHERE = {
 __all__ = [
     "Encoder",
     "EncoderCard",
-    "Filters",
     "GenePanel",
     "Hits",
     "Index",
@@ -71,6 +70,7 @@ __all__ = [
     "ingest",
     "load_encoder",
     "make_phantom",
+    "parse_filter",
     "parse_signature",
     "predict_expression",
     "read",

@@ -171,7 +171,7 @@ def index(store_path: Path, recipe: str | None, seed: int) -> None:
 @click.option("--mpp", type=float, help="Microns per pixel of the picture.")
 @click.option("--against", type=click.Choice(["image", "gene"]), help="Side to search.")
 @click.option("-k", default=10, show_default=True)
-@click.option("--filter", "filter_text", default="", help="'organ=breast; patient!=P1'")
+@click.option("--filter", "filters", help="""'organ == "breast" and expr("CD8A") > 1'""")
 @click.option(
     "--exclude-own", type=click.Choice(["nothing", "slide", "patient"]), default="nothing"
 )
@@ -197,7 +197,6 @@ def search(store_path: Path, *, predict: bool, as_csv: bool, **asked: Any) -> No
 
 
 def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
-    from stamp_index.search import parse_filters
     from stamp_index.slides import safe_open
 
     given = [name for name in ("genes", "image", "spot", "profile") if asked[name]]
@@ -208,8 +207,7 @@ def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
         if asked[option] not in (None, "nothing") and given != [needs]:
             msg = f"--{option.replace('_', '-')} goes with --{needs} only."
             raise click.UsageError(msg)
-    filters = parse_filters(asked["filter_text"]) if asked["filter_text"] else None
-    common: dict[str, Any] = {"k": asked["k"], "filters": filters, "genes": asked["report"]}
+    common = {"k": asked["k"], "filters": asked["filters"], "genes": asked["report"]}
     if asked["genes"]:
         return searcher.search_genes(asked["genes"], against=asked["against"] or "image", **common)
     if asked["profile"]:

@@ -15,7 +15,7 @@ from stamp_index.errors import (
 )
 from stamp_index.genes import GenePanel, Signature
 from stamp_index.index import Index, index_folder
-from stamp_index.search import Filters, Searcher
+from stamp_index.search import Searcher, field_in
 from tests.support import TOY_GENES, TOY_MPP, ToyEncoder, toy_slide, toy_slides, toy_store
 
 
@@ -228,7 +228,14 @@ def test_two_names_of_one_gene_that_contradict_are_refused(searcher):
 
 
 @pytest.mark.parametrize(
-    "filters", ["organ=skin", Filters(organs=("skin",)), "patient=P2", "slide!=S1,S2"]
+    "filters",
+    [
+        'organ == "skin"',
+        field_in("organ", ["skin"]),
+        "patient == 'P2'",
+        "slide not in ('S1', 'S2')",
+        "slide == 'S3' or not slide != 'S3'",
+    ],
 )
 def test_filter_is_applied_within_the_search(searcher, store, filters):
     hits = searcher.search_genes("CD8A high", k=30, filters=filters)
@@ -238,10 +245,10 @@ def test_filter_is_applied_within_the_search(searcher, store, filters):
 
 
 def test_filter_that_leaves_fewer_gives_all_of_them_and_says_so(searcher):
-    hits = searcher.search_genes("CD8A high", k=48, filters="slide=S2")
+    hits = searcher.search_genes("CD8A high", k=48, filters="slide == 'S2'")
     assert len(hits) == 40
     assert hits.notes == (
-        "Only 40 of 120 spots pass the filter 'slide=S2': 40 hits instead of 48.",
+        'Only 40 of 120 spots pass the filter slide == "S2": 40 hits instead of 48.',
     )
     spot = searcher.search_spot("S1:B0000-1", k=120)
     assert spot.notes == (
@@ -250,10 +257,11 @@ def test_filter_that_leaves_fewer_gives_all_of_them_and_says_so(searcher):
 
 
 def test_filter_that_leaves_nothing_is_named(searcher):
-    with pytest.raises(QueryError, match="None of the 120 spots .* 'organ=skin; patient=P1'"):
-        searcher.search_genes("CD8A high", filters="organ=skin; patient=P1")
-    with pytest.raises(QueryError, match="'slide=S1' and are not of slide S1"):
-        searcher.search_spot("S1:B0000-1", exclude_own="slide", filters="slide=S1")
+    nothing = 'organ == "skin" and patient == "P1"'
+    with pytest.raises(QueryError, match=f"None of the 120 spots .* filter {nothing}"):
+        searcher.search_genes("CD8A high", filters=nothing)
+    with pytest.raises(QueryError, match='slide == "S1" and are not of slide S1'):
+        searcher.search_spot("S1:B0000-1", exclude_own="slide", filters="slide == 'S1'")
 
 
 def test_more_hits_than_spots_are_refused_with_both_numbers(searcher):
@@ -279,8 +287,8 @@ def test_rows_without_a_picture_are_no_hits_of_an_image_search(tmp_path):
     assert len(searcher.search_genes("CD8A high", against="gene", k=40)) == 40
     with pytest.raises(QueryError, match="'S2:B0001-1' has no image embedding"):
         searcher.search_spot("S2:B0001-1", query="image", k=3)
-    with pytest.raises(QueryError, match="'slide=S2' and have the embedding"):
-        searcher.search_genes("CD8A high", against="image", k=4, filters="slide=S2")
+    with pytest.raises(QueryError, match='slide == "S2" and have the embedding'):
+        searcher.search_genes("CD8A high", against="image", k=4, filters="slide == 'S2'")
 
 
 # ---- arguments that are none -----------------------------------------------------------------
@@ -427,8 +435,8 @@ def test_saved_indexes_are_used_and_find_the_same(tmp_path):
     for against in ("image", "gene"):
         for ask in (
             {"k": 20},
-            {"k": 48, "filters": "slide=S2"},
-            {"k": 5, "filters": "organ=skin"},
+            {"k": 48, "filters": "slide == 'S2'"},
+            {"k": 5, "filters": "organ == 'skin'"},
         ):
             one = in_memory.search_genes("CD8A high, EPCAM low", against=against, **ask)
             other = indexed.search_genes("CD8A high, EPCAM low", against=against, **ask)

@@ -1,117 +1,118 @@
-"""Filters: their text, what they let pass, and how they refuse."""
-
-from __future__ import annotations
+"""Filters over a real store: what is read is what is there, also after changes."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stamp_index.errors import QueryError
-from stamp_index.search import Filters, parse_filters
-from tests.support import toy_slide, toy_slides, toy_store
+from stamp_index.errors import MissingGenesError, QueryError
+from stamp_index.genes import GeneResolver
+from stamp_index.search import Searcher, parse_filter
+from stamp_index.search.filtering import evaluate
+from stamp_index.store import Store
+from tests.support import ToyEncoder, toy_rows, toy_slide, toy_store
 
-values = st.lists(st.text(max_size=12), max_size=3).map(tuple)
+OTHER_GENES = ("ACTB", "EPCAM", "KRT8")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return toy_store(tmp_path_factory.mktemp("filters"), n_slides=4, n_spots=12)
+    """Five slides were added, one is gone, one is replaced, rows have moved; two labels differ by slide."""
+    slides = [
+        toy_slide("A", 20, 1, patient_id="P1", organ="breast"),
+        toy_slide("B", 15, 2, patient_id="P2", organ="skin"),
+        toy_slide("C", 12, 3, patient_id="P2", organ="skin", genes=OTHER_GENES),
+        toy_slide("D", 18, 4, patient_id="", organ="breast", image=False),
+        toy_slide("E", 10, 5, patient_id="P3", organ="lung"),
+    ]
+    store = toy_store(tmp_path_factory.mktemp("filters"), slides=slides)
+    store.delete("B")
+    store.compact()
+    store.add(toy_rows(toy_slide("A", 22, 6, patient_id="P1", organ="breast")), replace=True)
+    store.annotate("C", "grade", [float(spot % 4) for spot in range(12)], author="ann")
+    store.annotate("E", "region", ["tumour", None] * 5, author="ann")
+    return store
 
 
-@given(st.builds(Filters, values, values, values, values, values))
-def test_text_of_filters_is_read_as_the_same_filters(filters):
-    assert parse_filters(filters.text) == filters
+def as_frame(store):
+    """Everything that a filter can ask for, one row per spot."""
+    frame = store.spots().join(store.labels()).assign(row=store.rows())
+    mpp = store.slides().set_index("slide_id")["mpp"]
+    frame["mpp"] = frame["slide_id"].map(mpp)
+    for gene in ("CD8A", "EPCAM"):
+        frame[f"count_{gene}"] = store.counts([gene])[:, 0]
+        frame[f"expr_{gene}"] = store.expression([gene])[:, 0].astype(np.float64)
+    return frame
+
+
+CASES = {
+    'organ == "breast"': lambda f: f["organ"] == "breast",
+    "patient is missing": lambda f: f["patient_id"] == "",
+    "patient != 'P1' and slide in ('A', 'C', 'E')": lambda f: f["slide_id"].isin(["C", "E"]),
+    "mpp > 1": lambda f: f["mpp"] > 1,
+    "mpp is missing": lambda f: f["mpp"].isna(),
+    "x_um <= 300 or y_px > 150": lambda f: (f["x_um"] <= 300) | (f["y_px"] > 150),
+    "n_counts > 250 and n_genes < 50": lambda f: (f["n_counts"] > 250) & (f["n_genes"] < 50),
+    "expr('CD8A') > 6": lambda f: f["expr_CD8A"] > 6,
+    "not expr('CD8A') > 6": lambda f: f["expr_CD8A"] <= 6,
+    "count('CD8A') is missing": lambda f: f["count_CD8A"].isna(),
+    "count('EPCAM') >= 3 and organ != 'lung'": lambda f: (
+        (f["count_EPCAM"] >= 3) & (f["organ"] != "lung")
+    ),
+    "label('grade') >= 2": lambda f: f["grade"] >= 2,
+    "label('region') == 'tumour' or label('domain') == 'fat'": lambda f: (
+        (f["region"] == "tumour") | (f["domain"] == "fat")
+    ),
+    "label('region') is missing": lambda f: f["region"].isna(),
+    "spot == 'A:B0003-1' or barcode == 'B0001-1'": lambda f: (
+        (f["spot_id"] == "A:B0003-1") | (f["barcode"] == "B0001-1")
+    ),
+}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_a_filter_lets_pass_what_the_table_says(store, text):
+    frame = as_frame(store)
+    expected = frame.loc[CASES[text](frame), "row"].tolist()
+    columns = store.columns(GeneResolver(store.genes, store.gene_ids))
+    allowed = evaluate(parse_filter(text), columns)
+    assert allowed.n == len(expected)
+    assert np.flatnonzero(allowed.mask).tolist() == expected
+    per_slide = frame.loc[CASES[text](frame), "slide_id"].value_counts()
+    slides = store.slides()["slide_id"]
+    assert allowed.n_per_slide.tolist() == [per_slide.get(slide, 0) for slide in slides]
+
+
+def test_hits_are_what_passes_the_filter(store):
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    text = "label('domain') == 'lymphoid' and expr('CD8A') is known"
+    hits = searcher.search_genes("EPCAM high", against="gene", k=50, filters=text)
+    frame = as_frame(store).set_index("row").loc[hits.rows]
+    assert set(frame["domain"]) == {"lymphoid"}
+    assert set(frame["slide_id"]) == {"A", "D", "E"}
+    assert 'pass the filter label("domain") == "lymphoid" and expr' in hits.notes[0]
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "error", "match"),
     [
-        pytest.param("", Filters(), id="empty"),
-        pytest.param(" ; \n ;", Filters(), id="separators only"),
-        pytest.param(
-            "organ=breast,skin; patient!=P1",
-            Filters(organs=("breast", "skin"), exclude_patients=("P1",)),
-            id="of the contract",
-        ),
-        pytest.param(
-            "ORGAN = lymph node , skin\nslide!=S1",
-            Filters(organs=("lymph node", "skin"), exclude_slides=("S1",)),
-            id="spaces, case, line end",
-        ),
-        pytest.param("slide=S1; slide=S2,S1", Filters(slides=("S1", "S2")), id="said twice"),
-        pytest.param('slide="a, ""b"";c"', Filters(slides=('a, "b";c',)), id="quoted"),
-        pytest.param("slide=a=b", Filters(slides=("a=b",)), id="equals sign in a value"),
-        pytest.param("patient=P1;", Filters(patients=("P1",)), id="separator at the end"),
+        ("organ == 'lnug'", QueryError, "organ .*lnug.*Close: .*lung"),
+        ("organ == 'liver'", QueryError, "It has .*breast.*lung.*skin"),
+        ("expr('CD8B') > 1", MissingGenesError, "CD8B"),
+        ("label('regoin') == 'tumour'", QueryError, "no spot of the store|No spot of the store"),
+        ("label('region') == 'stroma'", QueryError, "It has .*tumour"),
+        ("slide == 'B'", QueryError, "It has .*A"),
+        ("spot == 'A:nowhere'", QueryError, "no such spot"),
     ],
 )
-def test_filters_are_read_from_text(text, expected):
-    assert parse_filters(text) == expected
+def test_what_the_store_does_not_have_is_refused_with_what_it_has(store, text, error, match):
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    with pytest.raises(error, match=match):
+        searcher.search_genes("CD8A high", filters=text)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param("breast", "Cannot read 'breast'", id="no field"),
-        pytest.param("tissue=breast", "no filter 'tissue='", id="unknown field"),
-        pytest.param("organ!=skin", "no filter 'organ!='", id="organ cannot be excluded"),
-        pytest.param("organ=", "value is missing", id="nothing"),
-        pytest.param("organ=breast,;", "value is missing", id="nothing after a comma"),
-        pytest.param('slide="S1', "Cannot read '\"S1'", id="quote not closed"),
-        pytest.param('slide="S1"x', "Cannot read '\"S1\"x'", id="text after a quote"),
-    ],
-)
-def test_filter_that_cannot_be_read_is_quoted(text, message):
-    with pytest.raises(QueryError, match=message):
-        parse_filters(text)
-
-
-@pytest.mark.parametrize(
-    ("filters", "slides"),
-    [
-        (Filters(), {"S1", "S2", "S3", "S4"}),
-        (Filters(organs=("skin",)), {"S3", "S4"}),
-        (Filters(organs=("skin", "breast"), slides=("S2", "S3")), {"S2", "S3"}),
-        (Filters(patients=("P1",), exclude_slides=("S1",)), {"S2"}),
-        (Filters(exclude_patients=("P1",)), {"S3", "S4"}),
-        (Filters(patients=("P1",), organs=("skin",)), set()),
-    ],
-)
-def test_mask_is_what_a_loop_over_spots_gives(store, filters, slides):
-    expected = [slide_id in slides for slide_id in store.spots()["slide_id"]]
-    mask = filters.mask(store)
-    assert mask.dtype == np.bool_
-    assert mask.tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("filters", "message"),
-    [
-        (Filters(organs=("lung",)), "organ 'lung'.*It has breast, skin"),
-        (Filters(slides=("S1", "S9")), "slide_id 'S9'.*It has S1, S2, S3, S4"),
-        (Filters(exclude_patients=("P7",)), "patient_id 'P7'.*It has P1, P2"),
-    ],
-)
-def test_value_that_is_not_in_the_store_is_refused_with_what_is(store, filters, message):
-    with pytest.raises(QueryError, match=message):
-        filters.mask(store)
-
-
-def test_slides_without_organ_are_not_listed_as_a_value(tmp_path):
-    slides = [toy_slides(1, 12)[0], toy_slide("S2", 12, 5, organ="")]
-    store = toy_store(tmp_path, slides=slides)
-    with pytest.raises(QueryError, match="It has breast. Correct"):
-        Filters(organs=("",)).mask(store)
-
-
-def test_single_string_is_no_list_of_values():
-    with pytest.raises(TypeError, match="organs is 'breast'"):
-        Filters(organs="breast")
-    with pytest.raises(TypeError, match=r"slides is \(1,\)"):
-        Filters(slides=(1,))
-
-
-def test_filters_are_true_where_they_filter():
-    assert not Filters()
-    assert Filters(exclude_slides=("S1",))
-    assert Filters(organs=["skin"]) == Filters(organs=("skin", "skin"))
+def test_an_older_version_is_filtered_by_what_it_had(store):
+    older = Store.open(store.path, version=6)
+    assert "grade" not in older.label_names
+    columns = older.columns(GeneResolver(older.genes, older.gene_ids))
+    with pytest.raises(QueryError, match="has a label .*grade"):
+        evaluate(parse_filter("label('grade') > 1"), columns)
+    assert evaluate(parse_filter("slide == 'B'"), columns).n == 15

@@ -15,6 +15,7 @@ from stamp_index.store.housekeeping import require_whole
 from stamp_index.store.layout import Layout
 from stamp_index.store.manifest import read_manifest
 from stamp_index.store.schema import TABLES
+from tests.store_world import after, assert_is, change, empty_store, random_step
 from tests.support import ToyEncoder, toy_rows, toy_slide, toy_store
 
 OTHER = ToyEncoder(dim=16, seed=5)
@@ -281,27 +282,50 @@ def test_text_columns_can_be_filtered_by_lance_and_use_an_index(store):
     assert table.count_rows(filter="organ = 'breast' AND n_counts >= 0") == 36
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=8),
-    st.lists(st.integers(0, 60), max_size=10),
-)
-def test_layout_is_what_a_list_of_ids_says(gaps_and_sizes, asked):
-    ids, first, sizes, at = [], [], [], 0
-    for gap, size in gaps_and_sizes:
-        at += gap
-        if size:
-            first.append(at)
-            sizes.append(size)
-            ids += range(at, at + size)
-            at += size
-    layout = Layout(np.array(first, np.int64), np.array(sizes, np.int64))
-    assert layout.rows.tolist() == ids
-    stretch = {row: n for n, start in enumerate(first) for row in range(start, start + sizes[n])}
-    found = layout.stretch_of(np.array(asked, np.int64))
-    assert found.tolist() == [stretch.get(row, -1) for row in asked]
-    assert layout.places(np.array(ids, np.int64)).tolist() == list(range(len(ids)))
+@given(st.data())
+def test_layout_is_what_a_list_of_ids_says(data):
+    sizes = data.draw(st.lists(st.integers(1, 4), max_size=6))
+    gaps = data.draw(st.lists(st.integers(0, 3), min_size=len(sizes), max_size=len(sizes)))
+    first = np.cumsum(gaps) + np.cumsum(sizes) - np.array(sizes, np.int64)
+    stretches = [list(range(a, a + n)) for a, n in zip(first, sizes, strict=True)]
+    table = [row for stretch in data.draw(st.permutations(stretches)) for row in stretch]
+    layout = Layout(first.astype(np.int64), np.array(sizes, np.int64), np.array(table, np.int64))
+    assert layout.rows.tolist() == sorted(table)
+    assert layout.places(np.array(table, np.int64)).tolist() == list(range(len(table)))
+    owner = {row: at for at, stretch in enumerate(stretches) for row in stretch}
+    asked = np.arange(-1, 45)
+    assert layout.stretch_of(asked).tolist() == [owner.get(row, -1) for row in asked]
     odd = np.arange(len(first)) % 2 == 1
-    assert np.flatnonzero(layout.mask(odd, 100)).tolist() == [r for r in ids if stretch[r] % 2]
+    assert np.flatnonzero(layout.mask(odd, 60)).tolist() == [
+        r for r in sorted(owner) if owner[r] % 2
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ([0, 1, 5], "3 rows, but its slides say 4"),
+        ([0, 1, 6, 7], "5 to 6, of one slide, do not stand together|no row 5"),
+        ([0, 5, 6, 1], "rows 0 to 1, of one slide, do not stand together"),
+        ([5, 6, 7, 8], "no row 0"),
+    ],
+)
+def test_layout_refuses_a_table_that_does_not_have_its_rows(table, match):
+    with pytest.raises(StoreError, match=match):
+        Layout(np.array([0, 5]), np.array([2, 2]), np.array(table))
+
+
+def test_compaction_may_move_slides_in_the_table_and_nobody_sees_it(tmp_path):
+    held, moved = {}, False
+    store, rng = empty_store(tmp_path), np.random.default_rng(1)
+    for number in range(40):
+        step = random_step(rng, held, number)
+        change(store, step)
+        held = after(held, step)
+        assert_is(store, held)
+        table = store._tables.table("spots").to_table(columns=[], with_row_id=True)
+        moved |= (np.diff(table["_rowid"].to_numpy().astype(int)) < 0).any()
+    assert moved  # or the test shows nothing
 
 
 def test_a_label_of_mixed_values_is_text(store):

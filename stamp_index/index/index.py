@@ -272,11 +272,12 @@ def _allowed_here(
 def _read_vectors(
     store: Store, modality: Modality
 ) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    """Row ids (n,) and vectors (n, d) of every embedding."""
-    batches = list(store.vector_batches(modality))
-    rows = [rows for rows, _ in batches]
-    vectors = [np.empty((0, store.card.dim), np.float16), *(vectors for _, vectors in batches)]
-    return np.concatenate([np.empty(0, np.int64), *rows]), np.concatenate(vectors)
+    """Row ids (n,), ascending, and vectors (n, d) of every embedding."""
+    rows = np.flatnonzero(store.has_vector(modality))
+    vectors = np.empty((len(rows), store.card.dim), np.float16)
+    for ids, part in store.vector_batches(modality):
+        vectors[np.searchsorted(rows, ids)] = part
+    return rows, vectors
 
 
 def _held_out(

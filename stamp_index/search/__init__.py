@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from stamp_index.search.filters import Filters, parse_filters
+from stamp_index.search.filtering import all_of, field_in, field_not_in, parse_filter
 from stamp_index.search.hits import Hits
 from stamp_index.search.predict import predict_expression, predict_expression_batch
 from stamp_index.search.searcher import Searcher
 
 __all__ = [
-    "Filters",
     "Hits",
     "Searcher",
-    "parse_filters",
+    "all_of",
+    "field_in",
+    "field_not_in",
+    "parse_filter",
     "predict_expression",
     "predict_expression_batch",
 ]

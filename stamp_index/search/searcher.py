@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,10 +11,11 @@ import numpy as np
 from stamp_index.errors import EncoderMismatchError, QueryError
 from stamp_index.genes import GeneResolver
 from stamp_index.index import Index, exact_search, index_folder
+from stamp_index.search.filtering import evaluate, parse_filter
 from stamp_index.search.hits import Hits, make_hits
 from stamp_index.search.pictures import cut_query
 from stamp_index.search.profiles import encode_profile
-from stamp_index.search.selection import Selection, own_rows, select
+from stamp_index.search.selection import Excluded, Selection, own_rows, select
 from stamp_index.search.signatures import resolve_signature
 from stamp_index.store import Modality, Store
 
@@ -25,20 +26,22 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.genes import Signature
-    from stamp_index.search.filters import Filters
+    from stamp_index.search.filtering import Allowed, Condition
 
 DEFAULT_K = 48
+_FILTERS_KEPT = 8  # a byte a row each
 
 
 class Searcher:
-    """Searches one version of a store; never writes to it, and keeps no state between queries.
+    """Searches one version of a store; never writes to it. Threads may share it.
 
     Made by `Searcher.open`. Every query takes these keywords:
 
     - ``against``: ``"image"`` or ``"gene"``, the embeddings that the query is compared with.
     - ``k``: hits wanted, at most the spots of the store. Fewer come back only where fewer may be
       found, and `Hits.notes` says so.
-    - ``filters``: `Filters`, or text for `parse_filters`.
+    - ``filters``: which spots may be hits: text, such as ``'organ == "breast" and expr("CD8A") > 1'``, or a
+      `Condition` that `parse_filter` or `all_of` made (see `stamp_index.search.filtering`).
     - ``genes``: genes whose measured expression the hits report (names as in signatures).
 
     Every query raises `QueryError` if `k` is more than the spots of the store, or nothing passes
@@ -70,6 +73,7 @@ class Searcher:
         self.indexes: dict[Modality, Index] = dict(indexes or {})
         self._vectors: dict[Modality, tuple[NDArray[np.int64], NDArray[np.float16]]] = {}
         self._present: dict[Modality, NDArray[np.bool_]] = {}
+        self._allowed = lru_cache(_FILTERS_KEPT)(self._evaluate)
 
     @classmethod
     def open(cls, store_path: Path | str, *, encoder: Encoder | None = None) -> Self:
@@ -111,7 +115,7 @@ class Searcher:
         *,
         against: Modality = "image",
         k: int = DEFAULT_K,
-        filters: Filters | str | None = None,
+        filters: Condition | str | None = None,
         genes: Sequence[str] = (),
     ) -> Hits:
         """Find spots that look (or read) as if they expressed a signature.
@@ -134,7 +138,7 @@ class Searcher:
         """
         asked = resolve_signature(signature, self._resolver, self.encoder)
         reported = (*asked.shown.genes, *self._resolve(genes))
-        selection = select(self.store, self._has_vector(against), k=k, filters=filters)
+        selection = self._select(against, k, filters)
         vector = self.encoder.encode_signature(asked.weights)
         return self._hits(vector, against, selection, genes=reported, query=asked.shown.text)
 
@@ -145,7 +149,7 @@ class Searcher:
         mpp: float,
         against: Modality = "gene",
         k: int = DEFAULT_K,
-        filters: Filters | str | None = None,
+        filters: Condition | str | None = None,
         genes: Sequence[str] = (),
         centre_px: tuple[float, float] | None = None,
     ) -> Hits:
@@ -172,7 +176,7 @@ class Searcher:
         """
         cut = cut_query(patch, self.encoder, mpp=mpp, centre_px=centre_px)
         reported = self._resolve(genes)
-        selection = select(self.store, self._has_vector(against), k=k, filters=filters)
+        selection = self._select(against, k, filters)
         if cut.region is None:
             note = (
                 f"The picture does not reach {self.encoder.region.width_um:g} um around the "
@@ -192,7 +196,7 @@ class Searcher:
         against: Modality = "image",
         exclude_own: Literal["nothing", "slide", "patient"] = "nothing",
         k: int = DEFAULT_K,
-        filters: Filters | str | None = None,
+        filters: Condition | str | None = None,
         genes: Sequence[str] = (),
     ) -> Hits:
         """Find spots like a stored one, which is never its own hit.
@@ -220,9 +224,7 @@ class Searcher:
             raise QueryError(msg)
         reported = self._resolve(genes)
         excluded = own_rows(self.store, row, exclude_own)
-        selection = select(
-            self.store, self._has_vector(against), k=k, filters=filters, excluded=excluded
-        )
+        selection = self._select(against, k, filters, excluded)
         vector = self.store.vectors(query, [row])[0].astype(np.float32)
         return self._hits(
             vector, against, selection, genes=reported, query=f"{query} of spot {spot_id}"
@@ -234,7 +236,7 @@ class Searcher:
         *,
         against: Modality = "image",
         k: int = DEFAULT_K,
-        filters: Filters | str | None = None,
+        filters: Condition | str | None = None,
         genes: Sequence[str] = (),
     ) -> Hits:
         """Find spots for a measured expression profile.
@@ -259,7 +261,7 @@ class Searcher:
         """
         vector, note = encode_profile(counts, self._resolver, self.encoder)
         reported = self._resolve(genes)
-        selection = select(self.store, self._has_vector(against), k=k, filters=filters)
+        selection = self._select(against, k, filters)
         if note:
             selection = selection.with_note(note)
         return self._hits(
@@ -272,7 +274,7 @@ class Searcher:
         *,
         against: Modality = "image",
         k: int = DEFAULT_K,
-        filters: Filters | str | None = None,
+        filters: Condition | str | None = None,
         genes: Sequence[str] = (),
     ) -> Hits:
         """Find spots for an embedding of this store's encoder.
@@ -291,7 +293,7 @@ class Searcher:
         """
         asked = _checked_vector(vector, self.encoder.dim)
         reported = self._resolve(genes)
-        selection = select(self.store, self._has_vector(against), k=k, filters=filters)
+        selection = self._select(against, k, filters)
         return self._hits(
             asked, against, selection, genes=reported, query=f"vector of {len(asked)} numbers"
         )
@@ -307,6 +309,20 @@ class Searcher:
             msg = f"genes is the string {genes!r}; expected several names, as in ({genes!r},)."
             raise TypeError(msg)
         return tuple(self._resolver.resolve(genes).values())
+
+    def _select(
+        self,
+        against: Modality,
+        k: int,
+        filters: Condition | str | None,
+        excluded: Excluded | None = None,
+    ) -> Selection:
+        condition = parse_filter(filters) if isinstance(filters, str) else filters
+        given = None if condition is None else (condition, self._allowed(condition))
+        return select(self.store, self._has_vector(against), k=k, given=given, excluded=excluded)
+
+    def _evaluate(self, condition: Condition) -> Allowed:
+        return evaluate(condition, self.store.columns(self._resolver))
 
     def _has_vector(self, modality: Modality) -> NDArray[np.bool_]:
         if modality not in ("image", "gene"):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from stamp_index.errors import QueryError
-from stamp_index.search.filters import Filters, parse_filters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stamp_index.search.filtering import Allowed, Condition
     from stamp_index.store import Store
 
 
@@ -60,25 +60,26 @@ def select(
     has_vector: NDArray[np.bool_],
     *,
     k: int,
-    filters: Filters | str | None,
+    given: tuple[Condition, Allowed] | None,
     excluded: Excluded | None = None,
 ) -> Selection:
-    """Combine what restricts a search.
+    """Combine what restricts a search: a filter with the rows that pass it, and rows left out.
 
     Raises
     ------
     QueryError
-        If `k` is more than the spots of the store, a filter names what the store does not have, or
-        nothing may be found.
+        If `k` is more than the spots of the store, or nothing may be found.
     ValueError
         If `k` is not a whole number of 1 or more.
     """
     _check_k(store, k)
-    given = parse_filters(filters) if isinstance(filters, str) else filters or Filters()
-    allowed = has_vector & given.mask(store)
-    conditions = [f"pass the filter '{given.text}'"] if given else []
+    allowed, conditions = has_vector, []
+    if given is not None:
+        condition, passing = given
+        allowed = allowed if passing.mask is None else allowed & passing.mask
+        conditions.append(f"pass the filter {condition}")
     if excluded is not None:
-        allowed &= ~excluded.rows
+        allowed = allowed & ~excluded.rows
         conditions.append(f"are not {excluded.words}")
     if has_vector.sum() < store.n_spots:
         conditions.append("have the embedding that is searched")
@@ -110,7 +111,8 @@ def own_rows(store: Store, row: int, own: Literal["nothing", "slide", "patient"]
     spot = store.spots(["slide_id", "patient_id"], [row]).iloc[0]
     slide_id, patient_id = str(spot["slide_id"]), str(spot["patient_id"])
     if own == "slide":
-        return Excluded(Filters(slides=(slide_id,)).mask(store), f"of slide {slide_id}")
+        same = store.slides()["slide_id"] == slide_id
+        return Excluded(store.mask_of(same.to_numpy()), f"of slide {slide_id}")
     if own == "patient":
         if not patient_id:
             msg = (
@@ -118,7 +120,8 @@ def own_rows(store: Store, row: int, own: Literal["nothing", "slide", "patient"]
                 f"the slide (exclude_own='slide'), or name what to leave out in the filters."
             )
             raise QueryError(msg)
-        return Excluded(Filters(patients=(patient_id,)).mask(store), f"of patient {patient_id}")
+        same = store.slides()["patient_id"] == patient_id
+        return Excluded(store.mask_of(same.to_numpy()), f"of patient {patient_id}")
     rows = np.zeros(store.n_rows, np.bool_)
     rows[row] = True
     return Excluded(rows, "the query spot itself")

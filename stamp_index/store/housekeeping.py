@@ -5,22 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from stamp_index.errors import StoreError
 from stamp_index.store.lease import remove_if_free
 from stamp_index.store.lock import write_lock
 from stamp_index.store.manifest import manifest_path, read_manifest, stored_versions
 from stamp_index.store.reading import Tables, table_path
-from stamp_index.store.schema import EXPRESSION, SPOTS, TABLES
+from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import transaction
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import lance
-
-    from stamp_index.store.layout import Layout
     from stamp_index.store.manifest import Manifest
 
 _NEVER: Final = timedelta(days=36_500)  # no version is that old
@@ -33,7 +28,7 @@ def compact(path: Path, lock_timeout_s: float) -> Manifest:
     Raises
     ------
     StoreError
-        As `transaction`, or if rows would change their order; the store is then as it was.
+        As `transaction`.
     """
     import lance
 
@@ -43,35 +38,7 @@ def compact(path: Path, lock_timeout_s: float) -> Manifest:
             table.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
             table.optimize.optimize_indices()
             change.replace_table(name, lance.dataset(table_path(path, name)))
-        for name, layout in ((SPOTS, change.tables.spots), (EXPRESSION, change.tables.genes)):
-            check_order(path, name, change.table(name), layout)
         return change.commit("compacted")
-
-
-def check_order(path: Path, name: str, table: lance.LanceDataset, layout: Layout) -> None:
-    """Refuse a table whose rows do not have the ids, in the order, that the slides table says.
-
-    Raises
-    ------
-    StoreError
-        With the first row that differs.
-    """
-    ids = table.to_table(columns=[], with_row_id=True).column("_rowid").to_numpy()
-    expected = layout.rows
-    if len(ids) != len(expected):
-        msg = (
-            f"Table '{name}' of the store at {path} has {len(ids)} rows; its slides say {len(expected)}. "
-            f"The store is damaged; restore it from a copy or embed the slides again."
-        )
-        raise StoreError(msg)
-    wrong = np.flatnonzero(ids.astype(np.int64) != expected)
-    if len(wrong):
-        at = wrong[0]
-        msg = (
-            f"Row {at} of table '{name}' of the store at {path} has id {ids[at]}; its slides say "
-            f"{expected[at]}. The store is damaged; restore it from a copy or embed the slides again."
-        )
-        raise StoreError(msg)
 
 
 def clean_up(path: Path, keep: int, lock_timeout_s: float) -> int:
@@ -127,5 +94,4 @@ def require_whole(path: Path, manifest: Manifest) -> None:
             f"from a copy or embed the slides again."
         )
         raise StoreError(msg)
-    for name, layout in ((SPOTS, tables.spots), (EXPRESSION, tables.genes)):
-        check_order(path, name, tables.table(name), layout)
+    _ = tables.genes  # compares the rows of the expression table

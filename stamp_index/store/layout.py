@@ -1,7 +1,6 @@
 """From row ids to places in a table: which rows are there, and where.
 
-Tables lose rows when slides are deleted, and rows never change their order. So the n-th row of a table is
-the n-th row id among the slides that are there.
+Rows of one slide stand together, but slides stand in any order: compaction moves whole files.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stamp_index.errors import StoreError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -18,30 +19,67 @@ if TYPE_CHECKING:
 class Layout:
     """Stretches of row ids, one per slide, ascending.
 
-    Attributes
+    Parameters
     ----------
     first : ndarray of shape (s,), int64
-        First row id of each stretch.
+        First row id of each stretch, ascending.
     n : ndarray of shape (s,), int64
         How many ids it has.
+    table : ndarray of shape (n_live,), int64
+        Row id of each row of the table, in the table's order.
+
+    Attributes
+    ----------
+    first, n : ndarray of shape (s,), int64
+        As given.
     place : ndarray of shape (s,), int64
-        Where it begins in the table.
+        Where each stretch begins in the table.
     n_live : int
         Rows of the table.
+
+    Raises
+    ------
+    StoreError
+        If the table does not have these rows, each stretch in one piece.
     """
 
-    def __init__(self, first: NDArray[np.int64], n: NDArray[np.int64]) -> None:
+    def __init__(
+        self, first: NDArray[np.int64], n: NDArray[np.int64], table: NDArray[np.int64]
+    ) -> None:
         self.first = first
         self.n = n
-        self.place = np.cumsum(n) - n
         self.n_live = int(n.sum())
+        if len(table) != self.n_live:
+            msg = f"it has {len(table)} rows, but its slides say {self.n_live}"
+            raise StoreError(msg)
+        self.place = self._places_of(table)
+
+    def _places_of(self, table: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Find every stretch in the table, which is made of runs of consecutive ids."""
+        start = np.flatnonzero(np.diff(table, prepend=-2) != 1)
+        end = np.append(start[1:], len(table))
+        by_id = np.argsort(table[start])
+        start, end = start[by_id], end[by_id]
+        run = np.searchsorted(table[start], self.first, side="right") - 1
+        if (run < 0).any():
+            msg = f"it has no row {self.first[run < 0][0]}, which its slides say it has"
+            raise StoreError(msg)
+        place: NDArray[np.int64] = start[run] + self.first - table[start][run]
+        cut = np.flatnonzero(place + self.n > end[run])
+        if len(cut):
+            here = cut[0]
+            msg = (
+                f"its rows {self.first[here]} to {self.first[here] + self.n[here] - 1}, of one slide, do not "
+                f"stand together"
+            )
+            raise StoreError(msg)
+        return place
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
         """Every row id that is there, (n_live,), ascending."""
-        rows: NDArray[np.int64] = np.arange(self.n_live) + np.repeat(
-            self.first - self.place, self.n
-        )
+        before = np.cumsum(self.n) - self.n
+        rows: NDArray[np.int64] = np.arange(self.n_live) + np.repeat(self.first - before, self.n)
         return rows
 
     def stretch_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lance
-    import pyarrow as pa
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from stamp_index.store.manifest import Manifest
+
+ROW_ID: Final = "_rowid"  # Lance's name for it
+_SCAN_WHOLE: Final = 8  # one scan of a table reads about so many times faster than slide by slide
 
 
 def table_path(store: Path, table: str) -> str:
@@ -105,15 +108,24 @@ class Tables:
     @cached_property
     def spots(self) -> Layout:
         """Row ids of the spots table."""
-        return self._layout("first_spot", "n_spots")
+        return self._layout(SPOTS, "first_spot", "n_spots")
 
     @cached_property
     def genes(self) -> Layout:
         """Row ids of the expression table."""
-        return self._layout("first_gene", "n_genes")
+        return self._layout(EXPRESSION, "first_gene", "n_genes")
 
-    def _layout(self, first: str, n: str) -> Layout:
-        return Layout(self.slides[first].to_numpy(np.int64), self.slides[n].to_numpy(np.int64))
+    def _layout(self, name: str, first: str, n: str) -> Layout:
+        firsts, sizes = self.slides[first].to_numpy(np.int64), self.slides[n].to_numpy(np.int64)
+        ids = self._tables[name].to_table(columns=[], with_row_id=True).column(ROW_ID)
+        try:
+            return Layout(firsts, sizes, ids.to_numpy().astype(np.int64))
+        except StoreError as exc:
+            msg = (
+                f"Table '{name}' of the store at {self._path} does not fit its slides: {exc}. The store is "
+                f"damaged; restore it from a copy or embed the slides again."
+            )
+            raise StoreError(msg) from exc
 
     @cached_property
     def gene_lists(self) -> list[pd.Index[str]]:
@@ -137,7 +149,7 @@ class Tables:
 
     @cached_property
     def n_counts(self) -> NDArray[np.float64]:
-        """Total counts of every spot, by its place in the table."""
+        """Total counts of every spot, by ascending row id."""
         values: NDArray[np.float64] = self.scan(["n_counts"]).column("n_counts").to_numpy()
         return values
 
@@ -148,21 +160,37 @@ class Tables:
         return found
 
     def scan(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of the whole spots table as an Arrow table."""
-        return self._tables[SPOTS].to_table(columns=list(columns))
+        """Columns of the whole spots table as an Arrow table, by ascending row id."""
+        table = self._tables[SPOTS].to_table(columns=list(columns), with_row_id=True)
+        ids = table.column(ROW_ID).to_numpy()
+        table = table.drop_columns(ROW_ID)
+        return table if (ids[1:] > ids[:-1]).all() else table.take(np.argsort(ids))
 
     def scan_slide(self, columns: Sequence[str], slide: int) -> pa.Table:
         """Columns of one slide's spots, by its number in `slides`."""
         at, n = int(self.spots.place[slide]), int(self.spots.n[slide])
         return self._tables[SPOTS].to_table(columns=list(columns), offset=at, limit=n)
 
+    def column_of(self, name: str, slides: NDArray[np.int64]) -> pa.ChunkedArray:
+        """One column of some slides' spots, one slide after the other, by their numbers in `slides`."""
+        sizes = self.spots.n[slides]
+        if sizes.sum() * _SCAN_WHOLE < self.spots.n_live or len(slides) < 2:
+            parts = [self.scan_slide([name], int(slide)).column(name) for slide in slides]
+        else:
+            whole = self.scan([name]).column(name)
+            before = np.searchsorted(self.spots.rows, self.spots.first[slides])
+            parts = [whole.slice(a, n) for a, n in zip(before, sizes, strict=True)]
+        chunks = [chunk for part in parts for chunk in part.chunks]
+        return pa.chunked_array(chunks, self._tables[SPOTS].schema.field(name).type)
+
     def take(self, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
         """Rows of the spots table in the order asked for, as an Arrow table."""
         return self._tables[SPOTS].take(self.spots.places(rows).tolist(), columns=list(columns))
 
-    def labels(self, wanted: pc.Expression) -> pa.Table:
-        """Rows of the labels table that an expression lets pass."""
-        return self._tables[LABELS].to_table(filter=wanted)
+    def labels(self, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of the labels table that an expression lets pass, with all columns or some."""
+        names = None if columns is None else list(columns)
+        return self._tables[LABELS].to_table(filter=wanted, columns=names)
 
     @cached_property
     def label_names(self) -> tuple[str, ...]:
@@ -173,13 +201,14 @@ class Tables:
     def vector_batches(
         self, name: str, dim: int, batch_rows: int
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Row ids and vectors (m, d) of the spots that have one, in the order of their ids."""
-        at = 0
-        for batch in self._tables[SPOTS].to_batches(columns=[name], batch_size=batch_rows):
-            column = batch.column(0)
+        """Row ids and vectors (m, d) of the spots that have one, in the order of the table."""
+        batches = self._tables[SPOTS].to_batches(
+            columns=[name], batch_size=batch_rows, with_row_id=True
+        )
+        for batch in batches:
+            column = batch.column(name)
             here = column.is_valid().to_numpy(zero_copy_only=False)
-            rows = self.spots.rows[at : at + len(column)][here]
-            at += len(column)
+            rows = batch.column(ROW_ID).to_numpy()[here].astype(np.int64)
             # flatten() leaves null rows out, whatever lies in their memory
             yield rows, column.flatten().to_numpy().reshape(-1, dim)
 
@@ -217,12 +246,31 @@ class Tables:
         read = self._tables[EXPRESSION].take(at, columns=["spot_offsets", "counts"])
         pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
         slide_of_row = self.spots.stretch_of(rows)
+        here = {slide: np.flatnonzero(slide_of_row == slide) for slide, _, _ in wanted}
         for (slide, gene, _), (offsets, counts) in zip(wanted, pairs, strict=True):
             dense = np.zeros(self.spots.n[slide], np.float32)
             dense[offsets.values.to_numpy()] = counts.values.to_numpy()
-            here = slide_of_row == slide
-            out[here, gene] = dense[rows[here] - self.spots.first[slide]]
+            out[here[slide], gene] = dense[rows[here[slide]] - self.spots.first[slide]]
         return out
+
+    def gene_counts(self, gene: str, slides: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Raw counts of one gene in every spot of some slides; NaN where a slide did not measure it."""
+        at = [(int(slide), self._place_of_gene(gene, int(slide))) for slide in slides]
+        places = [int(self.genes.place[slide]) + place for slide, place in at if place is not None]
+        read = self._tables[EXPRESSION].take(places, columns=["spot_offsets", "counts"])
+        pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
+        parts = [np.empty(0, np.float32)]
+        for slide, place in at:
+            dense = np.full(self.spots.n[slide], np.nan if place is None else 0, np.float32)
+            if place is not None:
+                offsets, counts = next(pairs)
+                dense[offsets.values.to_numpy()] = counts.values.to_numpy()
+            parts.append(dense)
+        return np.concatenate(parts)
+
+    def _place_of_gene(self, gene: str, slide: int) -> int | None:
+        genes = self.gene_lists[slide]
+        return int(genes.get_loc(gene)) if gene in genes else None
 
     def _wanted(self, genes: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Which rows of the expression table to read: (slide, position in genes, place)."""

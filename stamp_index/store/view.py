@@ -14,6 +14,7 @@ from stamp_index.store.labels import read_labels
 from stamp_index.store.manifest import lease_manifest, stored_versions
 from stamp_index.store.reading import Tables
 from stamp_index.store.schema import Modality, vector_column
+from stamp_index.store.slide_columns import SlideColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from scipy.sparse import csr_matrix
 
+    from stamp_index.genes import GeneResolver
     from stamp_index.store.card import EncoderCard
 
 # Columns of `spots` that are plain values, in the order in which they are shown.
@@ -268,16 +270,15 @@ class StoreView:
         name, dim = vector_column(self.encoder, modality), self.card.dim
         if rows is not None:
             return self._tables.vectors(name, dim, self._rows(rows))
-        every = self._tables.spots
-        vectors = np.zeros((every.n_live, dim), np.float16)
-        for at, part in self.vector_batches(modality):
-            vectors[every.places(at)] = part
+        vectors = np.zeros((self.n_spots, dim), np.float16)
+        for ids, part in self.vector_batches(modality):
+            vectors[np.searchsorted(self._tables.spots.rows, ids)] = part
         return vectors
 
     def vector_batches(
         self, modality: Modality, *, batch_rows: int = 8192
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
-        """Every embedding of one modality, in parts: row ids (m,), ascending, and unit vectors (m, d)."""
+        """Every embedding of one modality, in parts and in any order: row ids (m,) and unit vectors (m, d)."""
         name = vector_column(self.encoder, modality)
         return self._tables.vector_batches(name, self.card.dim, batch_rows)
 
@@ -286,6 +287,10 @@ class StoreView:
         name = vector_column(self.encoder, modality)
         has = [name in columns for columns in self._tables.slides["embedded"]]
         return self.mask_of(np.array(has, np.bool_))
+
+    def columns(self, resolver: GeneResolver) -> SlideColumns:
+        """Columns by slide, for filters; `resolver` knows the store's genes."""
+        return SlideColumns(self._tables, resolver)
 
     def thumbnails(self, rows: ArrayLike) -> list[bytes | None]:
         """JPEG of each row's patch; None where the slide has no image."""
@@ -333,7 +338,7 @@ class StoreView:
         """
         at = self._rows(rows)
         counts = self.counts(genes, at)  # (m, g)
-        total = self._tables.n_counts[self._tables.spots.places(at)][:, None]
+        total = self._tables.n_counts[np.searchsorted(self._tables.spots.rows, at)][:, None]
         total = np.where(total > 0, total, 1.0)  # an empty spot stays 0
         scaled: NDArray[np.float32] = np.log1p(counts * (Nums.COUNTS_PER_SPOT / total))
         return scaled.astype(np.float32)
