@@ -213,6 +213,13 @@ def _interval(values: np.ndarray) -> np.ndarray:
     return np.percentile(draws, [2.5, 97.5])
 
 
+def _read(path: Path) -> list[dict]:
+    """Results, each once: two processes at the same time may have trained the same."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    keys = ("name", "recipe", "held_out", "seed")
+    return list({tuple(row[key] for key in keys): row for row in rows}.values())
+
+
 def main() -> None:
     """Train what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -228,7 +235,7 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / "results.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = _read(path) if path.exists() else []
     if given.table:
         print(table(rows))
         return
