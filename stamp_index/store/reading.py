@@ -255,22 +255,18 @@ class Tables:
 
     def gene_counts(self, gene: str, slides: NDArray[np.int64]) -> NDArray[np.float32]:
         """Raw counts of one gene in every spot of some slides; NaN where a slide did not measure it."""
-        at = [(int(slide), self._place_of_gene(gene, int(slide))) for slide in slides]
-        places = [int(self.genes.place[slide]) + place for slide, place in at if place is not None]
+        at = [(int(slide), int(self.gene_lists[slide].get_indexer([gene])[0])) for slide in slides]
+        places = [int(self.genes.place[slide]) + place for slide, place in at if place >= 0]
         read = self._tables[EXPRESSION].take(places, columns=["spot_offsets", "counts"])
         pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
         parts = [np.empty(0, np.float32)]
         for slide, place in at:
-            dense = np.full(self.spots.n[slide], np.nan if place is None else 0, np.float32)
-            if place is not None:
+            dense = np.full(self.spots.n[slide], np.nan if place < 0 else 0, np.float32)
+            if place >= 0:
                 offsets, counts = next(pairs)
                 dense[offsets.values.to_numpy()] = counts.values.to_numpy()
             parts.append(dense)
         return np.concatenate(parts)
-
-    def _place_of_gene(self, gene: str, slide: int) -> int | None:
-        genes = self.gene_lists[slide]
-        return int(genes.get_loc(gene)) if gene in genes else None
 
     def _wanted(self, genes: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Which rows of the expression table to read: (slide, position in genes, place)."""
