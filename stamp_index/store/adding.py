@@ -17,6 +17,7 @@ from stamp_index.store.arrow import (
     vector_array,
 )
 from stamp_index.store.labels import carried_over
+from stamp_index.store.reading import ROW_ID
 from stamp_index.store.rows import SlideRows, check_rows, content_hash
 from stamp_index.store.schema import EXPRESSION, LABELS, SLIDES, SPOTS, TABLES
 from stamp_index.store.transaction import transaction
@@ -150,14 +151,14 @@ def _update(change: Transaction, first: int, columns: dict[str, pa.Array]) -> No
 
     n = len(next(iter(columns.values())))
     ids = pa.array(np.arange(first, first + n, dtype=np.uint64))
-    values = pa.table({"_rowid": ids, **columns})
+    values = pa.table({ROW_ID: ids, **columns})
     table = change.table(SPOTS)
     updated = []
     fields: list[int] = []
     for fragment in table.get_fragments():
-        rows = fragment.to_table(columns=[], with_row_id=True).column("_rowid").to_numpy()
+        rows = fragment.to_table(columns=[], with_row_id=True).column(ROW_ID).to_numpy()
         if ((rows >= first) & (rows < first + n)).any():
-            part, fields = fragment.update_columns(values, left_on="_rowid", right_on="_rowid")
+            part, fields = fragment.update_columns(values, left_on=ROW_ID, right_on=ROW_ID)
             updated.append(part)
     step = lance.LanceOperation.Update(updated_fragments=updated, fields_modified=fields)
     change.replace_table(SPOTS, lance.LanceDataset.commit(table, step, read_version=table.version))

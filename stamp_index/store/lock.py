@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_FILE: Final = ".lock"
-_POLL_SECONDS: Final = 0.05
+WAIT_S: Final = 60.0  # for another writer, unless the caller says otherwise
+_POLL_S: Final = 0.05
 
 
 @contextmanager
@@ -58,6 +59,6 @@ def _acquire(descriptor: int, store: Path, timeout_s: float) -> None:
                     f"{timeout_s:g} s for it. Try again when it is done."
                 )
                 raise StoreError(msg) from exc
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_S)
         else:
             return

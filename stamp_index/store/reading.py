@@ -248,8 +248,7 @@ class Tables:
         slide_of_row = self.spots.stretch_of(rows)
         here = {slide: np.flatnonzero(slide_of_row == slide) for slide, _, _ in wanted}
         for (slide, gene, _), (offsets, counts) in zip(wanted, pairs, strict=True):
-            dense = np.zeros(self.spots.n[slide], np.float32)
-            dense[offsets.values.to_numpy()] = counts.values.to_numpy()
+            dense = _dense(int(self.spots.n[slide]), offsets, counts)
             out[here[slide], gene] = dense[rows[here[slide]] - self.spots.first[slide]]
         return out
 
@@ -261,11 +260,8 @@ class Tables:
         pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
         parts = [np.empty(0, np.float32)]
         for slide, place in at:
-            dense = np.full(self.spots.n[slide], np.nan if place < 0 else 0, np.float32)
-            if place >= 0:
-                offsets, counts = next(pairs)
-                dense[offsets.values.to_numpy()] = counts.values.to_numpy()
-            parts.append(dense)
+            n = int(self.spots.n[slide])
+            parts.append(_dense(n, *next(pairs)) if place >= 0 else np.full(n, np.nan, np.float32))
         return np.concatenate(parts)
 
     def _wanted(self, genes: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:
@@ -321,3 +317,10 @@ class Tables:
         """Row id of a barcode on a slide; None where there is none."""
         position = pc.index(self.scan_slide(["barcode"], slide).column("barcode"), barcode).as_py()
         return None if position < 0 else int(self.spots.first[slide]) + position
+
+
+def _dense(n: int, offsets: pa.ListScalar, counts: pa.ListScalar) -> NDArray[np.float32]:
+    """Spread a row of the expression table over the n spots of its slide, (n,)."""
+    dense = np.zeros(n, np.float32)
+    dense[offsets.values.to_numpy()] = counts.values.to_numpy()
+    return dense

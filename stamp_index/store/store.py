@@ -14,6 +14,7 @@ from stamp_index.store.creating import create_store
 from stamp_index.store.encoders import add_encoder
 from stamp_index.store.housekeeping import clean_up, compact
 from stamp_index.store.labels import annotate_slide
+from stamp_index.store.lock import WAIT_S
 from stamp_index.store.rows import content_hash
 from stamp_index.store.schema import MODALITIES, vector_column
 from stamp_index.store.view import StoreView
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from stamp_index.store.card import EncoderCard
     from stamp_index.store.manifest import Manifest
     from stamp_index.store.rows import SlideRows
-
-_WAIT_S = 60.0  # for another writer
 
 
 class Store(StoreView):
@@ -97,9 +96,7 @@ class Store(StoreView):
 
     # ---- changing ------------------------------------------------------------------------------
 
-    def add(
-        self, rows: SlideRows, *, replace: bool = False, lock_timeout_s: float = _WAIT_S
-    ) -> int:
+    def add(self, rows: SlideRows, *, replace: bool = False, lock_timeout_s: float = WAIT_S) -> int:
         """Add one slide.
 
         Parameters
@@ -132,7 +129,7 @@ class Store(StoreView):
         self._refuse_pinned()
         return self._shown(append_slide(self.path, rows, lock_timeout_s, instead=replace))
 
-    def delete(self, *slide_ids: str, lock_timeout_s: float = _WAIT_S) -> int:
+    def delete(self, *slide_ids: str, lock_timeout_s: float = WAIT_S) -> int:
         """Delete slides with their spots, expression and labels. Returns the new version.
 
         Older versions keep them until `clean_up`.
@@ -157,7 +154,7 @@ class Store(StoreView):
         card: EncoderCard,
         *,
         checkpoint: Path | str | None = None,
-        lock_timeout_s: float = _WAIT_S,
+        lock_timeout_s: float = WAIT_S,
     ) -> str:
         """Make room for the embeddings of another encoder beside those that are there.
 
@@ -180,7 +177,7 @@ class Store(StoreView):
         self._shown(manifest)
         return name
 
-    def fill(self, rows: SlideRows, *, lock_timeout_s: float = _WAIT_S) -> int:
+    def fill(self, rows: SlideRows, *, lock_timeout_s: float = WAIT_S) -> int:
         """Give a slide of the store the vectors of another of its encoders. Returns the new version.
 
         Raises
@@ -203,11 +200,12 @@ class Store(StoreView):
         *,
         author: str,
         source: str = "",
-        lock_timeout_s: float = _WAIT_S,
+        lock_timeout_s: float = WAIT_S,
     ) -> int:
         """Label the spots of a slide. Returns the new version.
 
-        Nothing is overwritten: an older label of this name stays in the table, and the newest is read.
+        Nothing is overwritten: older labels of this name stay in the table. The newest is read, and one that came
+        with the slide only where nobody said anything else.
 
         Parameters
         ----------
@@ -243,7 +241,7 @@ class Store(StoreView):
 
     # ---- keeping house -------------------------------------------------------------------------
 
-    def compact(self, *, lock_timeout_s: float = _WAIT_S) -> int:
+    def compact(self, *, lock_timeout_s: float = WAIT_S) -> int:
         """Join small files, drop deleted rows, and bring the tables' own indexes up to date.
 
         Row ids stay. Older versions keep their files until `clean_up`. Returns the new version.
@@ -256,7 +254,7 @@ class Store(StoreView):
         self._refuse_pinned()
         return self._shown(compact(self.path, lock_timeout_s))
 
-    def clean_up(self, *, keep: int = 1, lock_timeout_s: float = _WAIT_S) -> int:
+    def clean_up(self, *, keep: int = 1, lock_timeout_s: float = WAIT_S) -> int:
         """Remove old versions with the files that only they need. Returns how many were removed.
 
         Parameters

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from stamp_index.errors import StoreError
 from stamp_index.store.lock import write_lock
 from stamp_index.store.manifest import Manifest, read_manifest, write_manifest
-from stamp_index.store.reading import Tables, open_table, table_path
+from stamp_index.store.reading import ROW_ID, Tables, open_table, table_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ class Transaction:
         self._touched[name] = table
         new = [part for part in table.get_fragments() if part.fragment_id not in known]
         ids = table.scanner(columns=[], with_row_id=True, fragments=new).to_table()
-        rows = ids.column("_rowid").to_numpy().astype(np.int64)
+        rows = ids.column(ROW_ID).to_numpy().astype(np.int64)
         if len(rows) != part.num_rows or (np.diff(rows) != 1).any():
             msg = (
                 f"Table '{name}' of the store at {self.path} gave {len(rows)} row ids from {rows.min()} to "
