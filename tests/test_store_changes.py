@@ -166,6 +166,13 @@ def test_what_people_said_stays_with_the_barcodes_of_a_replaced_slide(store):
     assert "region" not in store.label_names
 
 
+def test_what_people_said_outranks_what_came_with_a_replaced_slide(store):
+    store.annotate("S1", "domain", ["tumour"] * 11, author="ann")
+    assert set(store.label("domain", range(11))) == {"tumour"}
+    store.add(toy_rows(toy_slide("S1", 11, 40)), replace=True)
+    assert set(store.label("domain", store.rows()[-11:])) == {"tumour"}
+
+
 def test_two_encoders_live_side_by_side(store, slides):
     name = store.add_encoder(EncoderCard.of(OTHER))
     assert name == f"toy_{OTHER.fingerprint[:8]}"

@@ -11,6 +11,7 @@ from stamp_index.cli import main
 from stamp_index.errors import StoreError
 from stamp_index.store import Store
 from stamp_index.store.doctor import examine, mend
+from stamp_index.store.drafts import draft_of
 from tests.support import toy_rows, toy_slide, toy_store
 from tests.test_store_crash import KILLED, child, finish
 
@@ -33,8 +34,13 @@ def test_a_whole_store_has_nothing_to_mend(store):
 def test_what_a_killed_writer_left_is_found_and_mended(store):
     status, errors = finish(child(KILLED, store.path, 2))
     assert status == -signal.SIGKILL, errors
-    draft = store.path.with_name(f".{store.path.name}.0123")
+    draft = draft_of(store.path)
     draft.mkdir()
+    copy = store.path / "encoders" / "of_nobody"  # copied, and killed before the encoder was added
+    copy.mkdir(parents=True)
+    mine = [store.path.with_name(f".{store.path.name}.{name}") for name in ("bak", "0123")]
+    for folder in mine:  # of somebody else
+        folder.mkdir()
     found = kinds(store.path)
     assert {kind for kind, _ in found} == {"leftover"}
     told = " ".join(text for _, text in found)
@@ -42,8 +48,10 @@ def test_what_a_killed_writer_left_is_found_and_mended(store):
     assert "Table 'spots' has versions" in told
     assert "Table 'slides'" not in told
     files = sum(len(files) for _, _, files in os.walk(store.path))
-    assert [text.split()[0] for text in mend(store.path)] == ["Removed", "Took"]
+    assert [text.split()[0] for text in mend(store.path)] == ["Removed", "Removed", "Took"]
     assert not draft.exists()
+    assert not copy.exists()
+    assert all(folder.is_dir() for folder in mine)
     assert sum(len(files) for _, _, files in os.walk(store.path / "spots.lance")) < files
     assert examine(store.path) == []
     again = Store.open(store.path)

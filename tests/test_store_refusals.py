@@ -140,6 +140,9 @@ def with_spots(slide, **changes):
 
 CONTRADICTIONS = {
     "has an empty slide_id": lambda slide: replace(slide, slide_id=""),
+    "has no genes": lambda slide: replace(
+        slide, genes=(), gene_ids=(), counts=csr_matrix((slide.n_spots, 0), dtype=np.float32)
+    ),
     "has no spots": lambda slide: replace(slide, spots=slide.spots[:0], counts=slide.counts[:0]),
     r"counts of shape \(9, 60\); expected \(10, 60\)": lambda slide: replace(
         slide, counts=slide.counts[:9]

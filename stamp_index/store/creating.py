@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stamp_index.errors import StoreError
+from stamp_index.store.drafts import draft_of
 from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.manifest import Manifest, write_manifest
 from stamp_index.store.reading import table_path
@@ -51,7 +52,7 @@ def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None
         )
         raise StoreError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = draft_of(path)
     try:
         draft.mkdir()
         _fill(draft, card, checkpoint)

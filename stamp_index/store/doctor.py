@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from stamp_index.errors import StoreError
+from stamp_index.store.drafts import is_draft_of
 from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.housekeeping import clean_table, require_whole
-from stamp_index.store.lock import write_lock
+from stamp_index.store.lock import WAIT_S, write_lock
 from stamp_index.store.manifest import MANIFESTS, read_manifest, stored_versions
 from stamp_index.store.reading import table_path
 from stamp_index.store.schema import TABLES
@@ -18,8 +19,6 @@ from stamp_index.store.transaction import Transaction
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Finding:
     text: str
 
 
-def examine(path: Path, *, lock_timeout_s: float = _WAIT_S) -> list[Finding]:
-    """Examine a store while nobody writes to it.
+def examine(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[Finding]:
+    """Examine a store while nobody writes to it; leftovers only where nothing is damaged.
 
     Raises
     ------
@@ -48,11 +47,12 @@ def examine(path: Path, *, lock_timeout_s: float = _WAIT_S) -> list[Finding]:
     """
     stored_versions(path)  # raises where there is no store
     with write_lock(path, lock_timeout_s):
-        drafts = [
-            Finding("leftover", f"{draft} was never finished and can go.")
-            for draft in _drafts(path)
-        ]
-        return [*_versions(path), *drafts, *_orphans(path)]
+        damage = list(_versions(path))
+        return damage or [*map(_leftover, _drafts(path)), *_orphans(path)]
+
+
+def _leftover(draft: Path) -> Finding:
+    return Finding("leftover", f"{draft} was never finished and can go.")
 
 
 def _versions(path: Path) -> Iterator[Finding]:
@@ -65,23 +65,22 @@ def _versions(path: Path) -> Iterator[Finding]:
 
 def _drafts(path: Path) -> list[Path]:
     """Files that a writer was making when it ended."""
-    return [
-        *path.parent.glob(f".{path.name}.*"),
-        *(path / MANIFESTS).glob("*.tmp"),
-        *(path / ENCODERS).glob(".*"),
-    ]
+    beside = [place for place in path.parent.iterdir() if is_draft_of(place, path.name)]
+    held = read_manifest(path).encoders
+    copies = [place for place in _entries(path / ENCODERS) if place.name not in held]
+    return [*beside, *(path / MANIFESTS).glob("*.tmp"), *copies]
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _orphans(path: Path) -> Iterator[Finding]:
     """Versions of tables that a writer made and no version of the store names."""
     import lance
 
-    try:
-        newest = read_manifest(path)
-        named = {name: newest.tables[name] for name in TABLES}
-        found = {name: lance.dataset(table_path(path, name)).version for name in TABLES}
-    except (StoreError, ValueError, OSError):
-        return  # told as damage
+    named = read_manifest(path).tables
+    found = {name: lance.dataset(table_path(path, name)).version for name in TABLES}
     for name in TABLES:
         if found[name] > named[name]:
             text = (
@@ -91,7 +90,7 @@ def _orphans(path: Path) -> Iterator[Finding]:
             yield Finding("leftover", text)
 
 
-def mend(path: Path, *, lock_timeout_s: float = _WAIT_S) -> list[str]:
+def mend(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[str]:
     """Remove leftovers; returns what was done. What is damaged is never touched.
 
     Raises

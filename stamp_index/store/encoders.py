@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from stamp_index.errors import StoreError
+from stamp_index.store.drafts import draft_of
 from stamp_index.store.schema import SPOTS, vector_fields
 from stamp_index.store.transaction import transaction
 
@@ -59,7 +59,7 @@ def copy_checkpoint(checkpoint: Path, folder: Path) -> None:
         msg = f"The checkpoint {checkpoint} is not a folder. Give the folder that training wrote."
         raise StoreError(msg)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    draft = draft_of(folder)
     try:
         shutil.copytree(checkpoint, draft)
         with suppress(FileNotFoundError):

@@ -52,10 +52,12 @@ def annotate_slide(
 
 
 def read_labels(tables: Tables, name: str, slide_ids: list[str]) -> dict[str, pd.Series[Any]]:
-    """Newest values of one label on each slide that has it, in the order of the slide's rows."""
+    """Values of one label that count, on each slide that has it, in the order of the slide's rows."""
     wanted = (pc.field("name") == name) & pc.field("slide_id").isin(slide_ids)
     table = tables.labels(wanted)
-    newest = {row["slide_id"]: row for row in table.sort_by("created_at").to_pylist()}
+    # What people said outranks what came with a slide, which is newer where the slide was replaced.
+    rows = sorted(table.to_pylist(), key=lambda row: (row["author"] != "", row["created_at"]))
+    newest = {row["slide_id"]: row for row in rows}
     return {slide_id: label_values(row) for slide_id, row in newest.items()}
 
 

@@ -94,6 +94,8 @@ def _problem(slide: Slide) -> str:
         return "has an empty slide_id"
     if n == 0:
         return "has no spots"
+    if g == 0:
+        return "has no genes"
     if slide.counts.shape != (n, g):
         return f"has counts of shape {slide.counts.shape}; expected {(n, g)}: spots by genes"
     if len(slide.gene_ids) not in (0, g):

@@ -48,8 +48,9 @@ class StoreView:
         self.encoder = self._choose_encoder(encoder)
 
     def _show(self, version: int | None) -> None:
-        manifest, self._lease = lease_manifest(self.path, version)
+        manifest, lease = lease_manifest(self.path, version)
         self._tables = Tables(self.path, manifest)
+        self._lease = lease  # in the place of the old one only now that the tables are open
 
     def _choose_encoder(self, asked: str | None) -> str:
         held = self._tables.manifest.encoders
@@ -188,7 +189,7 @@ class StoreView:
     def labels(self, rows: ArrayLike | None = None) -> pd.DataFrame:
         """Labels of spots, one column each; missing (None or NaN) where a spot has none.
 
-        A label that was given twice has its newest value.
+        A label that was given twice has its newest value; what came with the slide counts as the oldest.
         """
         at = self._rows(rows)
         return pd.DataFrame(
