@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stamp_index.cli_build import build
 from stamp_index.cli_import import import_model
 from stamp_index.cli_store import compact, delete, doctor, info
 from stamp_index.errors import QueryError, StampIndexError
@@ -92,7 +93,7 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-for command in (import_model, info, delete, compact, doctor):
+for command in (import_model, build, info, delete, compact, doctor):
     main.add_command(command)
 
 
@@ -147,19 +148,6 @@ def embed(  # noqa: PLR0913 - one argument per command-line option
             progress=show,
         )
     click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
-
-
-@main.command()
-@click.argument("store_path", metavar="STORE", type=_PATH)
-@click.option("--recipe", help="flat, ivf_pq or a .toml file; by default the store's size decides.")
-@click.option("--seed", default=0, show_default=True)
-def index(store_path: Path, recipe: str | None, seed: int) -> None:
-    """Build the indexes of a store and measure their recall against exact search."""
-    from stamp_index.embed.folder import build_indexes
-
-    for card in build_indexes(store_path, recipe, seed=seed):
-        recall = ", ".join(f"{side} {value:.3f}" for side, value in card.ann_recall_at_10.items())
-        click.echo(f"{card.modality}: {card.n} vectors, ann_recall_at_10 {recall}")
 
 
 @main.command()

@@ -64,19 +64,24 @@ def compact(store_path: Path, keep: int) -> None:
 @click.argument("store_path", metavar="STORE", type=_PATH)
 @click.option("--mend", is_flag=True, help="Remove leftovers; what is damaged is not touched.")
 def doctor(store_path: Path, *, mend: bool) -> None:
-    """Look for what a crash or a bad disk left in STORE; exit code 1 if something is wrong.
+    """Look for what a crash or a bad disk left in STORE and its indexes; exit code 1 if something is wrong.
 
-    A store that a crash interrupted works without this: it only holds files that nothing needs.
+    A store that a crash interrupted works without this: it only holds files that nothing needs. A damaged index is
+    mended by `stamp-index build`.
     """
+    from stamp_index.index import doctor as index_doctor
     from stamp_index.store import doctor as store_doctor
 
-    findings = store_doctor.examine(store_path)
+    def examine() -> list[store_doctor.Finding]:
+        return [*store_doctor.examine(store_path), *index_doctor.examine(store_path)]
+
+    findings = examine()
     for finding in findings:
         click.echo(f"{finding.kind}: {finding.text}")
     if mend and findings:
-        for done in store_doctor.mend(store_path):
+        for done in (*store_doctor.mend(store_path), *index_doctor.mend(store_path)):
             click.echo(done)
-        findings = store_doctor.examine(store_path)
+        findings = examine()
     if not findings:
         click.echo(f"{store_path} is whole.")
     sys.exit(1 if any(finding.kind == "damage" for finding in findings) else 0)

@@ -94,8 +94,9 @@ def _train(paths: list[Path], run: Path, say: Callable[[str], object]) -> None:
 def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], object]) -> None:
     from stamp_index.embed.folder import build_indexes, embed_into
     from stamp_index.encoders import read_manifest
-    from stamp_index.index import index_folder
+    from stamp_index.index import has_index
     from stamp_index.store import Store
+    from stamp_index.store.schema import MODALITIES
 
     if store.exists():
         made_by = Store.open(store).card.fingerprint
@@ -107,7 +108,7 @@ def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], obj
         say(f"3/5 embedding {len(missing)} slides")
         embed_into(store, missing, encoder_path=run / "encoder", features=run / "features")
     opened = Store.open(store)
-    indexed = all((index_folder(opened, side) / "card.json").exists() for side in ("image", "gene"))
+    indexed = all(has_index(opened, side) for side in MODALITIES)
     if missing or not indexed:
         say("4/5 indexing")
         build_indexes(store)

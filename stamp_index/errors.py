@@ -79,6 +79,10 @@ class StoreVersionError(StoreError):
     """The store was written by a newer release of the library."""
 
 
+class StoreBusyError(StoreError):
+    """Another process is writing."""
+
+
 class DuplicateSlideError(StoreError):
     """The slide is already in the store."""
 

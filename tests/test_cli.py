@@ -46,7 +46,7 @@ def test_an_option_that_does_not_apply_is_refused(store):
 
 
 def test_indexes_are_built_and_their_recall_reported(store):
-    done = _run("index", store)
+    done = _run("build", store, "--quiet")
     assert done.exit_code == 0, done.output
     rows = ann_recall(store)
     assert {row["index"] for row in rows} == {"image", "gene"}

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stamp_index.errors import AnnIndexError, EncoderMismatchError
+from stamp_index.errors import AnnIndexError
 from stamp_index.index import (
     Index,
-    IndexCard,
-    IndexRecipe,
+    Settings,
     ann_recall_at_k,
     exact_search,
     index_folder,
 )
+from stamp_index.index.recipes import FlatRecipe, HnswSq8Recipe, IvfPqRecipe, IvfRabitqRecipe
 from stamp_index.store import SlideRows, Store
-from tests.support import _plain_slide, random_store, toy_slide, toy_slides, toy_store
+from tests.support import _plain_slide, random_store, toy_slide, toy_store
 
 DIM = 16
-SMALL_IVF = IndexRecipe(
-    name="small", kind="ivf_pq", n_queries=100, opq_iterations=2, exact_below=50, target_recall=0.9
-)
+SMALL_IVF = IvfPqRecipe(name="small", n_queries=100, opq_rounds=1, nlist=32, target_recall=0.9)
 
 
 def unit(rows):
@@ -48,15 +44,18 @@ def slow_search(vectors, queries, k, allowed=None):
     return np.take_along_axis(scores, order, 1)[:, :k], order[:, :k]
 
 
+def made_store(folder):
+    return random_store(folder, clustered(3_000), clustered(3_000, 1), n_slides=4)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    rows = clustered(3_000)
-    return random_store(tmp_path_factory.mktemp("index"), rows, clustered(3_000, 1), n_slides=4)
+    return made_store(tmp_path_factory.mktemp("ivf"))
 
 
 @pytest.fixture(scope="module")
-def flat(store):
-    return Index.build(store, "image")
+def flat(tmp_path_factory):
+    return Index.build(made_store(tmp_path_factory.mktemp("flat")), "image")
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +143,11 @@ def test_rows_without_an_image_are_never_found(tmp_path):
     assert sorted(rows[0]) == [*range(35, 40), *range(80, 120)]
 
 
-def test_an_empty_store_gives_an_empty_index(tmp_path):
+def test_a_store_without_vectors_has_nothing_to_index(tmp_path):
     store = toy_store(tmp_path, slides=[])
-    index = Index.build(store, "gene")
-    loaded = Index.load(index.save(index_folder(store, "gene")), store)
-    assert loaded.search(np.ones((2, 32), np.float32), 5)[1].shape == (2, 0)
+    with pytest.raises(AnnIndexError, match="has no gene embeddings of encoder"):
+        Index.build(store, "gene")
+    assert not index_folder(store, "gene").exists()
 
 
 # ---- inverted lists ------------------------------------------------------------------------------
@@ -161,14 +160,19 @@ def test_ivf_scores_are_exact_and_its_card_is_honest(store, ivf):
     same = rows == exact_rows
     np.testing.assert_array_equal(scores[same], exact_scores[same])
     card = ivf.card
-    assert card.recipe["kind"] == "ivf_pq"
-    assert card.reached == (min(card.ann_recall_at_10.values()) >= 0.9)
+    assert (card.recipe["kind"], card.kind) == ("ivf_pq", "ivf_pq")
+    choice = next(one for one in card.calibration["choices"] if one["target"] == 0.9)
+    assert card.ann_recall_at_10 == choice["recall"]
+    assert card.reached == all(
+        choice["recall"][s] + choice["error"][s] >= 0.9 for s in choice["recall"]
+    )
+    assert [one["target"] for one in card.calibration["choices"]] == [0.9, 0.95, 0.99]
     assert set(card.ann_recall_at_10) == {"image", "gene"}
     assert (card.n, card.dim, card.store_id) == (3_000, DIM, store.store_id)
 
 
 def test_all_rows_can_be_asked_for(ivf):
-    _, rows = ivf.search(QUERIES[:2], 3_000, nprobe=1)
+    _, rows = ivf.search(QUERIES[:2], 3_000, settings=Settings(1, 1))
     np.testing.assert_array_equal(np.sort(rows[0]), np.arange(3_000))
     assert ivf.search(QUERIES[:2], 9_999)[1].shape == (2, 3_000)
 
@@ -188,7 +192,7 @@ def test_filter_inside_the_search_equals_the_slow_filter(store, flat, ivf, share
 
 def test_filter_by_slide_fills_the_answer_with_one_probe(store, ivf):
     allowed = (store.spots(["slide_id"])["slide_id"] == "S3").to_numpy()
-    _, rows = ivf.search(QUERIES, 40, allowed=allowed, nprobe=1, n_rerank=1)
+    _, rows = ivf.search(QUERIES, 40, allowed=allowed, settings=Settings(1, 1))
     assert rows.shape == (40, 40)
     assert allowed[rows].all()
     assert all(len(set(row)) == 40 for row in rows)
@@ -199,34 +203,78 @@ def test_a_filter_that_allows_nothing_finds_nothing(flat, ivf):
         assert index.search(QUERIES, 5, allowed=np.zeros(3_000, bool))[1].shape == (40, 0)
 
 
-def test_threads_with_different_nprobe_do_not_disturb_each_other(ivf):
-    settings = [1, 2, 4, 8] * 4
-    alone = {nprobe: ivf.search(QUERIES, 10, nprobe=nprobe)[1] for nprobe in set(settings)}
-    assert not np.array_equal(alone[1], alone[8])
+def test_a_prepared_filter_answers_as_the_filter_and_can_be_used_again(flat, ivf):
+    allowed = np.random.default_rng(3).random(3_000) < 0.3
+    for index in (flat, ivf):
+        ready = index.prepare(allowed)
+        for _ in range(2):
+            for one, other in zip(
+                index.search(QUERIES, 8, allowed=ready),
+                index.search(QUERIES, 8, allowed=allowed),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_exact_search_can_be_asked_of_any_index(store, ivf):
+    allowed = np.random.default_rng(3).random(3_000) < 0.3
+    for mask in (None, allowed):
+        exact = ivf.search_exactly(QUERIES, 15, allowed=mask)[1]
+        np.testing.assert_array_equal(
+            exact, slow_search(store.vectors("image"), QUERIES, 15, mask)[1]
+        )
+
+
+def test_settings_are_those_that_were_measured_for_a_recall(flat, ivf):
+    choices = {one["target"]: one for one in ivf.card.calibration["choices"]}
+    for asked, target in ((0.5, 0.9), (0.9, 0.9), (0.93, 0.95), (0.99, 0.99)):
+        chosen = choices[target]
+        assert ivf.settings_for(asked) == Settings(chosen["breadth"], chosen["n_rerank"])
+    with pytest.raises(ValueError, match="recall of 0.999; it was measured for 0.9, 0.95, 0.99"):
+        ivf.settings_for(0.999)
+
+
+def test_threads_with_different_settings_do_not_disturb_each_other(ivf):
+    settings = [Settings(breadth, 10) for breadth in [1, 2, 4, 8] * 4]
+    alone = {one: ivf.search(QUERIES, 10, settings=one)[1] for one in set(settings)}
+    assert not np.array_equal(alone[settings[0]], alone[settings[3]])
     with ThreadPoolExecutor(4) as pool:
-        together = pool.map(lambda nprobe: ivf.search(QUERIES, 10, nprobe=nprobe)[1], settings)
-        for nprobe, rows in zip(settings, together, strict=True):
-            np.testing.assert_array_equal(rows, alone[nprobe])
+        together = pool.map(lambda one: ivf.search(QUERIES, 10, settings=one)[1], settings)
+        for one, rows in zip(settings, together, strict=True):
+            np.testing.assert_array_equal(rows, alone[one])
 
 
 def test_building_twice_gives_the_same_index(store, ivf):
+    before = ivf.search(QUERIES, 20)[1]
     again = Index.build(store, "image", SMALL_IVF)
-    np.testing.assert_array_equal(again.search(QUERIES, 20)[1], ivf.search(QUERIES, 20)[1])
-    assert replace(again.card, build_seconds=0) == replace(ivf.card, build_seconds=0)
+    np.testing.assert_array_equal(again.search(QUERIES, 20)[1], before)
+    same = ("kind", "n", "dim", "bytes", "ann_recall_at_10")
+    assert {name: getattr(again.card, name) for name in same} == {
+        name: getattr(ivf.card, name) for name in same
+    }
 
 
 def test_too_few_rows_to_train_give_a_flat_index(tmp_path):
-    store = toy_store(tmp_path)
-    index = Index.build(store, "gene", SMALL_IVF)
-    assert index.card.recipe["kind"] == "flat"
-    loaded = Index.load(index.save(tmp_path / "index"), store)
-    assert loaded.search(np.ones((1, 32), np.float32), 3)[1].shape == (1, 3)
+    index = Index.build(toy_store(tmp_path), "gene", SMALL_IVF)
+    assert (index.card.recipe["kind"], index.card.kind) == ("ivf_pq", "flat")
+    assert index.search(np.ones((1, 32), np.float32), 3)[1].shape == (1, 3)
+
+
+def test_a_store_of_three_spots_can_be_indexed(tmp_path):
+    store = random_store(tmp_path, clustered(3), clustered(3, 1), n_slides=1)
+    index = Index.build(store, "image")
+    assert index.card.ann_recall_at_10 == {}
+    assert index.search(QUERIES[:1], 5)[1].shape == (1, 3)
 
 
 # ---- rows added since ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", [None, SMALL_IVF])
+@pytest.mark.parametrize(
+    "recipe",
+    [FlatRecipe(), SMALL_IVF, IvfRabitqRecipe(nlist=16), HnswSq8Recipe(links=8)],
+    ids=lambda recipe: recipe.kind,
+)
 def test_rows_added_since_are_found_exactly(tmp_path, recipe):
     vectors = clustered(1_200)
     store = random_store(tmp_path, vectors, clustered(1_200, 1))
@@ -238,7 +286,7 @@ def test_rows_added_since_are_found_exactly(tmp_path, recipe):
     np.testing.assert_array_equal(rows[:, 0], 1_200 + np.arange(40))
     np.testing.assert_allclose(scores[:, 0], 1, atol=1e-3)
     assert (np.diff(scores, axis=1) <= 0).all()
-    if recipe is None:
+    if recipe.kind == "flat":
         slow = slow_search(store.vectors("image"), QUERIES, 5)[1]
         np.testing.assert_array_equal(rows, slow)
     allowed = np.ones(1_240, bool)
@@ -247,7 +295,8 @@ def test_rows_added_since_are_found_exactly(tmp_path, recipe):
     assert allowed[rows].all()
     np.testing.assert_array_equal(rows[20:, 0], 1_220 + np.arange(20))
     only_old = Store.open(store.path, version=store.version - 1)
-    older = Index.load(Index.build(store, "image", recipe).save(tmp_path / "new"), only_old)
+    Index.build(store, "image", recipe)
+    older = Index.open(only_old, "image")
     assert older.search(QUERIES, 2_000)[1].shape == (40, 1_200)
     assert older.search(QUERIES, 2_000)[1].max() == 1_199
 
@@ -280,100 +329,11 @@ def test_other_bad_arguments_are_refused_with_their_values(flat, store):
         flat.search(QUERIES, 0)
     with pytest.raises(ValueError, match="k is 2.5; expected"):
         flat.search(QUERIES, 2.5)
-    with pytest.raises(ValueError, match="nprobe is 0"):
-        flat.search(QUERIES, 3, nprobe=0)
+    with pytest.raises(ValueError, match="breadth is 0; expected a whole number of 1 or more"):
+        Settings(0, 10)
     with pytest.raises(ValueError, match=r"shape \(7,\); expected bool of shape \(3000,\)"):
         flat.search(QUERIES, 3, allowed=np.ones(7, bool))
     with pytest.raises(ValueError, match="The filter is int64"):
         flat.search(QUERIES, 3, allowed=np.ones(3_000, np.int64))
     with pytest.raises(ValueError, match="no modality 'text'; expected image or gene"):
         Index.build(store, "text")
-
-
-# ---- saving and loading --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_a_loaded_index_answers_as_before(store, tmp_path, kind, request):
-    index = request.getfixturevalue(kind)
-    folder = index.save(tmp_path / "deep" / "image")
-    assert index.save(folder) == folder  # replaces
-    loaded = Index.load(folder, store)
-    assert loaded.card == index.card
-    for old, new in zip(index.search(QUERIES, 9), loaded.search(QUERIES, 9), strict=True):
-        np.testing.assert_array_equal(old, new)
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["image"]
-    on_disk = sum(path.stat().st_size for path in folder.iterdir() if path.name != "card.json")
-    assert abs(on_disk - index.card.bytes) < 1_000
-
-
-def test_the_folder_lies_in_the_store(store):
-    assert index_folder(store, "gene") == store.path / "indexes" / "gene_vec"
-
-
-def test_an_index_of_another_store_is_refused(tmp_path, flat):
-    other = toy_store(tmp_path, slides=toy_slides(1))
-    folder = flat.save(tmp_path / "index")
-    with pytest.raises(AnnIndexError, match=f"{flat.card.store_id}.*{other.store_id}"):
-        Index.load(folder, other)
-
-
-def edit_card(folder, **values):
-    card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps({**card, **values}))
-
-
-def test_an_index_of_another_encoder_is_refused(tmp_path, store, flat):
-    folder = flat.save(tmp_path / "index")
-    edit_card(folder, fingerprint="abcd")
-    with pytest.raises(EncoderMismatchError, match="encoder abcd; the store's is 0f0f"):
-        Index.load(folder, store)
-
-
-def test_an_index_of_a_newer_release_is_refused(tmp_path, store, flat):
-    folder = flat.save(tmp_path / "index")
-    edit_card(folder, format=7)
-    with pytest.raises(AnnIndexError, match="format 7; this release reads up to 1"):
-        Index.load(folder, store)
-
-
-@pytest.mark.parametrize("name", ["vectors.npy", "rows.npy", "index.faiss"])
-def test_damaged_cut_and_missing_files_are_refused(tmp_path, store, ivf, name):
-    path = ivf.save(tmp_path / "index") / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(AnnIndexError, match=f"{name} is damaged: its checksum"):
-        Index.load(path.parent, store)
-    path.write_bytes(content[:-5])
-    with pytest.raises(
-        AnnIndexError, match=f"{name} has {len(content) - 5} bytes; .*{len(content)}"
-    ):
-        Index.load(path.parent, store)
-    path.unlink()
-    with pytest.raises(AnnIndexError, match=f"lacks {name}"):
-        Index.load(path.parent, store)
-
-
-def test_missing_and_damaged_cards_are_refused(tmp_path, store, flat):
-    with pytest.raises(AnnIndexError, match=r"no index at .*nowhere \(no card.json\)"):
-        Index.load(tmp_path / "nowhere", store)
-    folder = flat.save(tmp_path / "index")
-    edit_card(folder, files={})
-    with pytest.raises(AnnIndexError, match="does not list its files"):
-        Index.load(folder, store)
-    (folder / "card.json").write_text("[]")
-    with pytest.raises(AnnIndexError, match="not a JSON object"):
-        Index.load(folder, store)
-    (folder / "card.json").write_text("{")
-    with pytest.raises(AnnIndexError, match="is damaged"):
-        Index.load(folder, store)
-    with pytest.raises(AnnIndexError, match="lacks recipe, store_id"):
-        IndexCard.from_dict({"format": 1})
-
-
-def test_saving_never_replaces_what_is_not_an_index(tmp_path, flat):
-    (tmp_path / "thesis.txt").write_text("ten years")
-    with pytest.raises(AnnIndexError, match="no index at"):
-        flat.save(tmp_path)
-    assert (tmp_path / "thesis.txt").read_text() == "ten years"

@@ -14,7 +14,7 @@ from stamp_index.errors import (
     StoreError,
 )
 from stamp_index.genes import GenePanel, Signature
-from stamp_index.index import Index, index_folder
+from stamp_index.index import build_index
 from stamp_index.search import Searcher, field_in
 from tests.support import TOY_GENES, TOY_MPP, ToyEncoder, toy_slide, toy_slides, toy_store
 
@@ -428,7 +428,7 @@ def test_saved_indexes_are_used_and_find_the_same(tmp_path):
     store = toy_store(tmp_path, n_slides=3, n_spots=40)
     in_memory = Searcher.open(store.path, encoder=ToyEncoder())
     for modality in ("image", "gene"):
-        Index.build(store, modality).save(index_folder(store, modality))
+        build_index(store, modality)
     indexed = Searcher.open(store.path, encoder=ToyEncoder())
     assert in_memory.indexes == {}
     assert set(indexed.indexes) == {"image", "gene"}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from stamp_index.embed.ingest import ingest, n_steps
 from stamp_index.embed.progress import Counter
 from stamp_index.errors import StoreError
-from stamp_index.index import Index, IndexRecipe, index_folder
+from stamp_index.index import Keeper, build_index, load_recipe
 from stamp_index.store import EncoderCard, Store
+from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ def embed_into(
     progress: Callable[[int, int], object] | None = None,
 ) -> Store:
     """Embed slides into a store, which is made with the given encoder if it is missing.
+
+    Indexes that the store has are kept up meanwhile, in a thread of their own: see `keep_up`.
 
     Parameters
     ----------
@@ -79,12 +82,14 @@ def embed_into(
     n_thumbnails = sum(slide.n_spots for slide in slides if slide.image is not None)
     count = Counter(n_thumbnails + sum(n_steps(encoder, slide) for slide in slides), progress)
     cache = None if features is None else FeatureCache(features, encoder, progress=count.add)
-    for slide in slides:
-        try:
-            ingest(store, encoder, slide, features=cache, replace=replace, progress=count.add)
-        except Exception as exc:
-            exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")
-            raise
+    with Keeper(store.path, store.encoder) as keeper:
+        for slide in slides:
+            try:
+                ingest(store, encoder, slide, features=cache, replace=replace, progress=count.add)
+            except Exception as exc:
+                exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")
+                raise
+            keeper.nudge()
     return store
 
 
@@ -107,16 +112,16 @@ def _open(store_path: Path, encoder_path: Path | None, *, beside: bool) -> tuple
 def build_indexes(
     store_path: Path | str, recipe: str | None = None, *, seed: int = 0
 ) -> list[IndexCard]:
-    """Build and save the image and the gene index of a store.
+    """Build the image and the gene index of a store.
 
     Parameters
     ----------
     store_path : path
         Folder of the store.
     recipe : str, optional
-        Name or file; by default the number of rows decides.
+        Name or file; ``auto`` by default.
     seed : int
-        Of training the quantisers.
+        Of training and measuring.
 
     Returns
     -------
@@ -124,12 +129,6 @@ def build_indexes(
         One per modality that the store has vectors of.
     """
     store = Store.open(store_path)
-    wanted = None if recipe is None else IndexRecipe.load(recipe)
-    cards = []
-    for modality in ("image", "gene"):
-        if not store.has_vector(modality).any():
-            continue
-        built = Index.build(store, modality, wanted, seed=seed)
-        built.save(index_folder(store, modality))
-        cards.append(built.card)
-    return cards
+    wanted = None if recipe is None else load_recipe(recipe)
+    sides = [side for side in MODALITIES if store.has_vector(side).any()]
+    return [build_index(store, side, wanted, seed=seed) for side in sides]

@@ -190,15 +190,15 @@ def ann_recall(store: Path | str) -> list[dict[str, Any]]:
     list of dict
         One row for each index and kind of query; empty where the store has no index.
     """
-    from stamp_index.index import Index, index_folder
+    from stamp_index.index import Index, has_index
     from stamp_index.store import Store
+    from stamp_index.store.schema import MODALITIES
 
     opened = Store.open(store)
     rows = []
-    for modality in ("image", "gene"):
-        folder = index_folder(opened, modality)
-        if folder.exists():
-            card = Index.load(folder, opened).card
+    for modality in MODALITIES:
+        if has_index(opened, modality):
+            card = Index.open(opened, modality).card
             rows += [
                 {"index": modality, "queries": side, "N": card.n, "ann_recall@10": recall}
                 for side, recall in card.ann_recall_at_10.items()

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.errors import AnnIndexError
+from stamp_index.index.engine import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stamp_index.store import Modality
 
-FORMAT: Final = 1  # of the index folder; raised when an older release could not read it
+FORMAT: Final = 2  # of the index folder; raised when an older release could not read it
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class IndexCard:
     format : int
         Version of the files.
     recipe : dict
-        The recipe it was built by.
+        What was asked for, as `IndexRecipe.to_dict`.
+    kind : str
+        What was built in the end: never ``auto``; ``flat`` where there were too few rows to train.
     store_id, store_version : str, int
         The store it belongs to, and the version whose rows it holds.
     fingerprint : str
@@ -32,23 +35,31 @@ class IndexCard:
     modality : {"image", "gene"}
         Which embedding is indexed.
     n_rows : int
-        Rows of the store that it covers; later ones are searched exactly.
+        Row ids of the store that were given at that version.
     n : int
-        Vectors in the index: the rows among them that have this embedding.
+        Vectors in the index, those of rows that were deleted since included.
+    n_trained : int
+        Vectors that were there when it was built; the others were folded in since.
     dim : int
         Length of a vector.
     bytes : int
-        Size on disk in bytes, the float16 vectors included (``2 * n * dim`` of it).
-    nprobe, n_rerank : int
-        Lists looked into and candidates ranked again, unless a search says otherwise; 0 for flat.
+        Size of the FAISS file; 0 for flat, which has none.
+    sidecar : str
+        File of the float16 vectors in index order, beside the generation's folder.
+    sidecar_bytes : int
+        Its size: ``2 * n * dim``.
+    calibration : dict
+        All that was measured after the build, as `Calibration.to_dict`.
+    tried : dict of str to dict
+        The same of kinds that ``auto`` gave up.
     ann_recall_at_10 : dict of str to float
         Share of the exact top 10 found, by modality of held-out queries that neither trained the
-        index nor chose its settings. 1 for flat, which is exact. A modality of which the store has
-        too few rows to ask with is left out.
+        index nor chose its settings; measured again after folding. 1 for flat, which is exact. A
+        modality of which the store has too few rows to ask with is left out.
     target_recall : float
         What was asked for.
     reached : bool
-        Whether every measured recall is at least the target.
+        Whether no recall lies below the target by more than its standard error.
     build_seconds : float
         Wall time of training, filling and measuring.
     seed : int
@@ -57,20 +68,26 @@ class IndexCard:
         Release of FAISS; "" for flat, which does not use it.
     gpu : bool
         Whether a GPU trained it.
+    files : dict of str to list of [int, str]
+        Every file but this one in the stretches in which it was written: bytes and SHA-256 of each.
     """
 
     format: int
     recipe: dict[str, Any]
+    kind: str
     store_id: str
     store_version: int
     fingerprint: str
     modality: Modality
     n_rows: int
     n: int
+    n_trained: int
     dim: int
     bytes: int
-    nprobe: int
-    n_rerank: int
+    sidecar: str
+    sidecar_bytes: int
+    calibration: dict[str, Any]
+    tried: dict[str, Any]
     ann_recall_at_10: dict[str, float]
     target_recall: float
     reached: bool
@@ -78,6 +95,31 @@ class IndexCard:
     seed: int
     faiss_version: str
     gpu: bool
+    files: dict[str, list[tuple[int, str]]]
+
+    def settings_for(self, recall: float) -> Settings:
+        """Return the cheapest settings that were measured to find this share of the exact top 10.
+
+        Parameters
+        ----------
+        recall : float
+            .95 or .99, or a target of the recipe's own; for one between them the next higher.
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured for a recall so high.
+        """
+        choices = [one for one in self.calibration.get("choices", ()) if one["target"] >= recall]
+        if not choices:
+            held = ", ".join(f"{one['target']:g}" for one in self.calibration.get("choices", ()))
+            msg = (
+                f"This index has no settings for a recall of {recall:g}; it was measured for "
+                f"{held or 'none'}. Ask for one of these, or for 1: exact search."
+            )
+            raise ValueError(msg)
+        best = min(choices, key=lambda one: one["target"])
+        return Settings(best["breadth"], best["n_rerank"])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -90,13 +132,13 @@ class IndexCard:
         Raises
         ------
         AnnIndexError
-            If a newer release wrote it, or fields are missing.
+            If another release wrote it in a format of its own, or fields are missing.
         """
         written = values.get("format")
-        if isinstance(written, int) and written > FORMAT:
+        if written != FORMAT:
             msg = (
-                f"The index has format {written}; this release reads up to {FORMAT}. "
-                f"Update stamp-index, or build the index again."
+                f"The index has format {written!r}; this release reads {FORMAT}. Build the index "
+                f"again, or use the release that made it."
             )
             raise AnnIndexError(msg)
         names = [field.name for field in fields(cls)]

@@ -1,124 +1,93 @@
-"""The folder of an index: card, vectors in index order, row numbers, FAISS file; all or nothing."""
+"""Files that are known to be what was written: checksums, and when they need not be taken again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from stamp_index.errors import AnnIndexError
-from stamp_index.index.card import IndexCard
-from stamp_index.index.cores import FlatCore, IvfCore, load_faiss
-from stamp_index.index.recipe import IndexRecipe
+from stamp_index.index.engine.files import flush
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from stamp_index.index.cores import Core
+    Segment = tuple[int, str]  # bytes and SHA-256 of one stretch of a file
 
-CARD: Final = "card.json"
-VECTORS: Final = "vectors.npy"  # float16 (n, d) in index order, read as a memory map
-ROWS: Final = "rows.npy"  # int64 (n,): row of the store of each vector, ascending
-FAISS: Final = "index.faiss"
-
-
-def write_folder(folder: Path, card: IndexCard, core: Core, rows: NDArray[np.int64]) -> None:
-    """Write beside `folder`, then put it in place by renaming."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
-        new.mkdir()
-        np.save(new / VECTORS, np.asarray(core.vectors, np.float16))
-        np.save(new / ROWS, rows)
-        if isinstance(core, IvfCore):
-            load_faiss().write_index(core.index, str(new / FAISS))
-        files = {path.name: _facts(path) for path in sorted(new.iterdir())}
-        text = json.dumps({**card.to_dict(), "files": files}, indent=2)
-        (new / CARD).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)  # noqa: PTH105 - same call as below, to be read as a pair
-        os.replace(new, folder)  # noqa: PTH105
+STAMPS: Final = "verified.json"
+_BLOCK_BYTES: Final = 2**22
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def segment(path: Path, start: int = 0) -> Segment:
+    """Length and SHA-256 of a file from `start` to its end."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+        file.seek(start)
+        digest = hashlib.sha256()
+        n_bytes = 0
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            n_bytes += len(block)
+    return n_bytes, digest.hexdigest()
 
 
-def read_card(folder: Path) -> tuple[IndexCard, dict[str, dict[str, Any]]]:
-    """Card and the sizes and checksums of the other files.
-
-    Raises
-    ------
-    AnnIndexError
-        If there is no index, its card is damaged, or a newer release wrote it.
-    """
-    path = folder / CARD
-    if not path.is_file():
-        msg = f"There is no index at {folder} (no {CARD}). Build one and save it there."
-        raise AnnIndexError(msg)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:  # not UTF-8 or not JSON
-        msg = f"The card of the index at {folder} is damaged ({exc}). Build the index again."
-        raise AnnIndexError(msg) from exc
-    files = values.get("files") if isinstance(values, dict) else None
-    if not isinstance(values, dict):
-        msg = f"The card of the index at {folder} is not a JSON object. Build the index again."
-        raise AnnIndexError(msg)
-    card = IndexCard.from_dict(values)
-    needed = {VECTORS, ROWS} | ({FAISS} if card.recipe.get("kind") == "ivf_pq" else set())
-    if not isinstance(files, dict) or not needed <= set(files):
-        msg = f"The card of the index at {folder} does not list its files. Build the index again."
-        raise AnnIndexError(msg)
-    return card, {name: files[name] for name in sorted(needed)}
+def write_json(path: Path, values: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    """Write under another name, flush to the disk, rename."""
+    scratch = path.with_name(f".{path.name}.new")
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    flush(path.parent)
 
 
-def read_core(
-    folder: Path, card: IndexCard, files: dict[str, dict[str, Any]]
-) -> tuple[Core, NDArray[np.int64]]:
-    """Open the searching part and row numbers, after comparing every file with its checksum.
+def stamp(path: Path) -> list[int]:
+    """Return what changes whenever a file is written, replaced or copied."""
+    facts = path.stat()
+    return [facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def check_file(path: Path, written: Sequence[Segment], known: Sequence[int] | None) -> None:
+    """Compare a file with what was written, by checksum unless its stamp is `known`.
+
+    A file may be longer than was written: another generation of the index may have grown it.
 
     Raises
     ------
     AnnIndexError
-        If a file is missing or is not what was written.
+        If it is missing, shorter, or holds something else.
     """
-    for name, facts in files.items():
-        _check_file(folder / name, facts)
-    rows = np.load(folder / ROWS, allow_pickle=False)
-    # an empty file cannot be mapped
-    vectors = np.load(folder / VECTORS, mmap_mode="r" if card.n else None, allow_pickle=False)
-    if vectors.shape != (card.n, card.dim) or rows.shape != (card.n,):
-        msg = (
-            f"The index at {folder} holds vectors of shape {vectors.shape} and {len(rows)} rows; "
-            f"its card says ({card.n}, {card.dim}). Build the index again."
-        )
-        raise AnnIndexError(msg)
-    recipe = IndexRecipe.from_dict(card.recipe)
-    if recipe.kind == "flat":
-        return FlatCore(vectors), rows
-    index = load_faiss().read_index(str(folder / FAISS))
-    return IvfCore(index, vectors, recipe.exact_below), rows
-
-
-def _check_file(path: Path, facts: dict[str, Any]) -> None:
     if not path.is_file():
         msg = f"The index at {path.parent} lacks {path.name}. Build the index again."
         raise AnnIndexError(msg)
-    size = path.stat().st_size
-    if size != facts["bytes"]:
+    size, expected = path.stat().st_size, sum(n_bytes for n_bytes, _ in written)
+    if size < expected:
         msg = (
-            f"{path} has {size} bytes; the index's card says {facts['bytes']}. "
-            f"It is damaged: build the index again."
+            f"{path} has {size} bytes; the index's card says {expected}. It is damaged: build the "
+            f"index again."
         )
         raise AnnIndexError(msg)
-    if _facts(path)["sha256"] != facts["sha256"]:
-        msg = f"{path} is damaged: its checksum is not the card's. Build the index again."
-        raise AnnIndexError(msg)
+    if known is not None and list(known) == stamp(path):
+        return
+    with path.open("rb") as file:
+        for n_bytes, sha256 in written:
+            digest = hashlib.sha256()
+            left = n_bytes
+            while left and (block := file.read(min(left, _BLOCK_BYTES))):
+                digest.update(block)
+                left -= len(block)
+            if digest.hexdigest() != sha256:
+                msg = f"{path} is damaged: its checksum is not the card's. Build the index again."
+                raise AnnIndexError(msg)
+
+
+def read_stamps(folder: Path) -> dict[str, list[int]]:
+    """Stamps of files whose checksums were right; empty where nobody left any."""
+    try:
+        values = json.loads((folder / STAMPS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # then the checksums are taken
+    return values if isinstance(values, dict) else {}

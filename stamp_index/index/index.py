@@ -1,85 +1,100 @@
-"""An index over one modality of a store."""
+"""An index over one modality of a store, to search."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
-from stamp_index.errors import AnnIndexError, EncoderMismatchError
-from stamp_index.index.build import HeldOut, build_from_vectors
-from stamp_index.index.card import FORMAT, IndexCard
-from stamp_index.index.cores import IvfCore, load_faiss
+from stamp_index.index.building import build_index
+from stamp_index.index.difference import Difference, compare, here, require_same_history
 from stamp_index.index.exact import check_allowed, check_queries, exact_search, merge_hits
-from stamp_index.index.files import read_card, read_core, write_folder
-from stamp_index.index.recipe import IndexRecipe
-from stamp_index.store import Modality
-from stamp_index.store.schema import vector_column
+from stamp_index.index.folder import check_modality, current, index_folder
+from stamp_index.index.generation import open_generation, require_same_encoder
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from stamp_index.index.build import Built
-    from stamp_index.index.cores import Core
-    from stamp_index.store import Store
+    from stamp_index.index import engine
+    from stamp_index.index.card import IndexCard
+    from stamp_index.index.engine import Progress, Settings
+    from stamp_index.index.generation import Generation
+    from stamp_index.index.recipes import IndexRecipe
+    from stamp_index.store import Modality, Store
 
-
-def index_folder(store: Store, modality: Modality) -> Path:
-    """Where a store's own index of a modality lies: ``STORE/indexes/<modality>_<encoder>``."""
-    return store.path / "indexes" / vector_column(store.encoder, modality)
+    Hits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class _Since:
-    """How one version of the store differs from the rows of an index.
+class _State:
+    """A generation of the index, how one version of the store differs from it, and that made ready."""
+
+    generation: Generation
+    since: Difference
+    everything: Prepared
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A filter made ready by `Index.prepare`, for any number of searches; answers at that version of the store.
 
     Attributes
     ----------
-    version : int
-        Version of the store.
-    gone : ndarray of shape (n,), bool, or None
-        Positions in the index whose row the store does not have; None where it has all.
-    rows : ndarray of shape (m,), int64
-        Rows of the store that are not in the index, ascending.
-    vectors : ndarray of shape (m, d), float16
-        Their vectors.
+    generation : Generation
+        What is searched.
+    since : Difference
+        What the store has besides.
+    old : engine.Allowed or None
+        Positions of the index that may be found; None for all.
+    newer : ndarray of shape (m,), bool, or None
+        Which of the newer rows may be found; None for all.
     """
 
-    version: int
-    gone: NDArray[np.bool_] | None
-    rows: NDArray[np.int64]
-    vectors: NDArray[np.float16]
+    generation: Generation
+    since: Difference
+    old: engine.Allowed | None
+    newer: NDArray[np.bool_] | None
 
 
 class Index:
     """Nearest rows of a store by one of its embeddings.
 
-    Made by `Index.build` or `Index.load`. Searches change nothing, so threads may share it. Rows
+    Made by `Index.open` or `Index.build`. Searches change nothing, so threads may share it. Rows
     added to the store since it was built are searched exactly and merged, and rows that were deleted since
     are not found: a search is right just after an add or a delete.
 
     Attributes
     ----------
     store : Store
-        The store whose rows are found.
-    card : IndexCard
-        What it is and its measured recall.
+        The store whose rows are found, at the version that it shows.
+    modality : {"image", "gene"}
+        Which embedding is searched.
     """
 
-    def __init__(self, store: Store, card: IndexCard, core: Core, rows: NDArray[np.int64]) -> None:
+    def __init__(self, store: Store, modality: Modality, generation: Generation) -> None:
         self.store = store
-        self.card = card
-        self._core = core
-        self._rows = rows
-        self._since: _Since | None = None
+        self.modality = modality
+        self._state = self._compare(generation, None)
 
     def __repr__(self) -> str:
         card = self.card
-        return f"Index({card.recipe['name']}, {card.modality}, {card.n} x {card.dim})"
+        return f"Index({card.kind}, {card.modality}, {card.n} x {card.dim})"
 
-    # ---- making ------------------------------------------------------------------------------
+    @classmethod
+    def open(cls, store: Store, modality: Modality) -> Self:
+        """Open a store's index.
+
+        Raises
+        ------
+        AnnIndexError
+            If there is none, it is damaged, or was made of another store, history or release.
+        EncoderMismatchError
+            If its embeddings are not of the encoder that the store was opened with.
+        ValueError
+            If the modality is unknown.
+        """
+        check_modality(modality)
+        return cls(store, modality, open_generation(index_folder(store, modality)))
 
     @classmethod
     def build(
@@ -89,104 +104,88 @@ class Index:
         recipe: IndexRecipe | None = None,
         *,
         seed: int = 0,
-    ) -> Index:
-        """Build over all rows of the store that have the embedding.
+        max_memory_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Build a store's index and open it: see `build_index`."""
+        build_index(
+            store,
+            modality,
+            recipe,
+            seed=seed,
+            max_memory_bytes=max_memory_bytes,
+            progress=progress,
+        )
+        return cls.open(store, modality)
+
+    # ---- what it is --------------------------------------------------------------------------
+
+    @property
+    def card(self) -> IndexCard:
+        """What it is and its measured recall."""
+        return self._state.generation.card
+
+    @property
+    def n_newer(self) -> int:
+        """Rows of the store that are not in the index: searched exactly."""
+        return len(self._now().since.rows)
+
+    @property
+    def n_gone(self) -> int:
+        """Rows of the index that the store does not have any more: passed over."""
+        return self._now().since.n_gone
+
+    def settings_for(self, recall: float) -> Settings:
+        """Return the cheapest settings measured to find this share of the exact top 10: see `IndexCard.settings_for`."""
+        return self.card.settings_for(recall)
+
+    def refresh(self) -> None:
+        """Go over to the newest generation of the index, if another process has put one in place.
+
+        Searches that other threads have begun go on with the old one.
+
+        Raises
+        ------
+        AnnIndexError, EncoderMismatchError
+            As `open`.
+        """
+        folder = index_folder(self.store, self.modality)
+        if current(folder) != self._state.generation.folder:
+            self._state = self._compare(open_generation(folder), None)
+
+    # ---- searching ---------------------------------------------------------------------------
+
+    def prepare(self, allowed: NDArray[np.bool_] | None) -> Prepared:
+        """Make a filter ready, to be used for any number of searches.
 
         Parameters
         ----------
-        store : Store
-            Its rows are indexed as they are now.
-        modality : {"image", "gene"}
-            Which embedding to search.
-        recipe : IndexRecipe, optional
-            Flat below 200,000 rows, else ``ivf_pq``, by default.
-        seed : int
-            Seed of the training sample and of the held-out queries.
+        allowed : ndarray of shape (store.n_rows,), bool, or None
+            Rows that may be found, by row id; None for all.
 
         Raises
         ------
         ValueError
-            If the modality is unknown.
+            If it is not one bool per row.
         """
-        if modality not in get_args(Modality):
-            msg = f"There is no modality {modality!r}; expected {' or '.join(get_args(Modality))}."
-            raise ValueError(msg)
-        rows, vectors = _read_vectors(store, modality)
-        recipe = recipe or IndexRecipe.for_rows(len(rows))
-        held_out = _held_out(store, modality, rows, n=recipe.n_queries, seed=seed)
-        built = build_from_vectors(vectors, held_out, recipe, seed=seed)
-        card = _card(store, modality, built, seed=seed)
-        return cls(store, card, built.core, rows)
-
-    def save(self, folder: Path | str) -> Path:
-        """Write to a folder, replacing an index there; either all of it is written or nothing.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        AnnIndexError
-            If something that is not an index is there.
-        """
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            read_card(folder)
-        write_folder(folder, self.card, self._core, self._rows)
-        return folder
-
-    @classmethod
-    def load(cls, folder: Path | str, store: Store) -> Index:
-        """Open a saved index of this store.
-
-        Raises
-        ------
-        AnnIndexError
-            If it is missing, damaged, of another store or of a newer release.
-        EncoderMismatchError
-            If its embeddings are not of the store's encoder.
-        """
-        folder = Path(folder)
-        card, files = read_card(folder)
-        if card.store_id != store.store_id:
-            msg = (
-                f"The index at {folder} belongs to store {card.store_id}; the store at "
-                f"{store.path} is {store.store_id}. Build an index of this store."
-            )
-            raise AnnIndexError(msg)
-        if card.fingerprint != store.card.fingerprint:
-            msg = (
-                f"The index at {folder} was made with encoder {card.fingerprint}; the store's is "
-                f"{store.card.fingerprint}. Build the index again."
-            )
-            raise EncoderMismatchError(msg)
-        core, rows = read_core(folder, card, files)
-        return cls(store, card, core, rows)
-
-    # ---- searching ---------------------------------------------------------------------------
-
-    @property
-    def n_newer(self) -> int:
-        """Rows of the store that are not in the index."""
-        return len(self._difference().rows)
-
-    @property
-    def n_gone(self) -> int:
-        """Rows of the index that the store does not have any more."""
-        gone = self._difference().gone
-        return 0 if gone is None else int(gone.sum())
+        state = self._now()
+        if allowed is None:
+            return state.everything
+        check_allowed(allowed, self.store.n_rows)
+        generation, since = state.generation, state.since
+        mask = here(allowed, generation.rows)
+        if since.gone is not None:
+            mask &= ~since.gone
+        return Prepared(generation, since, generation.engine.prepare(mask), allowed[since.rows])
 
     def search(
         self,
         queries: NDArray[np.float32],
         k: int,
         *,
-        allowed: NDArray[np.bool_] | None = None,
-        nprobe: int | None = None,
-        n_rerank: int | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        allowed: NDArray[np.bool_] | Prepared | None = None,
+        settings: Settings | None = None,
+    ) -> Hits:
         """Find the rows of highest cosine.
 
         Parameters
@@ -195,11 +194,11 @@ class Index:
             Scaled to unit length.
         k : int
             Hits per query.
-        allowed : ndarray of shape (store.n_rows,), bool, optional
-            Rows that may be found, by row id; all by default.
-        nprobe, n_rerank : int, optional
-            Lists to look into and candidates to rank again; the card's by default. Under a filter
-            8 times as many lists, of those that hold an allowed row. Without effect on a flat index.
+        allowed : ndarray of shape (store.n_rows,), bool, or Prepared, optional
+            Rows that may be found, by row id; all by default. What `prepare` returns saves time where it is used
+            again.
+        settings : Settings, optional
+            How thoroughly to search; by default what the recipe's target needs. Without effect on a flat index.
 
         Returns
         -------
@@ -214,119 +213,47 @@ class Index:
         ValueError
             If shapes, dtypes, values or numbers are wrong.
         """
-        card = self.card
-        queries = check_queries(queries, card.dim, k)
-        for name, value in (("nprobe", nprobe), ("n_rerank", n_rerank)):
-            if value is not None and value < 1:
-                msg = f"{name} is {value}; expected 1 or more."
-                raise ValueError(msg)
-        if allowed is not None:
-            check_allowed(allowed, self.store.n_rows)
-        since = self._difference()
-        scores, positions = self._core.search(
-            queries,
-            k,
-            allowed=_allowed_here(allowed, self._rows, since.gone),
-            nprobe=nprobe or card.nprobe,
-            n_rerank=n_rerank or card.n_rerank,
+        ready = allowed if isinstance(allowed, Prepared) else self.prepare(allowed)
+        engine = ready.generation.engine
+        return _merged(
+            ready, queries, k, engine.search(queries, k, settings=settings, allowed=ready.old)
         )
-        hits = scores, self._rows[positions]
-        if len(since.rows) == 0:
-            return hits
-        here = None if allowed is None else allowed[since.rows]
-        newer, at = exact_search(since.vectors, queries, k, allowed=here)
-        return merge_hits((hits[0], newer), (hits[1], since.rows[at]), k)
 
-    def _difference(self) -> _Since:
-        since = self._since
-        if since is None or since.version != self.store.version:
-            since = self._since = self._compare()
-        return since
+    def search_exactly(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.bool_] | Prepared | None = None,
+    ) -> Hits:
+        """Find the rows of highest cosine by comparing all of them; otherwise as `search`."""
+        ready = allowed if isinstance(allowed, Prepared) else self.prepare(allowed)
+        engine = ready.generation.engine
+        unit = check_queries(queries, self.card.dim, k)
+        return _merged(ready, queries, k, engine.exact(unit, k, ready.old))
 
-    def _compare(self) -> _Since:
-        store, modality = self.store, self.card.modality
-        version, newer = store.version, store.has_vector(modality)
-        inside = self._rows < len(newer)  # the store may be open at a version before the index's
-        gone = np.ones(len(self._rows), np.bool_)
-        gone[inside] = ~newer[self._rows[inside]]
-        newer[self._rows[inside]] = False
-        rows = np.flatnonzero(newer)
-        vectors = store.vectors(modality, rows)
-        return _Since(version, gone if gone.any() else None, rows, vectors)
+    # ---- helpers -----------------------------------------------------------------------------
 
+    def _now(self) -> _State:
+        """State at the version that the store shows."""
+        state = self._state
+        if state.since.version != self.store.version:
+            state = self._state = self._compare(state.generation, state.since)
+        return state
 
-def _allowed_here(
-    allowed: NDArray[np.bool_] | None, rows: NDArray[np.int64], gone: NDArray[np.bool_] | None
-) -> NDArray[np.bool_] | None:
-    """Turn a filter by row into one by position in the index; None where everything is allowed."""
-    if allowed is None:
-        return None if gone is None else ~gone
-    here = np.zeros(len(rows), np.bool_)
-    inside = rows < len(allowed)
-    here[inside] = allowed[rows[inside]]
-    if gone is not None:
-        here &= ~gone
-    return None if here.all() else here
+    def _compare(self, generation: Generation, before: Difference | None) -> _State:
+        store = self.store
+        require_same_encoder(store, self.modality, generation.card)
+        require_same_history(store, generation.slides, generation.rows, generation.card.n_rows)
+        since = compare(store, self.modality, generation.rows, before)
+        old = None if since.gone is None else generation.engine.prepare(~since.gone)
+        return _State(generation, since, Prepared(generation, since, old, None))
 
 
-def _read_vectors(
-    store: Store, modality: Modality
-) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    """Row ids (n,), ascending, and vectors (n, d) of every embedding."""
-    rows = np.flatnonzero(store.has_vector(modality))
-    vectors = np.empty((len(rows), store.card.dim), np.float16)
-    for ids, part in store.vector_batches(modality):
-        vectors[np.searchsorted(rows, ids)] = part
-    return rows, vectors
-
-
-def _held_out(
-    store: Store, modality: Modality, indexed: NDArray[np.int64], *, n: int, seed: int
-) -> dict[str, HeldOut]:
-    """Sample of the store's own rows as queries of each modality, at most a quarter of them."""
-    out: dict[str, HeldOut] = {}
-    position = np.full(store.n_rows, -1, np.int64)  # of each row in the index
-    position[indexed] = np.arange(len(indexed))
-    names: tuple[Modality, ...] = get_args(Modality)
-    for name in names:
-        rows = np.flatnonzero(store.has_vector(name))
-        rng = np.random.default_rng([seed, names.index(name)])
-        rows = rng.choice(rows, min(n, len(rows) // 4), replace=False) if len(rows) else rows
-        if len(rows) == 0:
-            continue
-        vectors = store.vectors(name, rows).astype(np.float32)
-        # a spot's other embedding lies in the index on its own merits: it may be found
-        own = position[rows] if name == modality else np.full(len(rows), -1)
-        out[name] = HeldOut(vectors, own.astype(np.int64))
-    return out
-
-
-def _card(store: Store, modality: Modality, built: Built, *, seed: int) -> IndexCard:
-    core = built.core
-    n, dim = core.vectors.shape
-    size, faiss_version = 2 * n * dim + 8 * n, ""
-    if isinstance(core, IvfCore):
-        faiss = load_faiss()
-        size += faiss.serialize_index(core.index).nbytes
-        faiss_version = faiss.__version__
-    return IndexCard(
-        format=FORMAT,
-        recipe=built.recipe.to_dict(),
-        store_id=store.store_id,
-        store_version=store.version,
-        fingerprint=store.card.fingerprint,
-        modality=modality,
-        n_rows=store.n_rows,
-        n=n,
-        dim=dim,
-        bytes=size,
-        nprobe=built.nprobe,
-        n_rerank=built.n_rerank,
-        ann_recall_at_10=built.ann_recall_at_10,
-        target_recall=built.recipe.target_recall,
-        reached=built.reached,
-        build_seconds=built.seconds,
-        seed=seed,
-        faiss_version=faiss_version,
-        gpu=built.gpu,
-    )
+def _merged(ready: Prepared, queries: NDArray[np.float32], k: int, found: Hits) -> Hits:
+    """Join what was found in the index, by position, with newer rows."""
+    scores, rows = found[0], ready.generation.rows[found[1]]
+    since = ready.since
+    newer, at = exact_search(since.vectors, queries, k, allowed=ready.newer)
+    # Also where nothing is newer: equal scores come by ascending row, whatever their positions.
+    return merge_hits((scores, newer), (rows, since.rows[at]), k)

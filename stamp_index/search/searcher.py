@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from stamp_index.errors import EncoderMismatchError, QueryError
 from stamp_index.genes import GeneResolver
-from stamp_index.index import Index, exact_search, index_folder
+from stamp_index.index import Index, exact_search, has_index
 from stamp_index.search.filtering import evaluate, parse_filter
 from stamp_index.search.hits import Hits, make_hits
 from stamp_index.search.pictures import cut_query
@@ -21,6 +20,7 @@ from stamp_index.store import Modality, Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -367,12 +367,7 @@ class Searcher:
 
 def _load_indexes(store: Store) -> dict[Modality, Index]:
     modalities: tuple[Modality, ...] = ("image", "gene")
-    folders = {modality: Path(index_folder(store, modality)) for modality in modalities}
-    return {
-        modality: Index.load(folder, store)
-        for modality, folder in folders.items()
-        if folder.is_dir()
-    }
+    return {side: Index.open(store, side) for side in modalities if has_index(store, side)}
 
 
 def _checked_vector(vector: ArrayLike, dim: int) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from stamp_index.errors import StoreError
+from stamp_index.errors import StoreBusyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,25 +20,25 @@ _POLL_S: Final = 0.05
 
 
 @contextmanager
-def write_lock(store: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the store's write lock; wait up to `timeout_s` seconds for it.
+def write_lock(folder: Path, timeout_s: float, *, what: str = "store") -> Iterator[None]:
+    """Hold the write lock of a store, or of `what` else lies in a folder; wait up to `timeout_s` seconds.
 
     The kernel drops the lock when its holder ends, however it ends, so a lock is never stale.
 
     Raises
     ------
+    StoreBusyError
+        If another process still holds it after `timeout_s`.
     StoreError
-        If another process still holds it after `timeout_s`, or nothing can be written there.
+        If nothing can be written there.
     """
     try:
-        descriptor = os.open(store / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as exc:
-        msg = (
-            f"The store at {store} cannot be written: {exc}. Check the folder and its permissions."
-        )
+        msg = f"The {what} at {folder} cannot be written: {exc}. Check the folder and its permissions."
         raise StoreError(msg) from exc
     try:
-        _acquire(descriptor, store, timeout_s)
+        _acquire(descriptor, f"{what} at {folder}", timeout_s)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)  # for the message of who waits
         yield
@@ -46,7 +46,7 @@ def write_lock(store: Path, timeout_s: float) -> Iterator[None]:
         os.close(descriptor)  # closing releases the lock
 
 
-def _acquire(descriptor: int, store: Path, timeout_s: float) -> None:
+def _acquire(descriptor: int, what: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -55,10 +55,10 @@ def _acquire(descriptor: int, store: Path, timeout_s: float) -> None:
             if time.monotonic() >= deadline:
                 holder = os.pread(descriptor, 20, 0).decode() or "unknown"
                 msg = (
-                    f"The store at {store} is being written by process {holder}, waited "
+                    f"The {what} is being written by process {holder}, waited "
                     f"{timeout_s:g} s for it. Try again when it is done."
                 )
-                raise StoreError(msg) from exc
+                raise StoreBusyError(msg) from exc
             time.sleep(_POLL_S)
         else:
             return

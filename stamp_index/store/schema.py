@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Modality = Literal["image", "gene"]
-MODALITIES: Final = ("image", "gene")
+MODALITIES: Final[tuple[Modality, ...]] = ("image", "gene")
 
 SLIDES: Final = "slides"
 SPOTS: Final = "spots"

@@ -1,0 +1,281 @@
+"""Building the index of a store, or going on with what an earlier build left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stamp_index.errors import AnnIndexError
+from stamp_index.index.card import FORMAT, IndexCard
+from stamp_index.index.difference import here, require_same_history, slide_facts
+from stamp_index.index.engine import make, n_gpus
+from stamp_index.index.engine.files import flush
+from stamp_index.index.faiss_library import load_faiss
+from stamp_index.index.files import segment, write_json
+from stamp_index.index.folder import (
+    BUILDING,
+    CARD,
+    FAISS,
+    ROWS,
+    SLIDES,
+    builder,
+    check_modality,
+    index_folder,
+    new_name,
+    publish,
+    sweep,
+)
+from stamp_index.index.generation import map_vectors, write_stamps
+from stamp_index.index.held_out import held_out
+from stamp_index.index.plots import draw_card
+from stamp_index.index.recipes import AutoRecipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stamp_index.index.difference import SlideFacts
+    from stamp_index.index.engine import Made, Progress
+    from stamp_index.index.files import Segment
+    from stamp_index.index.recipes import IndexRecipe
+    from stamp_index.store import Modality, Store
+
+_PLAN: Final = "plan.json"
+_VECTORS: Final = "vectors.f16"
+_ENGINE: Final = "engine"
+
+
+def build_index(
+    store: Store,
+    modality: Modality,
+    recipe: IndexRecipe | None = None,
+    *,
+    seed: int = 0,
+    max_memory_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> IndexCard:
+    """Build an index over all rows that have the embedding, measure it and put it in place.
+
+    Searches go on with the index that was there until this one is finished. A build that was killed
+    goes on where it was when it is started again with the same arguments.
+
+    Parameters
+    ----------
+    store : Store
+        Its rows are indexed as they are now; later ones are searched exactly.
+    modality : {"image", "gene"}
+        Which embedding to search.
+    recipe : IndexRecipe, optional
+        What to build; ``auto`` by default.
+    seed : int
+        Of the training sample and of the held-out queries.
+    max_memory_bytes : int, optional
+        What the build may take besides pages of mapped files.
+    progress : Progress, optional
+        Is told of every block of rows in the stages "read", "train", "fill" and "write".
+
+    Raises
+    ------
+    ValueError
+        If the modality is unknown.
+    AnnIndexError
+        If the store has no such embeddings, it does not fit into `max_memory_bytes`, or the disk refuses.
+    StoreBusyError
+        If the index is being built already.
+    """
+    check_modality(modality)
+    folder = index_folder(store, modality)
+    if not store.has_vector(modality).any():
+        msg = (
+            f"The store at {store.path} has no {modality} embeddings of encoder '{store.encoder}', so there "
+            f"is nothing to index. Embed slides first."
+        )
+        raise AnnIndexError(msg)
+    began = time.perf_counter()
+    with builder(folder):
+        sweep(folder)
+        try:
+            job = _begin(store, modality, recipe or AutoRecipe(), seed)
+            vectors = _read_vectors(store, job, progress)
+            queries = held_out(
+                store, modality, job.rows, vectors, n=job.recipe.n_queries, seed=seed
+            )
+            made = make(
+                vectors,
+                job.recipe,
+                job.work / _ENGINE,
+                held_out=queries,
+                seed=seed,
+                max_memory_bytes=max_memory_bytes,
+                progress=progress,
+            )
+            return _finish(folder, job, made, time.perf_counter() - began)
+        except OSError as exc:
+            msg = (
+                f"The index at {folder} cannot be written ({exc}). Free disk space and build again."
+            )
+            raise AnnIndexError(msg) from exc
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is built from what.
+
+    Attributes
+    ----------
+    work : Path
+        Folder for what is finished so far.
+    plan : dict
+        What must be the same for a build to go on, and the store's version and row ids given then.
+    rows : ndarray of shape (n,), int64
+        Row ids to index, ascending.
+    slides : list of (str, str, int, int)
+        Slides of that version.
+    """
+
+    work: Path
+    modality: Modality
+    recipe: IndexRecipe
+    plan: dict[str, Any]
+    rows: NDArray[np.int64]
+    slides: list[SlideFacts]
+
+
+def _begin(store: Store, modality: Modality, recipe: IndexRecipe, seed: int) -> _Job:
+    """Go on with the build that the folder holds, if it is this one and can be finished; else begin."""
+    work = index_folder(store, modality) / BUILDING
+    asked = {
+        "store_id": store.store_id,
+        "fingerprint": store.card.fingerprint,
+        "dim": store.card.dim,
+        "modality": modality,
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+    }
+    old = _left(work, asked)
+    if old is not None and _can_go_on(store, modality, work, old):
+        rows = np.load(work / ROWS, allow_pickle=False)
+        return _Job(work, modality, recipe, old, rows, _slides(work))
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+    rows = np.flatnonzero(store.has_vector(modality))
+    np.save(work / ROWS, rows)
+    write_json(work / SLIDES, slide_facts(store))
+    plan = asked | {"version": store.version, "n_rows": store.n_rows}
+    flush(work / ROWS)
+    write_json(work / _PLAN, plan)  # last: the rest is whole where there is a plan
+    return _Job(work, modality, recipe, plan, rows, slide_facts(store))
+
+
+def _left(work: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """Plan that an earlier build left, if it was asked for the same."""
+    try:
+        plan = json.loads((work / _PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(plan, dict) and {name: plan.get(name) for name in asked} == asked
+    return plan if same else None
+
+
+def _can_go_on(store: Store, modality: Modality, work: Path, plan: dict[str, Any]) -> bool:
+    """Whether the rows of a plan mean the same spots still, and those not yet read are there."""
+    try:
+        rows = np.load(work / ROWS, allow_pickle=False)
+        require_same_history(store, _slides(work), rows, plan["n_rows"])
+    except (OSError, ValueError, AnnIndexError):
+        return False
+    return (work / _VECTORS).is_file() or bool(here(store.has_vector(modality), rows).all())
+
+
+def _slides(work: Path) -> list[SlideFacts]:
+    return [tuple(one) for one in json.loads((work / SLIDES).read_text(encoding="utf-8"))]
+
+
+def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray[np.float16]:
+    """Copy the vectors out of the store in index order; (n, d) float16, mapped."""
+    done, shape = job.work / _VECTORS, (len(job.rows), store.card.dim)
+    if not done.is_file():
+        scratch = job.work / f".{_VECTORS}.new"
+        scratch.write_bytes(b"")
+        n_read = 0
+        if len(job.rows):
+            vectors = np.memmap(scratch, np.float16, "w+", shape=shape)
+            for ids, part in store.vector_batches(job.modality):
+                at = np.searchsorted(job.rows, ids)
+                at = np.minimum(at, len(job.rows) - 1)
+                planned = job.rows[at] == ids  # the store may have grown since the plan
+                vectors[at[planned]] = part[planned]
+                n_read += int(planned.sum())
+                if progress is not None:
+                    progress("read", n_read, len(job.rows))
+            vectors.flush()
+        flush(scratch)
+        scratch.replace(done)
+        flush(job.work)
+    return map_vectors(done, *shape)
+
+
+def _finish(folder: Path, job: _Job, made: Made, seconds: float) -> IndexCard:
+    """Make a generation of what was built, and let it count."""
+    name, sidecar = new_name()
+    draft = job.work / name
+    draft.mkdir()
+    shutil.copyfile(job.work / ROWS, draft / ROWS)
+    shutil.copyfile(job.work / SLIDES, draft / SLIDES)
+    files = {sidecar: [segment(job.work / _VECTORS)]}
+    if made.path is not None:
+        made.path.rename(draft / FAISS)
+    for path in (draft / name for name in (ROWS, SLIDES, FAISS)):
+        if path.is_file():
+            files[path.name] = [segment(path)]
+    card = _card(job, made, sidecar, files, seconds=seconds)
+    write_json(draft / CARD, card.to_dict())
+    draw_card(card, draft)
+    (job.work / _VECTORS).rename(folder / sidecar)
+    publish(folder, draft)
+    sweep(folder)
+    shutil.rmtree(job.work)
+    write_stamps(folder, folder / name, card)
+    return card
+
+
+def _card(
+    job: _Job, made: Made, sidecar: str, files: dict[str, list[Segment]], *, seconds: float
+) -> IndexCard:
+    n, dim = made.engine.vectors.shape
+    target = job.recipe.target_recall
+    choice = made.calibration.choice(target)
+    flat = made.path is None
+    return IndexCard(
+        format=FORMAT,
+        recipe=job.recipe.to_dict(),
+        kind=made.recipe.kind,
+        store_id=job.plan["store_id"],
+        store_version=job.plan["version"],
+        fingerprint=job.plan["fingerprint"],
+        modality=job.modality,
+        n_rows=job.plan["n_rows"],
+        n=n,
+        n_trained=n,
+        dim=dim,
+        bytes=0 if flat else files[FAISS][0][0],
+        sidecar=sidecar,
+        sidecar_bytes=2 * n * dim,
+        calibration=made.calibration.to_dict(),
+        tried={kind: one.to_dict() for kind, one in made.tried.items()},
+        ann_recall_at_10=choice.recall,
+        target_recall=target,
+        reached=choice.reached,
+        build_seconds=seconds,
+        seed=job.plan["seed"],
+        faiss_version="" if flat else load_faiss().__version__,
+        gpu=not flat and n_gpus() > 0,
+        files=files,
+    )

@@ -1,0 +1,249 @@
+"""Building an index in a work folder, so that a build that was killed goes on where it was.
+
+The folder holds ``plan.json`` (what is built from what), ``trained.faiss`` (no rows yet), filled
+shards as they are finished, and in the end ``index.faiss`` alone. A shard is a stretch of rows of
+fixed size, so the lists come out in the same order however often the build was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from stamp_index.index.engine import gpu
+from stamp_index.index.engine.files import read_index, write_index
+from stamp_index.index.engine.memory import share_out
+from stamp_index.index.engine.structure import inner_lists
+from stamp_index.index.engine.training import train
+from stamp_index.index.faiss_library import load_faiss
+from stamp_index.index.halves import as_float32
+from stamp_index.index.recipes import FlatRecipe, HnswSq8Recipe, IvfRabitqRecipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from faiss import Index
+    from numpy.typing import NDArray
+
+    from stamp_index.index.halves import Vectors
+    from stamp_index.index.recipes import IndexRecipe
+
+PLAN: Final = "plan.json"
+TRAINED: Final = "trained.faiss"
+INDEX: Final = "index.faiss"
+_SHARD_ROWS: Final = 131_072
+_MOST_SHARDS: Final = 16
+_GRAPH_ROWS: Final = (
+    16_384  # added to a graph at once, and drawn levels for; the same in every build
+)
+_PROBES: Final = 64  # rows whose bytes tell one table from another
+
+
+class Progress(Protocol):
+    """Is told of what was done."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Hear that `done` of `total` rows of "train", "fill", "write" or "measure" are finished."""
+        ...
+
+
+def build(
+    vectors: Vectors,
+    recipe: IndexRecipe,
+    work: Path,
+    *,
+    seed: int = 0,
+    leave_out: NDArray[np.int64] | None = None,
+    max_memory_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Index | None:
+    """Train and fill an index, or go on with what an earlier build left.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, d), float16
+        Unit vectors, usually a memory map; read in ascending order.
+    recipe : IndexRecipe
+        What to build; not ``auto``.
+    work : Path
+        Folder for what is finished so far; made if it is not there. What it holds of another build
+        is thrown away.
+    seed : int
+        Of all that is drawn.
+    leave_out : ndarray of int64, optional
+        Positions of rows that must not train the index.
+    max_memory_bytes : int, optional
+        What the build may take besides pages of the mapped vectors.
+    progress : Progress, optional
+        Is told of every block.
+
+    Returns
+    -------
+    faiss.Index or None
+        Filled; its file is ``work/index.faiss``. None for ``flat``, which needs none.
+
+    Raises
+    ------
+    AnnIndexError
+        If it does not fit into `max_memory_bytes`, or the folder cannot be written or read.
+    """
+    if isinstance(recipe, FlatRecipe):
+        return None
+    n, dim = vectors.shape
+    budget = share_out(recipe, n, dim, max_memory_bytes)
+    tell = progress or _silent
+    _start_over_unless(work, _plan(vectors, recipe, seed, leave_out))
+    if (work / INDEX).is_file():
+        return read_index(work / INDEX)
+    if not (work / TRAINED).is_file():
+        tell("train", 0, budget.sample_rows)
+        fresh = train(vectors, recipe, n_sample=budget.sample_rows, seed=seed, leave_out=leave_out)
+        write_index(fresh, work / TRAINED)
+        tell("train", budget.sample_rows, budget.sample_rows)
+    fill = _fill_graph if isinstance(recipe, HnswSq8Recipe) else _fill_lists
+    index = fill(_Job(vectors, work, budget.block_rows, tell, seed))
+    if isinstance(recipe, IvfRabitqRecipe):
+        index = _packed(index)
+    tell("write", 0, n)
+    write_index(index, work / INDEX)
+    _remove_parts(work)
+    tell("write", n, n)
+    return index
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What filling needs."""
+
+    vectors: Vectors
+    work: Path
+    block_rows: int
+    tell: Progress
+    seed: int
+
+
+def shard_rows(n: int) -> int:
+    """Rows of a shard: 131,072, more where that would make more than 16 shards."""
+    return max(_SHARD_ROWS, -(-n // _MOST_SHARDS))
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+# ---- inverted lists ------------------------------------------------------------------------------
+
+
+def _fill_lists(job: _Job) -> Index:
+    n, step = len(job.vectors), shard_rows(len(job.vectors))
+    whole = read_index(job.work / TRAINED)
+    filler = gpu.Filler(whole) if gpu.supports(whole) else None
+    for start in range(0, n, step):
+        path = job.work / f"shard-{start:012d}.faiss"
+        stop = min(start + step, n)
+        if path.is_file():
+            shard = read_index(path)
+            job.tell("fill", stop, n)
+        else:
+            shard = read_index(job.work / TRAINED)
+            _add(job, filler or shard, start, stop)
+            shard = filler.take() if filler else shard
+            write_index(shard, path)
+        inner_lists(whole).merge_from(inner_lists(shard), 0)
+        whole.ntotal = inner_lists(whole).ntotal
+    return whole
+
+
+def _add(job: _Job, into: Index | gpu.Filler, start: int, stop: int) -> None:
+    for at in range(start, stop, job.block_rows):
+        end = min(at + job.block_rows, stop)
+        into.add_with_ids(as_float32(job.vectors[at:end]), np.arange(at, end, dtype=np.int64))
+        job.tell("fill", end, len(job.vectors))
+
+
+def _packed(index: Any) -> Index:  # noqa: ANN401 - an IndexPreTransform, whose stub lacks its fields
+    """Pack the codes of RaBitQ for the scan of 32 at a time; done once, as it cannot be joined."""
+    faiss = load_faiss()
+    plain = inner_lists(index)
+    fast = faiss.IndexIVFRaBitQFastScan(plain)
+    whole: Any = faiss.IndexPreTransform(faiss.downcast_VectorTransform(index.chain.at(0)), fast)
+    # The rotation and the centres pass over; of the old index only its lists are left to free.
+    index.own_fields = plain.own_fields = False
+    plain.this.acquire()
+    fast.own_fields = whole.own_fields = True
+    fast.this.disown()
+    packed: Index = whole
+    return packed
+
+
+# ---- a graph -------------------------------------------------------------------------------------
+
+
+def _fill_graph(job: _Job) -> Index:
+    """Add in stretches of fixed size; every fourth is a point to go on from.
+
+    With one thread the graph is the same however often the build was interrupted. Several threads
+    add at once, and the graph depends on who was first, as always with FAISS.
+    """
+    faiss, n = load_faiss(), len(job.vectors)
+    points = sorted(job.work.glob("graph-*.faiss"))
+    index: Any = read_index(points[-1] if points else job.work / TRAINED)
+    for start in range(int(index.ntotal), n, _GRAPH_ROWS):
+        stop = min(start + _GRAPH_ROWS, n)
+        index.hnsw.rng = faiss.RandomGenerator(job.seed + start + 1)
+        index.add(as_float32(job.vectors[start:stop]))  # 32 MB at d = 512
+        job.tell("fill", stop, n)
+        if stop < n and stop % (4 * _GRAPH_ROWS) == 0:
+            write_index(index, job.work / f"graph-{stop:012d}.faiss")
+            for old in points:
+                old.unlink(missing_ok=True)
+            points = [job.work / f"graph-{stop:012d}.faiss"]
+    whole: Index = index
+    return whole
+
+
+# ---- the work folder -----------------------------------------------------------------------------
+
+
+def _plan(
+    vectors: Vectors, recipe: IndexRecipe, seed: int, leave_out: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    """Describe what must be the same for a build to go on."""
+    n, dim = vectors.shape
+    probes = np.unique(np.linspace(0, max(n - 1, 0), _PROBES).astype(np.int64))[:n]
+    digest = hashlib.sha256(np.ascontiguousarray(vectors[probes]).tobytes())
+    digest.update(b"" if leave_out is None else np.ascontiguousarray(leave_out).tobytes())
+    return {
+        "recipe": recipe.to_dict(),
+        "n": n,
+        "dim": dim,
+        "seed": seed,
+        "rows_sha256": digest.hexdigest(),
+        "faiss_version": load_faiss().__version__,
+    }
+
+
+def _start_over_unless(work: Path, plan: dict[str, Any]) -> None:
+    """Empty the folder if it holds another build, or one that cannot be told."""
+    path = work / PLAN
+    if path.is_file():
+        try:
+            if json.loads(path.read_text(encoding="utf-8")) == plan:
+                return
+        except ValueError:
+            pass  # half a plan: start over
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def _remove_parts(work: Path) -> None:
+    for pattern in ("shard-*.faiss", "graph-*.faiss", TRAINED, ".*.new"):
+        for path in work.glob(pattern):
+            path.unlink()

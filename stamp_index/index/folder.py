@@ -1,0 +1,167 @@
+"""The folder of an index: finished generations, of which one is current, and what is being built.
+
+``STORE/indexes/<modality>_<encoder>/`` holds
+
+- ``CURRENT``: name of the generation that counts and SHA-256 of its card; replaced in one step;
+- ``g-<hex>/``: a generation: card, row ids, slides, FAISS file, plots; never changed once it is there;
+- ``vectors-<hex>.f16``: float16 vectors in index order, without a header. Folding adds to the end, so
+  generations share it: each reads as many vectors as its card says;
+- ``building/``: what a build has finished so far.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, get_args
+
+from stamp_index.errors import AnnIndexError
+from stamp_index.index.engine.files import flush
+from stamp_index.index.files import segment
+from stamp_index.store import Modality
+from stamp_index.store.lock import LOCK_FILE, write_lock
+from stamp_index.store.schema import vector_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stamp_index.store import Store
+
+CURRENT: Final = "CURRENT"
+CARD: Final = "card.json"
+ROWS: Final = "rows.npy"  # int64 (n,): row id of each vector
+SLIDES: Final = "slides.json"
+FAISS: Final = "index.faiss"
+BUILDING: Final = "building"
+_LINE: Final = re.compile(r"(g-[0-9a-f]{12}) ([0-9a-f]{64})\n")  # what CURRENT holds
+_GENERATION: Final = "g-"
+_SIDECAR: Final = "vectors-"
+
+
+def check_modality(modality: str) -> None:
+    """Refuse what is no modality.
+
+    Raises
+    ------
+    ValueError
+        If it is neither "image" nor "gene".
+    """
+    if modality not in get_args(Modality):
+        msg = f"There is no modality {modality!r}; expected {' or '.join(get_args(Modality))}."
+        raise ValueError(msg)
+
+
+def index_folder(store: Store, modality: Modality) -> Path:
+    """Where a store's index of a modality lies: ``STORE/indexes/<modality>_<encoder>``."""
+    return store.path / "indexes" / vector_column(store.encoder, modality)
+
+
+def has_index(store: Store, modality: Modality) -> bool:
+    """Whether a store has an index of a modality."""
+    return (index_folder(store, modality) / CURRENT).is_file()
+
+
+def current(folder: Path) -> Path:
+    """Folder of the generation that counts.
+
+    Raises
+    ------
+    AnnIndexError
+        If there is no index, or ``CURRENT`` names no generation.
+    """
+    return folder / _read_current(folder)[0]
+
+
+def card_checksum(folder: Path) -> str:
+    """SHA-256 that the card of the current generation must have."""
+    return _read_current(folder)[1]
+
+
+def _read_current(folder: Path) -> tuple[str, str]:
+    path = folder / CURRENT
+    if not path.is_file():
+        msg = f"There is no index at {folder}. Build one with `stamp-index build`."
+        raise AnnIndexError(msg)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    match = _LINE.fullmatch(text)
+    if match is None:
+        msg = f"{path} holds {text[:80]!r}, which names no generation. Build the index again."
+        raise AnnIndexError(msg)
+    return match[1], match[2]
+
+
+def new_name() -> tuple[str, str]:
+    """Names that nothing has: of a generation, and of a file of vectors."""
+    name = uuid.uuid4().hex[:12]
+    return f"{_GENERATION}{name}", f"{_SIDECAR}{name}.f16"
+
+
+def publish(folder: Path, generation: Path) -> None:
+    """Put a finished generation into the folder and let it count from now on."""
+    for path in generation.iterdir():
+        flush(path)
+    flush(generation)
+    place = folder / generation.name
+    generation.rename(place)
+    flush(folder)
+    scratch = folder / f".{CURRENT}.new"
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(f"{generation.name} {segment(place / CARD)[1]}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(folder / CURRENT)
+    flush(folder)
+
+
+@contextmanager
+def builder(folder: Path) -> Iterator[None]:
+    """Be the only one who changes an index.
+
+    Raises
+    ------
+    StoreBusyError
+        If somebody else does.
+    StoreError
+        If nothing can be written there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_lock(folder, 0.0, what="index"):
+        yield
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """List what nobody needs: older generations and their vectors, files of a builder that was killed.
+
+    What a build has finished so far is not among them. To be called by a builder.
+    """
+    kept = {CURRENT, BUILDING, LOCK_FILE}
+    if (folder / CURRENT).is_file():
+        from stamp_index.index.generation import read_card
+
+        generation = current(folder)
+        kept |= {generation.name, read_card(folder, generation).sidecar}
+    return sorted(path for path in folder.iterdir() if path.name not in kept)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what nobody needs. Processes that have it open keep it until they close it.
+
+    Returns
+    -------
+    list of Path
+        What was removed; nothing where the card of the current generation cannot be read.
+    """
+    try:
+        gone = leftovers(folder)
+    except AnnIndexError:
+        return []  # then nobody knows what is needed; the next build decides
+    for path in gone:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return gone

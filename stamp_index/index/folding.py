@@ -1,0 +1,148 @@
+"""Folding rows that were added since into an index, without building it again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from stamp_index.errors import AnnIndexError
+from stamp_index.index.difference import compare, require_same_history, slide_facts
+from stamp_index.index.engine import Engine, measure, read_index, write_index
+from stamp_index.index.files import segment, write_json
+from stamp_index.index.folder import (
+    CARD,
+    FAISS,
+    ROWS,
+    SLIDES,
+    builder,
+    index_folder,
+    new_name,
+    publish,
+    sweep,
+)
+from stamp_index.index.generation import (
+    map_vectors,
+    open_generation,
+    require_same_encoder,
+    write_stamps,
+)
+from stamp_index.index.halves import as_float32
+from stamp_index.index.held_out import held_out
+from stamp_index.index.plots import draw_card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stamp_index.index.card import IndexCard
+    from stamp_index.index.difference import Difference
+    from stamp_index.index.generation import Generation
+    from stamp_index.store import Modality, Store
+
+_BLOCK_ROWS: Final = 16_384
+_FOLDING: Final = "folding"
+_QUERIES: Final = 128  # of each modality that recall is measured with again
+
+
+def fold_index(store: Store, modality: Modality) -> IndexCard | None:
+    """Add the store's newer rows to its index, and measure recall again.
+
+    Searches go on with what was there until the new state is finished. Rows that were deleted stay in
+    the files and are passed over. The centres of the inverted lists and the codes stay as they were trained: see
+    `keep_up` for when to build again instead.
+
+    Returns
+    -------
+    IndexCard or None
+        Of the new state; None where there was nothing to add.
+
+    Raises
+    ------
+    AnnIndexError
+        If there is no index, it is damaged or of another store or history, or the disk refuses.
+    EncoderMismatchError
+        If the index is of another encoder.
+    StoreBusyError
+        If somebody else builds or folds it.
+    """
+    folder = index_folder(store, modality)
+    with builder(folder):
+        sweep(folder)
+        old = open_generation(folder)
+        require_same_encoder(store, modality, old.card)
+        require_same_history(store, old.slides, old.rows, old.card.n_rows)
+        newer = compare(store, modality, old.rows)
+        if len(newer.rows) == 0:
+            return None
+        try:
+            return _fold(store, old, newer)
+        except OSError as exc:
+            msg = f"The index at {folder} cannot be written ({exc}). Free disk space and try again."
+            raise AnnIndexError(msg) from exc
+        finally:
+            sweep(folder)
+
+
+def _fold(store: Store, old: Generation, newer: Difference) -> IndexCard:
+    folder, card, n = old.folder.parent, old.card, old.card.n + len(newer.rows)
+    draft = folder / _FOLDING / new_name()[0]
+    draft.mkdir(parents=True)
+    rows = np.concatenate([old.rows, newer.rows])
+    np.save(draft / ROWS, rows)
+    write_json(draft / SLIDES, slide_facts(store))
+    added = _append(folder / card.sidecar, newer.vectors, at=card.sidecar_bytes)
+    files = {card.sidecar: [*card.files[card.sidecar], added]}
+    vectors = map_vectors(folder / card.sidecar, n, card.dim)
+    recalls = {}
+    index = None if card.kind == "flat" else read_index(old.folder / FAISS)
+    if index is not None:
+        _add(index, newer.vectors)
+        write_index(index, draft / FAISS)
+        settings = card.settings_for(card.target_recall)
+        queries = held_out(store, card.modality, rows, vectors, n=_QUERIES, seed=card.seed + n)
+        recalls = measure(Engine(index, vectors), queries, settings)
+    for path in (draft / name for name in (ROWS, SLIDES, FAISS)):
+        if path.is_file():
+            files[path.name] = [segment(path)]
+    card = replace(
+        card,
+        store_version=store.version,
+        n_rows=store.n_rows,
+        n=n,
+        bytes=files[FAISS][0][0] if index is not None else 0,
+        sidecar_bytes=2 * n * card.dim,
+        ann_recall_at_10=card.ann_recall_at_10
+        | {side: mean for side, (mean, _) in recalls.items()},
+        reached=all(mean + error >= card.target_recall for mean, error in recalls.values()),
+        files=files,
+    )
+    write_json(draft / CARD, card.to_dict())
+    draw_card(card, draft)
+    publish(folder, draft)
+    write_stamps(folder, folder / draft.name, card)
+    return card
+
+
+def _append(path: Path, vectors: NDArray[np.float16], *, at: int) -> tuple[int, str]:
+    """Write vectors from byte `at` on, over what a killed writer may have left there."""
+    with path.open("r+b") as file:
+        file.truncate(at)
+        file.seek(at)
+        try:
+            file.write(np.ascontiguousarray(vectors).data)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(at)
+            raise
+    return segment(path, start=at)
+
+
+def _add(index: Any, vectors: NDArray[np.float16]) -> None:  # noqa: ANN401 - a faiss.Index
+    """Add vectors; their ids go on from those that are there, which are positions."""
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        index.add(as_float32(vectors[start : start + _BLOCK_ROWS]))

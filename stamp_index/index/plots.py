@@ -1,0 +1,86 @@
+"""Pictures of what was measured of an index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from stamp_index.index.card import IndexCard
+
+PLOT: Final = "recall.png"
+_DPI: Final = 150
+_COLOURS: Final = {"image": "#4363a8", "gene": "#c44e52"}
+
+
+def draw_card(card: IndexCard, folder: Path) -> Path | None:
+    """Draw recall against cost, and recall under filters, into ``recall.png``.
+
+    Returns
+    -------
+    Path or None
+        The file; None for exact search, of which there is nothing to draw.
+    """
+    rungs = card.calibration["rungs"]
+    if not rungs:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_cost(left, card)
+    _draw_filters(right, card)
+    figure.suptitle(f"{card.modality} index, {card.kind}, {card.n:,} x {card.dim}")
+    path = folder / PLOT
+    figure.savefig(path, dpi=_DPI)
+    return path
+
+
+def _draw_cost(axes: Axes, card: IndexCard) -> None:
+    calibration = card.calibration
+    for side in calibration["n_queries"]:
+        best = _front([(rung["cpu_ms"], rung["recall"][side]) for rung in calibration["rungs"]])
+        axes.plot(
+            *zip(*best, strict=True), "o-", ms=3, color=_COLOURS[side], label=f"{side} queries"
+        )
+    for choice in calibration["choices"]:
+        axes.axhline(choice["target"], color="0.8", lw=0.8, zorder=0)
+        for side, recall in choice["recall"].items():
+            axes.plot(choice["cpu_ms"], recall, "D", ms=8, mfc="none", color=_COLOURS[side])
+    axes.axvline(calibration["exact_cpu_ms"], color="0.4", ls="--", lw=0.8, label="exact search")
+    axes.set(xscale="log", xlabel="CPU ms a query, one thread", ylabel="recall@10 of exact search")
+    axes.set_title("every setting; diamonds: chosen, on other queries", fontsize=9)
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points of which none cheaper has a higher recall."""
+    out: list[tuple[float, float]] = []
+    for cost, recall in sorted(points):
+        if not out or recall > out[-1][1]:
+            out.append((cost, recall))
+    return out
+
+
+def _draw_filters(axes: Axes, card: IndexCard) -> None:
+    filters: list[dict[str, Any]] = card.calibration["filters"]
+    for side in card.calibration["n_queries"]:
+        for follows, style in ((False, "o-"), (True, "s--")):
+            line = [
+                (one["share"], one["recall"][side]) for one in filters if one["follows"] is follows
+            ]
+            if line:
+                name = "that follow the lists" if follows else "at random"
+                label = f"{side} queries, filters {name}"
+                axes.plot(*zip(*line, strict=True), style, ms=4, color=_COLOURS[side], label=label)
+    axes.set(
+        xscale="log",
+        xlabel="share of rows that a filter allows",
+        ylabel="recall@10",
+        ylim=(None, 1.002),
+    )
+    axes.set_title("under filters, at the settings of the highest target", fontsize=9)
+    axes.legend(loc="lower right", fontsize=8)

@@ -1,0 +1,305 @@
+"""Builds that go on, rows that are folded in, indexes that are kept up, disks that are full."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from stamp_index.errors import AnnIndexError
+from stamp_index.index import (
+    Index,
+    Keeper,
+    build_index,
+    doctor,
+    exact_search,
+    fold_index,
+    folding,
+    has_index,
+    index_folder,
+    keep_up,
+)
+from stamp_index.index import building as lifecycle
+from stamp_index.index.engine import estimate
+from stamp_index.index.recipes import (
+    AutoRecipe,
+    FlatRecipe,
+    HnswSq8Recipe,
+    IvfPqRecipe,
+    IvfRabitqRecipe,
+    IvfSq8Recipe,
+)
+from stamp_index.store import SlideRows, Store
+from tests.support import _plain_slide, random_store
+
+DIM = 16
+PQ = IvfPqRecipe(name="small", n_queries=100, opq_rounds=1, nlist=16, target_recall=0.8)
+KINDS = [
+    FlatRecipe(),
+    PQ,
+    IvfRabitqRecipe(nlist=16, target_recall=0.8),
+    IvfSq8Recipe(nlist=16),
+    HnswSq8Recipe(links=8, target_recall=0.8),
+]
+
+
+def clustered(n, seed):
+    """Rows around 20 centres."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(20, DIM))
+    rows = centres[rng.integers(20, size=n)] + 0.5 * rng.normal(size=(n, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+QUERIES = clustered(30, 7)
+
+
+def world(folder, n=1_000, n_slides=4):
+    return random_store(folder, clustered(n, 0), clustered(n, 1), n_slides=n_slides)
+
+
+def add(store, slide_id, n, seed):
+    vectors = clustered(n, seed)
+    slide = _plain_slide(slide_id, n, seed, 2)
+    store.add(SlideRows(slide, vectors, vectors, None, None, store.card.fingerprint))
+    return vectors
+
+
+def exact(store, k=10):
+    rows = store.rows()
+    return rows[exact_search(store.vectors("image"), QUERIES, k)[1]]
+
+
+def share_found(found, truth):
+    return np.mean([np.isin(one, other).mean() for one, other in zip(truth, found, strict=True)])
+
+
+# ---- builds that were interrupted ------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["read", "train", "fill", "write", "measure"])
+def test_a_build_goes_on_where_it_was(tmp_path, stage):
+    store = world(tmp_path)
+    plain = build_index(store, "gene", PQ)  # of the same size, to compare with
+
+    def stop(at, done, total):
+        if at == stage:
+            raise Stop
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    assert not has_index(store, "image")
+    add(store, "LATER", 30, 5)  # what is planned stays, and this is newer
+    stages = []
+    card = build_index(store, "image", PQ, progress=lambda at, done, total: stages.append(at))
+    assert card.n == plain.n == 1_000
+    assert ("read" in stages) == (stage == "read")
+    assert ("train" in stages) == (stage in ("read", "train"))
+    index = Index.open(store, "image")
+    assert index.n_newer == 30
+    assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
+    assert doctor.examine(store.path) == []
+
+
+def test_a_build_of_another_recipe_or_with_lost_rows_begins_anew(tmp_path):
+    store = world(tmp_path)
+
+    def stop(at, done, total):
+        if at == "fill":
+            raise Stop
+
+    def stages_of(recipe):
+        seen = []
+        build_index(store, "image", recipe, progress=lambda at, done, total: seen.append(at))
+        return seen
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    assert "read" in stages_of(IvfSq8Recipe(nlist=16))
+
+    def stop_reading(at, done, total):
+        raise Stop
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop_reading)
+    store.delete("S2")  # rows that the plan has and nobody can read any more
+    stages_of(PQ)
+    index = Index.open(store, "image")
+    assert (index.card.n, index.n_gone) == (750, 0)
+
+
+def test_a_plan_that_cannot_be_read_is_no_plan(tmp_path):
+    store = world(tmp_path, n=100)
+    work = index_folder(store, "image") / "building"
+    for text in ("", "[]", "{", json.dumps({"store_id": store.store_id})):
+        work.mkdir(parents=True)
+        (work / "plan.json").write_text(text)
+        assert build_index(store, "image").n == 100
+        assert not work.exists()
+
+
+def test_a_build_that_cannot_fit_is_refused_with_numbers(tmp_path):
+    store = world(tmp_path)
+    with pytest.raises(AnnIndexError, match=r"[0-9]"):
+        build_index(store, "image", PQ, max_memory_bytes=10_000)
+    assert estimate(PQ, 1_000, DIM).peak_memory_bytes > 10_000
+
+
+# ---- folding -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", KINDS, ids=lambda recipe: recipe.kind)
+def test_folded_rows_are_found_in_the_index(tmp_path, recipe):
+    store = world(tmp_path)
+    build_index(store, "image", recipe)
+    reader = Index.open(Store.open(store.path), "image")
+    for number in range(2):
+        add(store, f"N{number}", 50, 10 + number)
+        store.delete(f"S{number + 1}")
+        card = fold_index(store, "image")
+        assert card.n == 1_000 + 50 * (number + 1)
+        assert card.n_trained == 1_000
+        index = Index.open(store, "image")
+        assert (index.n_newer, index.n_gone) == (0, 250 * (number + 1))
+        assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
+        np.testing.assert_array_equal(index.search_exactly(QUERIES, 10)[1], exact(store))
+        everything = index.search(QUERIES[:2], 2_000)[1]
+        np.testing.assert_array_equal(np.sort(everything[0]), store.rows())
+    assert fold_index(store, "image") is None
+    assert reader.search(QUERIES, 5)[1].max() < 1_000  # shows its own version, from removed files
+    reader.store.refresh()
+    np.testing.assert_array_equal(reader.search(QUERIES, 2_000)[1][0].shape, [store.n_spots])
+    reader.refresh()
+    assert reader.n_newer == 0
+    assert doctor.examine(store.path) == []
+
+
+def test_folding_measures_recall_again(tmp_path):
+    store = world(tmp_path)
+    before = build_index(store, "image", PQ)
+    add(store, "N", 100, 5)
+    after = fold_index(store, "image")
+    assert set(after.ann_recall_at_10) == {"image", "gene"}
+    assert after.ann_recall_at_10 != before.ann_recall_at_10
+    assert after.calibration == json.loads(json.dumps(before.calibration))
+
+
+def test_what_a_killed_fold_left_at_the_end_of_the_vectors_is_written_over(tmp_path):
+    store = world(tmp_path)
+    card = build_index(store, "image", PQ)
+    sidecar = index_folder(store, "image") / card.sidecar
+    with sidecar.open("ab") as file:
+        file.write(b"half of a row that was")
+    np.testing.assert_array_equal(
+        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
+    )
+    add(store, "N", 20, 5)
+    fold_index(store, "image")
+    assert sidecar.stat().st_size == 2 * DIM * 1_020
+    np.testing.assert_array_equal(
+        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
+    )
+
+
+# ---- keeping up ----------------------------------------------------------------------------------
+
+
+def test_an_index_is_folded_when_many_rows_are_newer_and_built_again_when_it_has_changed(tmp_path):
+    store = world(tmp_path)
+    assert keep_up(store, "image") is None
+    assert not has_index(store, "image")  # who has none gets none
+    build_index(store, "image", FlatRecipe())
+    assert keep_up(store, "image", fold_rows=40) is None
+    add(store, "A", 39, 5)
+    assert keep_up(store, "image", fold_rows=40) is None
+    add(store, "B", 1, 6)
+    assert keep_up(store, "image", fold_rows=40).n == 1_040
+    add(store, "C", 480, 7)
+    card = keep_up(store, "image", fold_rows=40)  # 520 folded into 1,000
+    assert (card.n, card.n_trained) == (1_520, 1_520)
+    store.delete("S1")
+    assert keep_up(store, "image", fold_rows=40) is None
+    store.delete("S2")
+    card = keep_up(store, "image", fold_rows=40)  # 500 of 1,520 gone
+    assert (card.n, card.n_trained) == (1_020, 1_020)
+    store.delete(*store.slides()["slide_id"])
+    assert keep_up(store, "image", fold_rows=40) is None
+    assert Index.open(store, "image").search(QUERIES, 5)[1].shape == (30, 0)
+
+
+def test_a_fold_that_loses_recall_is_followed_by_a_build(tmp_path, monkeypatch):
+    store = world(tmp_path)
+    assert build_index(store, "image", PQ).reached
+    add(store, "N", 60, 5)
+    real, poor = folding.measure, {"image": (0.7, 0.01), "gene": (0.99, 0.001)}
+    monkeypatch.setattr(folding, "measure", lambda *a: {**real(*a), **poor})
+    folded = fold_index(store, "image")
+    assert (folded.reached, folded.ann_recall_at_10["image"]) == (False, 0.7)
+    add(store, "M", 60, 6)
+    assert (
+        keep_up(store, "image", fold_rows=1_000).n_trained == 1_120
+    )  # though nobody waited for it
+    add(store, "O", 60, 7)
+    assert keep_up(store, "image", fold_rows=40).n_trained == 1_180
+
+
+def test_what_goes_wrong_in_the_background_is_raised_at_the_end(tmp_path, monkeypatch):
+    store = world(tmp_path, n=100)
+    build_index(store, "image", FlatRecipe())
+    next(index_folder(store, "image").glob("vectors-*")).write_bytes(b"")
+    with (
+        pytest.raises(AnnIndexError, match="bytes; the index's card says"),
+        Keeper(store.path, store.encoder) as keeper,
+    ):
+        keeper.nudge()
+
+
+def test_the_keeper_folds_what_comes_while_it_is_busy(tmp_path, monkeypatch):
+    from stamp_index.index import upkeep
+
+    monkeypatch.setattr(upkeep.keep_up, "__kwdefaults__", {"fold_rows": 10})
+    store = world(tmp_path)
+    build_index(store, "image", FlatRecipe())
+    build_index(store, "gene", FlatRecipe())
+    with Keeper(store.path, store.encoder) as keeper:
+        for number in range(4):
+            add(store, f"N{number}", 15, number)
+            keeper.nudge()
+    for side in ("image", "gene"):
+        assert Index.open(store, side).n_newer == 0
+
+
+# ---- full disks ----------------------------------------------------------------------------------
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_and_the_old_index_goes_on(tmp_path, monkeypatch):
+    store = world(tmp_path)
+    build_index(store, "image", PQ)
+    add(store, "N", 60, 5)
+    for place in (
+        (folding, "_append"),
+        (folding, "write_json"),
+        (lifecycle, "write_json"),
+        (lifecycle, "_read_vectors"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, full)
+            work = fold_index if place[0] is folding else build_index
+            with pytest.raises(AnnIndexError, match=r"cannot be written .*No space left"):
+                work(store, "image")
+        index = Index.open(store, "image")
+        assert index.n_newer == 60
+        assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
+    assert fold_index(store, "image").n == 1_060
+    assert build_index(store, "image", AutoRecipe()).kind == "flat"
+    assert doctor.examine(store.path) == []
