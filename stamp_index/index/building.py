@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -203,23 +205,34 @@ def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray
     done, shape = job.work / _VECTORS, (len(job.rows), store.card.dim)
     if not done.is_file():
         scratch = job.work / f".{_VECTORS}.new"
-        scratch.write_bytes(b"")
-        n_read = 0
-        if len(job.rows):
-            vectors = np.memmap(scratch, np.float16, "w+", shape=shape)
+        with scratch.open("wb") as file:
+            # Taken at once, so that a full disk is known before the work begins. Written, not mapped:
+            # a process that writes to a map on a full disk is killed.
+            os.posix_fallocate(file.fileno(), 0, 2 * shape[0] * shape[1])
+            n_read = 0
             for ids, part in store.vector_batches(job.modality):
-                at = np.searchsorted(job.rows, ids)
-                at = np.minimum(at, len(job.rows) - 1)
+                at = np.minimum(np.searchsorted(job.rows, ids), len(job.rows) - 1)
                 planned = job.rows[at] == ids  # the store may have grown since the plan
-                vectors[at[planned]] = part[planned]
+                _write_rows(file.fileno(), part[planned], at[planned])
                 n_read += int(planned.sum())
                 if progress is not None:
                     progress("read", n_read, len(job.rows))
-            vectors.flush()
-        flush(scratch)
+            os.fsync(file.fileno())
         scratch.replace(done)
         flush(job.work)
     return map_vectors(done, *shape)
+
+
+def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.int64]) -> None:
+    """Write vectors (m, d) to their places in a file, runs of places at once."""
+    cuts = np.flatnonzero(np.diff(at) != 1) + 1
+    for start, stop in pairwise([0, *cuts.tolist(), len(at)]):
+        if stop > start:
+            left = memoryview(np.ascontiguousarray(vectors[start:stop])).cast("B")
+            place = int(at[start]) * vectors.shape[1] * vectors.itemsize
+            while left:
+                written = os.pwrite(descriptor, left, place)
+                left, place = left[written:], place + written
 
 
 def _finish(folder: Path, job: _Job, made: Made, seconds: float) -> IndexCard:
