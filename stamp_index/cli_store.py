@@ -73,7 +73,10 @@ def doctor(store_path: Path, *, mend: bool) -> None:
     from stamp_index.store import doctor as store_doctor
 
     def examine() -> list[store_doctor.Finding]:
-        return [*store_doctor.examine(store_path), *index_doctor.examine(store_path)]
+        found = store_doctor.examine(store_path)
+        if any(finding.kind == "damage" for finding in found):
+            return found  # then nobody can tell what its indexes should hold
+        return [*found, *index_doctor.examine(store_path)]
 
     findings = examine()
     for finding in findings:

@@ -252,7 +252,7 @@ def test_a_fold_that_loses_recall_is_followed_by_a_build(tmp_path, monkeypatch):
 def test_what_goes_wrong_in_the_background_is_raised_at_the_end(tmp_path, monkeypatch):
     store = world(tmp_path, n=100)
     build_index(store, "image", FlatRecipe())
-    next(index_folder(store, "image").glob("vectors-*")).write_bytes(b"")
+    next(index_folder(store, "image").glob("g-*/rows.npy")).write_bytes(b"")
     with (
         pytest.raises(AnnIndexError, match="bytes; the index's card says"),
         Keeper(store.path, store.encoder) as keeper,

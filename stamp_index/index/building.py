@@ -228,7 +228,7 @@ def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.in
     cuts = np.flatnonzero(np.diff(at) != 1) + 1
     for start, stop in pairwise([0, *cuts.tolist(), len(at)]):
         if stop > start:
-            left = memoryview(np.ascontiguousarray(vectors[start:stop])).cast("B")
+            left = np.ascontiguousarray(vectors[start:stop]).view(np.uint8).reshape(-1).data
             place = int(at[start]) * vectors.shape[1] * vectors.itemsize
             while left:
                 written = os.pwrite(descriptor, left, place)
@@ -238,20 +238,22 @@ def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.in
 def _finish(folder: Path, job: _Job, made: Made, seconds: float) -> IndexCard:
     """Make a generation of what was built, and let it count."""
     name, sidecar = new_name()
-    draft = job.work / name
-    draft.mkdir()
+    draft = job.work / "generation" / name
+    shutil.rmtree(draft.parent, ignore_errors=True)  # of a build that was killed here
+    draft.mkdir(parents=True)
     shutil.copyfile(job.work / ROWS, draft / ROWS)
     shutil.copyfile(job.work / SLIDES, draft / SLIDES)
     files = {sidecar: [segment(job.work / _VECTORS)]}
+    # Linked: a build that is killed here still has them to go on with.
     if made.path is not None:
-        made.path.rename(draft / FAISS)
+        os.link(made.path, draft / FAISS)
     for path in (draft / name for name in (ROWS, SLIDES, FAISS)):
         if path.is_file():
             files[path.name] = [segment(path)]
     card = _card(job, made, sidecar, files, seconds=seconds)
     write_json(draft / CARD, card.to_dict())
     draw_card(card, draft)
-    (job.work / _VECTORS).rename(folder / sidecar)
+    os.link(job.work / _VECTORS, folder / sidecar)
     publish(folder, draft)
     sweep(folder)
     shutil.rmtree(job.work)

@@ -79,6 +79,13 @@ def compare(
     )
 
 
+def count(store: Store, modality: Modality, rows: NDArray[np.int64]) -> tuple[int, int]:
+    """Count the rows of a store that are not among those of an index, and those that it has no more."""
+    has = store.has_vector(modality)
+    n_kept = int(np.count_nonzero(here(has, rows)))
+    return int(np.count_nonzero(has)) - n_kept, len(rows) - n_kept
+
+
 def here(mask: NDArray[np.bool_], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Take a mask by row id at some rows, (len(rows),); False for rows that it does not reach."""
     if len(rows) == 0 or rows.max() < len(mask):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from stamp_index.index.files import STAMPS, check_file, read_stamps, segment, st
 from stamp_index.index.folder import CARD, CURRENT, FAISS, ROWS, SLIDES, card_checksum, current
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from stamp_index.index.difference import SlideFacts
     from stamp_index.store import Modality, Store
+
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,31 @@ def open_generation(folder: Path) -> Generation:
     AnnIndexError
         If there is none, or something in it is missing or damaged.
     """
+    return _current_of(folder, _open)
+
+
+def read_rows(folder: Path) -> tuple[IndexCard, NDArray[np.int64]]:
+    """Card and row ids (n,) of the generation that counts, without opening the rest.
+
+    Raises
+    ------
+    AnnIndexError
+        If there is none, or one of them is missing or damaged.
+    """
+
+    def read(folder: Path, generation: Path) -> tuple[IndexCard, NDArray[np.int64]]:
+        card = read_card(folder, generation)
+        check_file(generation / ROWS, card.files[ROWS], None)
+        return card, np.load(generation / ROWS, allow_pickle=False)
+
+    return _current_of(folder, read)
+
+
+def _current_of(folder: Path, read: Callable[[Path, Path], Read]) -> Read:
     while True:
         generation = current(folder)
         try:
-            return _open(folder, generation)
+            return read(folder, generation)
         except AnnIndexError:
             if current(folder) == generation:
                 raise

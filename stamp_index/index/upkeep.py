@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 from stamp_index.errors import StoreBusyError
 from stamp_index.index.building import build_index
-from stamp_index.index.difference import compare
+from stamp_index.index.difference import count
 from stamp_index.index.folder import has_index, index_folder
 from stamp_index.index.folding import fold_index
-from stamp_index.index.generation import open_generation, require_same_encoder
+from stamp_index.index.generation import read_rows, require_same_encoder
 from stamp_index.index.recipes import from_dict
 from stamp_index.store import Store
 from stamp_index.store.schema import MODALITIES
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stamp_index.index.card import IndexCard
-    from stamp_index.index.difference import Difference
     from stamp_index.store import Modality
 
 # Newer rows are compared one by one: 30,000 of 512 dimensions take 2.5 ms of a core, about what the
@@ -58,24 +57,22 @@ def keep_up(store: Store, modality: Modality, *, fold_rows: int = FOLD_ROWS) -> 
     """
     if not has_index(store, modality) or not store.has_vector(modality).any():
         return None
-    now = open_generation(index_folder(store, modality))
-    require_same_encoder(store, modality, now.card)
-    since = compare(store, modality, now.rows)
-    stale = _lost_recall(now.card) or _has_changed(now.card, since)
+    now, rows = read_rows(index_folder(store, modality))
+    require_same_encoder(store, modality, now)
+    n_newer, n_gone = count(store, modality, rows)
+    n_folded = now.n - now.n_trained + n_newer
+    stale = (
+        _lost_recall(now) or n_gone > _MOST_GONE * now.n or n_folded > _MOST_FOLDED * now.n_trained
+    )
     try:
-        if not stale and len(since.rows) < fold_rows:
+        if not stale and n_newer < fold_rows:
             return None
         card = None if stale else fold_index(store, modality)
         if card is not None and not _lost_recall(card):
             return card
-        return build_index(store, modality, from_dict(now.card.recipe), seed=now.card.seed)
+        return build_index(store, modality, from_dict(now.recipe), seed=now.seed)
     except StoreBusyError:
         return None
-
-
-def _has_changed(card: IndexCard, since: Difference) -> bool:
-    n_folded = card.n - card.n_trained + len(since.rows)
-    return since.n_gone > _MOST_GONE * card.n or n_folded > _MOST_FOLDED * card.n_trained
 
 
 def _lost_recall(card: IndexCard) -> bool:
