@@ -51,7 +51,9 @@ def _draw_cost(axes: Axes, card: IndexCard) -> None:
         for side, recall in choice["recall"].items():
             axes.plot(choice["cpu_ms"], recall, "D", ms=8, mfc="none", color=_COLOURS[side])
     axes.axvline(calibration["exact_cpu_ms"], color="0.4", ls="--", lw=0.8, label="exact search")
-    axes.set(xscale="log", xlabel="CPU ms a query, one thread", ylabel="recall@10 of exact search")
+    costs = [rung["cpu_ms"] for rung in calibration["rungs"]]
+    _log_axis(axes, (min(costs), max(*costs, calibration["exact_cpu_ms"])))
+    axes.set(xlabel="CPU ms a query, one thread", ylabel="recall@10 of exact search")
     axes.set_title("every setting; diamonds: chosen, on other queries", fontsize=9)
     axes.legend(loc="lower right", fontsize=8)
 
@@ -76,11 +78,21 @@ def _draw_filters(axes: Axes, card: IndexCard) -> None:
                 name = "that follow the lists" if follows else "at random"
                 label = f"{side} queries, filters {name}"
                 axes.plot(*zip(*line, strict=True), style, ms=4, color=_COLOURS[side], label=label)
-    axes.set(
-        xscale="log",
-        xlabel="share of rows that a filter allows",
-        ylabel="recall@10",
-        ylim=(None, 1.002),
-    )
+    lowest = min((value for one in filters for value in one["recall"].values()), default=1.0)
+    axes.set(xscale="log", xlabel="share of rows that a filter allows", ylabel="recall@10")
+    axes.set_ylim(min(lowest - 0.01, 0.94), 1.005)
+    shares = sorted({one["share"] for one in filters})
+    axes.set_xticks(shares, [f"{share:.0%}" for share in shares], minor=False)
+    axes.set_xticks([], minor=True)
     axes.set_title("under filters, at the settings of the highest target", fontsize=9)
     axes.legend(loc="lower right", fontsize=8)
+
+
+def _log_axis(axes: Axes, ends: tuple[float, float]) -> None:
+    """Logarithmic x axis over positive numbers, with 1, 2 and 5 of each decade in plain figures."""
+    ticks = [digit * 10.0**power for power in range(-4, 6) for digit in (1, 2, 5)]
+    low, high = ends[0] / 1.3, ends[1] * 1.3
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axes.set(xscale="log", xlim=(low, high))
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown], minor=False)
+    axes.set_xticks([], minor=True)
