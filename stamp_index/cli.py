@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,11 +158,18 @@ def embed(  # noqa: PLR0913 - one argument per command-line option
 @click.option("--spot", help="A spot id of the store.")
 @click.option("--profile", type=_PATH, help="A CSV file of gene,count lines: a gene profile.")
 @click.option("--mpp", type=float, help="Microns per pixel of the picture.")
-@click.option("--against", type=click.Choice(["image", "gene"]), help="Side to search.")
+@click.option("--against", type=click.Choice(["image", "gene", "both"]), help="Side to search.")
 @click.option("-k", default=10, show_default=True)
 @click.option("--filter", "filters", help="""'organ == "breast" and expr("CD8A") > 1'""")
 @click.option(
     "--exclude-own", type=click.Choice(["nothing", "slide", "patient"]), default="nothing"
+)
+@click.option("--one-per", help="One hit per 'slide', 'patient' or so many microns.")
+@click.option(
+    "--recall",
+    type=click.Choice(["0.95", "0.99", "1.0"]),
+    default="0.99",
+    help="Share of the best hits to find; 1.0 compares every spot.",
 )
 @click.option("--report", multiple=True, help="A further gene to report at the hits.")
 @click.option("--predict", is_flag=True, help="Predict the reported genes from the hits.")
@@ -196,12 +204,14 @@ def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
             msg = f"--{option.replace('_', '-')} goes with --{needs} only."
             raise click.UsageError(msg)
     common = {"k": asked["k"], "filters": asked["filters"], "genes": asked["report"]}
+    common |= {"one_per": _one_per(asked["one_per"]), "recall": float(asked["recall"])}
+    against = asked["against"] or ("image" if asked["genes"] or asked["profile"] else "gene")
+    against = {"image": 0.5, "gene": 0.5} if against == "both" else against
     if asked["genes"]:
-        return searcher.search_genes(asked["genes"], against=asked["against"] or "image", **common)
+        return searcher.search_genes(asked["genes"], against=against, **common)
     if asked["profile"]:
         counts = read_profile(asked["profile"])
-        return searcher.search_profile(counts, against=asked["against"] or "image", **common)
-    against = asked["against"] or "gene"
+        return searcher.search_profile(counts, against=against, **common)
     if asked["spot"]:
         own = asked["exclude_own"]
         return searcher.search_spot(asked["spot"], against=against, exclude_own=own, **common)
@@ -210,6 +220,19 @@ def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
         raise click.UsageError(msg)
     picture = safe_open(asked["image"])
     return searcher.search_image(picture, mpp=asked["mpp"], against=against, **common)
+
+
+def _one_per(text: str | None) -> str | float | None:
+    if text is None or text in ("slide", "patient"):
+        return text
+    try:
+        radius_um = float(text)
+    except ValueError:
+        radius_um = 0.0
+    if not 0 < radius_um < math.inf:
+        msg = f"--one-per is '{text}'; expected 'slide', 'patient', or microns above 0."
+        raise click.UsageError(msg)
+    return radius_um
 
 
 def read_profile(path: Path) -> dict[str, float]:

@@ -45,6 +45,19 @@ def test_an_option_that_does_not_apply_is_refused(store):
     assert "--exclude-own goes with --spot only" in done.output
 
 
+def test_hits_are_spread_and_both_embeddings_searched_on_demand(store):
+    asked = ("search", store, "--genes", "CD8A high", "-k", 3, "--csv", "--against", "both")
+    for one_per in ("slide", "150"):
+        done = _run(*asked, "--one-per", one_per, "--recall", "1.0")
+        assert done.exit_code == 0, done.output
+        lines = [line for line in done.output.splitlines() if line[:2] in {"1,", "2,", "3,"}]
+        assert len(lines) == 3
+    for one_per in ("organ", "-5", "nan"):
+        done = _run(*asked, "--one-per", one_per)
+        assert done.exit_code != 0
+        assert f"--one-per is '{one_per}'" in done.output
+
+
 def test_indexes_are_built_and_their_recall_reported(store):
     done = _run("build", store, "--quiet")
     assert done.exit_code == 0, done.output

@@ -120,9 +120,9 @@ def test_profile_by_id_is_the_profile_and_unknown_genes_are_noted(searcher):
     by_id = searcher.search_profile({"ENSG00000000013.4": 5, "NOPE1": 3, "nope2": 0}, k=3)
     by_name = searcher.search_profile({TOY_GENES[13]: 5}, k=3)
     assert by_id.rows.tolist() == by_name.rows.tolist()
-    assert by_id.notes == (
+    assert by_id.notes[0] == (
         "2 of 3 genes of the profile are not in the encoder's panel and were not used "
-        "(NOPE1, nope2).",
+        "(NOPE1, nope2)."
     )
 
 

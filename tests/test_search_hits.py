@@ -13,8 +13,8 @@ from stamp_index.search import Searcher
 from tests.support import TOY_GENES, ToyEncoder, toy_slide, toy_store
 
 COLUMNS = [
-    *("rank", "score", "spot_id", "slide_id", "patient_id", "organ"),
-    *("x_px", "y_px", "x_um", "y_um", "CD8A", "EPCAM"),
+    *("rank", "score", "z", "percentile", "spot_id", "slide_id", "patient_id", "organ"),
+    *("x_px", "y_px", "x_um", "y_um", "measured", "CD8A", "EPCAM"),
 ]
 
 
@@ -39,7 +39,7 @@ def test_table_says_where_every_hit_lies_and_what_was_measured(hits):
     spots = hits.store.spots()
     values = hits.store.expression(["CD8A", "EPCAM"])
     for row, hit in zip(hits.rows, table.to_dict("records"), strict=True):
-        for column in COLUMNS[2:8]:
+        for column in COLUMNS[4:10]:
             assert hit[column] == spots[column].iloc[row]
         np.testing.assert_array_equal([hit["CD8A"], hit["EPCAM"]], values[row])
 
@@ -94,7 +94,7 @@ def test_anndata_carries_expression_places_and_origin(hits, tmp_path):
 def test_hits_without_genes_are_exported_too(hits):
     searcher = Searcher(hits.store, ToyEncoder())
     plain = searcher.search_vector(np.ones(32), against="gene", k=3)
-    assert list(plain.table.columns) == COLUMNS[:10]
+    assert list(plain.table.columns) == COLUMNS[:12]
     assert plain.to_anndata().shape == (3, 0)
     assert plain.to_arrow().num_rows == 3
 
@@ -111,3 +111,37 @@ def test_notebook_view_shows_pictures_and_escapes_text(hits):
     assert "S<2>" not in html
     assert "http" not in html
     assert "CD8A not measured" in html
+
+
+# ---- a signature as it was measured ------------------------------------------------------------
+
+
+def test_measured_score_is_the_weighted_mean_of_the_signature_at_each_hit(hits):
+    searcher = Searcher(hits.store, ToyEncoder())
+    found = searcher.search_genes("CD8A 2, EPCAM -0.5, KRT8 high", against="gene", k=12)
+    for hit in found.table.to_dict("records"):
+        slow = (2 * hit["CD8A"] - 0.5 * hit["EPCAM"] + hit["KRT8"]) / 3.5
+        np.testing.assert_allclose(hit["measured"], slow, rtol=1e-6)
+
+
+def test_hits_can_be_put_in_the_order_of_what_was_measured(hits):
+    searcher = Searcher(hits.store, ToyEncoder())
+    asked = {"against": "gene", "k": 40}
+    by_score = searcher.search_genes("CD8A high, EPCAM low", **asked)
+    by_measured = searcher.search_genes("CD8A high, EPCAM low", rank_by="measured", **asked)
+    expected = by_score.table.assign(row=by_score.rows)
+    expected = expected.sort_values(["measured", "score"], ascending=False, na_position="last")
+    assert by_measured.rows.tolist() == expected["row"].tolist()
+    assert by_measured.table["rank"].tolist() == list(range(1, 41))
+    assert by_measured.scores.tolist() == expected["score"].tolist()
+    assert set(by_measured.table["slide_id"].iloc[-20:]) == {"S<2>"}
+    assert (by_score.ranked_by, by_measured.ranked_by) == ("score", "measured")
+    assert by_measured.notes[0] == (
+        "20 of 40 hits lie where not every gene was measured: they come last, by score."
+    )
+    assert "hits by measured expression" in by_measured._repr_html_()
+
+
+def test_order_that_is_none_is_refused(hits):
+    with pytest.raises(ValueError, match="rank_by is 'expression'; expected 'score' or 'measured'"):
+        Searcher(hits.store, ToyEncoder()).search_genes("CD8A high", rank_by="expression")

@@ -33,7 +33,7 @@ from stamp_index.index.folder import (
     sweep,
 )
 from stamp_index.index.generation import map_vectors, write_stamps
-from stamp_index.index.held_out import held_out
+from stamp_index.index.held_out import held_out, write_backgrounds
 from stamp_index.index.plots import draw_card
 from stamp_index.index.recipes import AutoRecipe
 
@@ -117,7 +117,7 @@ def build_index(
                 max_memory_bytes=max_memory_bytes,
                 progress=progress,
             )
-            return _finish(folder, job, made, time.perf_counter() - began)
+            return _finish(store, job, made, time.perf_counter() - began)
         except OSError as exc:
             msg = (
                 f"The index at {folder} cannot be written ({exc}). Free disk space and build again."
@@ -235,9 +235,9 @@ def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.in
                 left, place = left[written:], place + written
 
 
-def _finish(folder: Path, job: _Job, made: Made, seconds: float) -> IndexCard:
+def _finish(store: Store, job: _Job, made: Made, seconds: float) -> IndexCard:
     """Make a generation of what was built, and let it count."""
-    name, sidecar = new_name()
+    folder, (name, sidecar) = job.work.parent, new_name()
     draft = job.work / "generation" / name
     shutil.rmtree(draft.parent, ignore_errors=True)  # of a build that was killed here
     draft.mkdir(parents=True)
@@ -247,9 +247,8 @@ def _finish(folder: Path, job: _Job, made: Made, seconds: float) -> IndexCard:
     # Linked: a build that is killed here still has them to go on with.
     if made.path is not None:
         os.link(made.path, draft / FAISS)
-    for path in (draft / name for name in (ROWS, SLIDES, FAISS)):
-        if path.is_file():
-            files[path.name] = [segment(path)]
+    write_backgrounds(store, job.rows, made.engine, draft, seed=job.plan["seed"])
+    files |= {path.name: [segment(path)] for path in draft.iterdir()}
     card = _card(job, made, sidecar, files, seconds=seconds)
     write_json(draft / CARD, card.to_dict())
     draw_card(card, draft)

@@ -36,6 +36,7 @@ CARD: Final = "card.json"
 ROWS: Final = "rows.npy"  # int64 (n,): row id of each vector
 SLIDES: Final = "slides.json"
 FAISS: Final = "index.faiss"
+BACKGROUND: Final = "_background.npz"  # after the modality of the queries
 BUILDING: Final = "building"
 _LINE: Final = re.compile(r"(g-[0-9a-f]{12}) ([0-9a-f]{64})\n")  # what CURRENT holds
 _GENERATION: Final = "g-"

@@ -30,7 +30,7 @@ from stamp_index.index.generation import (
     write_stamps,
 )
 from stamp_index.index.halves import as_float32
-from stamp_index.index.held_out import held_out
+from stamp_index.index.held_out import held_out, write_backgrounds
 from stamp_index.index.plots import draw_card
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from stamp_index.index.card import IndexCard
     from stamp_index.index.difference import Difference
+    from stamp_index.index.files import Segment
     from stamp_index.index.generation import Generation
     from stamp_index.store import Modality, Store
 
@@ -97,34 +98,46 @@ def _fold(store: Store, old: Generation, newer: Difference) -> IndexCard:
     added = _append(folder / card.sidecar, newer.vectors, at=card.sidecar_bytes)
     files = {card.sidecar: [*card.files[card.sidecar], added]}
     vectors = map_vectors(folder / card.sidecar, n, card.dim)
-    recalls = {}
     index = None if card.kind == "flat" else read_index(old.folder / FAISS)
     if index is not None:
         _add(index, newer.vectors)
         write_index(index, draft / FAISS)
-        settings = card.settings_for(card.target_recall)
+    engine = Engine(index, vectors, settings=card.settings_for(card.target_recall))
+    recalls = {}
+    if index is not None:
         queries = held_out(store, card.modality, rows, vectors, n=_QUERIES, seed=card.seed + n)
-        recalls = measure(Engine(index, vectors), queries, settings)
-    for path in (draft / name for name in (ROWS, SLIDES, FAISS)):
-        if path.is_file():
-            files[path.name] = [segment(path)]
-    card = replace(
+        recalls = measure(engine, queries, engine.settings)
+    write_backgrounds(store, rows, engine, draft, seed=card.seed)
+    files |= {path.name: [segment(path)] for path in draft.iterdir()}
+    card = _grown_card(card, store, n, files=files, recalls=recalls)
+    write_json(draft / CARD, card.to_dict())
+    draw_card(card, draft)
+    publish(folder, draft)
+    write_stamps(folder, folder / draft.name, card)
+    return card
+
+
+def _grown_card(
+    card: IndexCard,
+    store: Store,
+    n: int,
+    *,
+    files: dict[str, list[Segment]],
+    recalls: dict[str, tuple[float, float]],
+) -> IndexCard:
+    """Card of what now holds `n` vectors and was measured to have these recalls and standard errors."""
+    return replace(
         card,
         store_version=store.version,
         n_rows=store.n_rows,
         n=n,
-        bytes=files[FAISS][0][0] if index is not None else 0,
+        bytes=files[FAISS][0][0] if FAISS in files else 0,
         sidecar_bytes=2 * n * card.dim,
         ann_recall_at_10=card.ann_recall_at_10
         | {side: mean for side, (mean, _) in recalls.items()},
         reached=all(mean + error >= card.target_recall for mean, error in recalls.values()),
         files=files,
     )
-    write_json(draft / CARD, card.to_dict())
-    draw_card(card, draft)
-    publish(folder, draft)
-    write_stamps(folder, folder / draft.name, card)
-    return card
 
 
 def _append(path: Path, vectors: NDArray[np.float16], *, at: int) -> tuple[int, str]:

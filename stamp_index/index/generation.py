@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from stamp_index.errors import AnnIndexError, EncoderMismatchError
+from stamp_index.index.background import Background
 from stamp_index.index.card import IndexCard
 from stamp_index.index.engine import Engine, on_gpus_if_any, read_index
 from stamp_index.index.files import STAMPS, check_file, read_stamps, segment, stamp, write_json
-from stamp_index.index.folder import CARD, CURRENT, FAISS, ROWS, SLIDES, card_checksum, current
+from stamp_index.index.folder import (
+    BACKGROUND,
+    CARD,
+    CURRENT,
+    FAISS,
+    ROWS,
+    SLIDES,
+    card_checksum,
+    current,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +53,8 @@ class Generation:
         Row id of each position.
     slides : list of (str, str, int, int)
         Slides of the store when it was built.
+    backgrounds : dict of str to Background
+        Scores of random queries, by their modality.
     """
 
     folder: Path
@@ -50,6 +62,7 @@ class Generation:
     engine: Engine
     rows: NDArray[np.int64]
     slides: list[SlideFacts]
+    backgrounds: dict[str, Background]
 
 
 def read_card(folder: Path, generation: Path) -> IndexCard:
@@ -119,7 +132,11 @@ def _open(folder: Path, generation: Path) -> Generation:
     index = None if card.kind == "flat" else read_index(generation / FAISS)
     settings = None if card.kind == "flat" else card.settings_for(card.target_recall)
     engine = on_gpus_if_any(Engine(index, vectors, settings=settings))
-    return Generation(generation, card, engine, rows, slides)
+    held = [name for name in card.files if name.endswith(BACKGROUND)]
+    backgrounds = {
+        name.removesuffix(BACKGROUND): Background.load(generation / name) for name in held
+    }
+    return Generation(generation, card, engine, rows, slides, backgrounds)
 
 
 def check_files(
@@ -136,7 +153,7 @@ def check_files(
     if not needed <= set(card.files):
         msg = f"The card of the index at {generation} does not list its files. Build it again."
         raise AnnIndexError(msg)
-    for name in sorted(needed):
+    for name in sorted(card.files):
         path = (folder if name == card.sidecar else generation) / name
         check_file(path, card.files[name], known.get(name))
 

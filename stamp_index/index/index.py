@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.index import engine
+    from stamp_index.index.background import Background
     from stamp_index.index.card import IndexCard
     from stamp_index.index.engine import Progress, Settings
     from stamp_index.index.generation import Generation
@@ -134,6 +135,11 @@ class Index:
     def n_gone(self) -> int:
         """Rows of the index that the store does not have any more: passed over."""
         return self._now().since.n_gone
+
+    @property
+    def backgrounds(self) -> dict[str, Background]:
+        """Scores of random queries by their modality, to hold a score against."""
+        return self._state.generation.backgrounds
 
     def settings_for(self, recall: float) -> Settings:
         """Return the cheapest settings measured to find this share of the exact top 10: see `IndexCard.settings_for`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,13 @@ import pandas as pd
 from stamp_index.keys import Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import anndata
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from stamp_index.search.asking import Asked
     from stamp_index.store import Store
 
 PLACE_COLUMNS: Final = (
@@ -27,7 +30,7 @@ PLACE_COLUMNS: Final = (
     Keys.X_UM,
     Keys.Y_UM,
 )
-FIXED_COLUMNS: Final = (Keys.RANK, Keys.SCORE, *PLACE_COLUMNS)
+FIXED_COLUMNS: Final = (Keys.RANK, Keys.SCORE, Keys.Z, Keys.PERCENTILE, *PLACE_COLUMNS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +40,20 @@ class Hits:
     Attributes
     ----------
     table : DataFrame with k rows
-        rank (1 is best), score (cosine), spot_id, slide_id, patient_id, organ, x_px and y_px (patch
-        centre in level-0 pixels), x_um, y_um (microns), and one column per gene of `genes`:
-        measured log1p CP10k, NaN where the slide did not measure it. Do not change it; `to_pandas`
-        gives a copy.
+        - rank (1 is best) and score (cosine, or the weighted mean of two).
+        - z: the score in standard deviations above the mean of this query's scores over a sample of
+          the spots that are searched. Comparable between queries, as cosines are not.
+        - percentile: share of random queries, in [0, 1], whose best hit in the whole store has a
+          smaller z (see `stamp_index.search.calibration`); NaN where that is not known.
+        - spot_id, slide_id, patient_id, organ, x_px and y_px (patch centre in level-0 pixels),
+          x_um, y_um (microns).
+        - measured, for a signature: mean of its genes' measured log1p CP10k, weighted as the
+          signature weighs them, low genes counted negative (``sum(w * x) / sum(abs(w))``); NaN where
+          the slide did not measure all of them.
+        - one column per gene of `genes`: measured log1p CP10k, NaN where the slide did not measure
+          it.
+
+        Do not change it; `to_pandas` gives a copy.
     rows : ndarray of shape (k,), int64
         Rows of the store.
     genes : tuple of str
@@ -53,6 +66,8 @@ class Hits:
         Version of the store that was searched.
     fingerprint : str
         Of the encoder that the scores rest on.
+    ranked_by : {"score", "measured"}
+        Column that the hits are in the order of, descending.
     store : Store
         Where the hits are from.
     """
@@ -65,13 +80,14 @@ class Hits:
     store_version: int
     fingerprint: str
     store: Store = field(repr=False)
+    ranked_by: Literal["score", "measured"] = "score"
 
     def __len__(self) -> int:
         return len(self.table)
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Cosine of each hit, (k,), descending."""
+        """Cosine of each hit, (k,); descending unless they are in the order of what was measured."""
         scores: NDArray[np.float32] = self.table[Keys.SCORE].to_numpy(np.float32)
         return scores
 
@@ -109,7 +125,7 @@ class Hits:
         """
         import anndata
 
-        obs = self.table[list(FIXED_COLUMNS)].set_index(Keys.SPOT_ID)
+        obs = self.table.drop(columns=list(self.genes)).set_index(Keys.SPOT_ID)
         return anndata.AnnData(
             X=self.table[list(self.genes)].to_numpy(np.float32).reshape(len(self), -1),
             obs=obs,
@@ -133,43 +149,107 @@ class Hits:
         return hits_html(self)
 
 
-def make_hits(
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One query and the rows that were found for it.
+
+    Attributes
+    ----------
+    asked : Asked
+        The query.
+    scores, rows : ndarray of shape (k,), float32 and int64
+        Best first.
+    z, percentile : ndarray of shape (k,), float32
+        As columns of `Hits.table`.
+    notes : tuple of str
+        What should be known about the rows.
+    """
+
+    asked: Asked
+    scores: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    z: NDArray[np.float32]
+    percentile: NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+
+def make_hits(store: Store, answers: Sequence[Answer]) -> list[Hits]:
+    """Read what belongs to the rows that were found, once for all queries."""
+    genes = tuple(dict.fromkeys(gene for answer in answers for gene in answer.asked.genes))
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(one.rows for one in answers)]))
+    places = store.spots(PLACE_COLUMNS, rows)
+    columns = {name: places[name].to_numpy() for name in PLACE_COLUMNS}
+    measured = store.expression(genes, rows) if genes else np.empty((len(rows), 0), np.float32)
+    expression = dict(zip(genes, measured.T, strict=True))
+    return [
+        _hits(store, answer, np.searchsorted(rows, answer.rows), (columns, expression))
+        for answer in answers
+    ]
+
+
+def _hits(
     store: Store,
-    found: tuple[NDArray[np.float32], NDArray[np.int64]],
-    genes: tuple[str, ...],
-    *,
-    query: str,
-    notes: tuple[str, ...],
+    answer: Answer,
+    at: NDArray[np.int64],
+    read: tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[np.float32]]],
 ) -> Hits:
-    """Read what belongs to the rows that were found: (scores (k,), rows (k,)), best first."""
-    scores, rows = found
-    places = store.spots(PLACE_COLUMNS, rows).reset_index(drop=True)
-    head = pd.DataFrame(
-        {Keys.RANK: np.arange(1, len(rows) + 1), Keys.SCORE: scores.astype(np.float32)}
-    )
-    measured = pd.DataFrame(
-        store.expression(genes, rows) if genes else np.empty((len(rows), 0), np.float32),
-        columns=pd.Index(genes, dtype="str"),
-    )
-    table = pd.concat([head, places, measured], axis=1)
+    """Hits of one query, which stand at `at` in what was read of the rows of all."""
+    asked = answer.asked
+    genes = tuple(dict.fromkeys(asked.genes))
+    expression = {gene: read[1][gene][at] for gene in genes}
+    columns: dict[str, NDArray[Any]] = {
+        Keys.SCORE: answer.scores,
+        Keys.Z: answer.z,
+        Keys.PERCENTILE: answer.percentile,
+        **{name: values[at] for name, values in read[0].items()},
+    }
+    if asked.weights:
+        columns[Keys.MEASURED] = _measured_score(expression, dict(asked.weights))
+    columns |= expression
+    order, notes = np.arange(len(at)), [*asked.notes, *answer.notes]
+    if asked.by_measured:
+        order = np.argsort(-columns[Keys.MEASURED], kind="stable")  # NaN last
+        notes += _ranked_last(columns[Keys.MEASURED])
+    ranks = {Keys.RANK: np.arange(1, len(at) + 1)}
+    table = pd.DataFrame(ranks | {name: values[order] for name, values in columns.items()})
     return Hits(
         table=table,
-        rows=rows,
+        rows=answer.rows[order],
         genes=genes,
-        query=query,
+        query=asked.text,
         notes=(*notes, *_not_measured(table, genes)),
+        ranked_by="measured" if asked.by_measured else "score",
         store_version=store.version,
         fingerprint=store.card.fingerprint,
         store=store,
     )
 
 
+def _measured_score(
+    expression: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
+) -> NDArray[np.float32]:
+    """Weighted mean of log1p CP10k, (k,); NaN where a gene was not measured."""
+    values = np.stack([expression[gene] for gene in weights]).astype(np.float64)  # (g, k)
+    weight = np.array(list(weights.values()))
+    return np.asarray(weight @ values / np.abs(weight).sum(), np.float32)
+
+
+def _ranked_last(measured: NDArray[np.float32]) -> list[str]:
+    n = int(np.isnan(measured).sum())
+    if n == 0:
+        return []
+    return [
+        f"{n} of {len(measured)} hits lie where not every gene was measured: they come last, by score."
+    ]
+
+
 def _not_measured(table: pd.DataFrame, genes: tuple[str, ...]) -> list[str]:
     notes = []
-    n_slides = table[Keys.SLIDE_ID].nunique()
     for gene in genes:
-        slides = table.loc[table[gene].isna(), Keys.SLIDE_ID].unique()
-        if len(slides):
+        lacking = np.isnan(table[gene].to_numpy())
+        if lacking.any():
+            n_slides = table[Keys.SLIDE_ID].nunique()
+            slides = table.loc[lacking, Keys.SLIDE_ID].unique()
             shown = ", ".join(slides[:10]) + (", ..." if len(slides) > 10 else "")
             notes.append(
                 f"{gene} was not measured on {len(slides)} of the {n_slides} slides of these hits "

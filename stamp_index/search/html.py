@@ -25,8 +25,9 @@ def hits_html(hits: Hits) -> str:
     )
     notes = "".join(f"<div><i>{escape(note)}</i></div>" for note in hits.notes)
     more = f", first {_SHOWN} shown" if len(hits) > _SHOWN else ""
+    by = "cosine" if hits.ranked_by == "score" else "measured expression"
     return (
-        f"<div><b>{escape(hits.query)}</b>: {len(hits)} hits by cosine{more}; store version "
+        f"<div><b>{escape(hits.query)}</b>: {len(hits)} hits by {by}{more}; store version "
         f"{hits.store_version}, encoder {escape(hits.fingerprint[:12])}</div>{notes}"
         f'<div style="display:flex;flex-wrap:wrap;gap:8px">{tiles}</div>'
     )

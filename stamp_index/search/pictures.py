@@ -38,6 +38,15 @@ class QueryPatch:
     region: NDArray[np.uint8] | None
     width_um: float
 
+    def notes(self, encoder: Encoder) -> tuple[str, ...]:
+        """Say what is missing from what the encoder is shown."""
+        if self.region is not None:
+            return ()
+        return (
+            f"The picture does not reach {encoder.region.width_um:g} um around the patch: its "
+            f"surroundings were not used.",
+        )
+
 
 def cut_query(
     pixels: NDArray[np.uint8],

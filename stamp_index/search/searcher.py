@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-
-from stamp_index.errors import EncoderMismatchError, QueryError
-from stamp_index.genes import GeneResolver
-from stamp_index.index import Index, exact_search, has_index
-from stamp_index.search.filtering import evaluate, parse_filter
-from stamp_index.search.hits import Hits, make_hits
+from stamp_index.errors import EncoderMismatchError
+from stamp_index.index import Index, has_index
+from stamp_index.search.asking import (
+    DEFAULT_K,
+    DEFAULT_RECALL,
+    ROW_KINDS,
+    Against,
+    Ask,
+    Asked,
+    OnePer,
+    QueryKind,
+)
 from stamp_index.search.pictures import cut_query
 from stamp_index.search.profiles import encode_profile
-from stamp_index.search.selection import Excluded, Selection, own_rows, select
-from stamp_index.search.signatures import resolve_signature
+from stamp_index.search.signatures import random_signatures, resolve_signature
+from stamp_index.search.vector_searcher import VectorSearcher
 from stamp_index.store import Modality, Store
+from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import ArrayLike, NDArray
+    import numpy as np
+    from numpy.typing import NDArray
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.genes import Signature
-    from stamp_index.search.filtering import Allowed, Condition
-
-DEFAULT_K = 48
-_FILTERS_KEPT = 8  # a byte a row each
+    from stamp_index.search.filtering import Condition
+    from stamp_index.search.hits import Hits
 
 
-class Searcher:
+class Searcher(VectorSearcher):
     """Searches one version of a store; never writes to it. Threads may share it.
 
-    Made by `Searcher.open`. Every query takes these keywords:
-
-    - ``against``: ``"image"`` or ``"gene"``, the embeddings that the query is compared with.
-    - ``k``: hits wanted, at most the spots of the store. Fewer come back only where fewer may be
-      found, and `Hits.notes` says so.
-    - ``filters``: which spots may be hits: text, such as ``'organ == "breast" and expr("CD8A") > 1'``, or a
-      `Condition` that `parse_filter` or `all_of` made (see `stamp_index.search.filtering`).
-    - ``genes``: genes whose measured expression the hits report (names as in signatures).
-
-    Every query raises `QueryError` if `k` is more than the spots of the store, or nothing passes
-    the filters; `MissingGenesError` for unknown `genes`; `ValueError` for an `against` or `k` that
-    is no such thing.
+    Made by `Searcher.open`. Every query takes the keywords that `VectorSearcher` explains: ``against``, ``k``,
+    ``filters``, ``genes``, ``one_per`` and ``recall``. None of them changes the searcher.
 
     Attributes
     ----------
@@ -68,12 +63,8 @@ class Searcher:
                 f"{encoder.fingerprint}. Search with the store's own encoder."
             )
             raise EncoderMismatchError(msg)
-        self.store = store
+        super().__init__(store, indexes)
         self.encoder = encoder
-        self.indexes: dict[Modality, Index] = dict(indexes or {})
-        self._vectors: dict[Modality, tuple[NDArray[np.int64], NDArray[np.float16]]] = {}
-        self._present: dict[Modality, NDArray[np.bool_]] = {}
-        self._allowed = lru_cache(_FILTERS_KEPT)(self._evaluate)
 
     @classmethod
     def open(cls, store_path: Path | str, *, encoder: Encoder | None = None) -> Self:
@@ -103,29 +94,33 @@ class Searcher:
             from stamp_index.encoders import load_encoder
 
             encoder = load_encoder(store.encoder_path)
-        searcher = cls(store, encoder)
-        searcher.indexes = _load_indexes(store)
-        return searcher
+        return cls(store, encoder, _load_indexes(store))
 
     # ---- kinds of query ----------------------------------------------------------------------
 
-    def search_genes(
+    def search_genes(  # noqa: PLR0913 - what every query takes, and `rank_by`
         self,
         signature: str | Signature | Mapping[str, float],
         *,
-        against: Modality = "image",
+        against: Against = "image",
         k: int = DEFAULT_K,
         filters: Condition | str | None = None,
         genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+        rank_by: Literal["score", "measured"] = "score",
     ) -> Hits:
         """Find spots that look (or read) as if they expressed a signature.
 
         Parameters
         ----------
         signature : str, Signature or mapping of gene to weight
-            For example ``"CD8A high, EPCAM low"``. Its genes are reported at every hit.
-        against, k, filters, genes
-            As the class says.
+            For example ``"CD8A high, EPCAM low"``. Its genes are reported at every hit, and the column
+            `measured` says how well they fit: see `Hits`.
+        rank_by : {"score", "measured"}
+            Order of the hits. They are the k of highest score in any case.
+        against, k, filters, genes, one_per, recall
+            As `VectorSearcher` says.
 
         Raises
         ------
@@ -136,21 +131,33 @@ class Searcher:
         QueryError
             If it cannot be read or contradicts itself.
         """
+        if rank_by not in ("score", "measured"):
+            msg = f"rank_by is {rank_by!r}; expected 'score' or 'measured'."
+            raise ValueError(msg)
         asked = resolve_signature(signature, self._resolver, self.encoder)
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         reported = (*asked.shown.genes, *self._resolve(genes))
-        selection = self._select(against, k, filters)
         vector = self.encoder.encode_signature(asked.weights)
-        return self._hits(vector, against, selection, genes=reported, query=asked.shown.text)
+        query = Asked(
+            asked.shown.text,
+            reported,
+            weights=asked.shown.items,
+            by_measured=rank_by == "measured",
+            kind=QueryKind("signature", partial(random_signatures, self.encoder)),
+        )
+        return self._engine.hits(vector[None], ask, [query])[0]
 
-    def search_image(
+    def search_image(  # noqa: PLR0913 - what every query takes, and where it lies
         self,
         patch: NDArray[np.uint8],
         *,
         mpp: float,
-        against: Modality = "gene",
+        against: Against = "gene",
         k: int = DEFAULT_K,
         filters: Condition | str | None = None,
         genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
         centre_px: tuple[float, float] | None = None,
     ) -> Hits:
         """Find spots for a picture of tissue.
@@ -162,8 +169,8 @@ class Searcher:
             encoder's region, the surroundings are used too.
         mpp : float
             Microns per pixel of the picture, above 0.
-        against, k, filters, genes
-            As the class says.
+        against, k, filters, genes, one_per, recall
+            As `VectorSearcher` says.
         centre_px : (float, float), optional
             x and y of the patch's centre in the picture; its middle by default.
 
@@ -175,69 +182,27 @@ class Searcher:
             If shape or dtype are wrong or `mpp` is not above 0.
         """
         cut = cut_query(patch, self.encoder, mpp=mpp, centre_px=centre_px)
-        reported = self._resolve(genes)
-        selection = self._select(against, k, filters)
-        if cut.region is None:
-            note = (
-                f"The picture does not reach {self.encoder.region.width_um:g} um around the "
-                f"patch: its surroundings were not used."
-            )
-            selection = selection.with_note(note)
-        vector = self.encoder.encode_images(cut.patch, cut.region)[0]
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         width, height = patch.shape[1] * mpp, patch.shape[0] * mpp
-        query = f"picture of {width:.4g} x {height:.4g} um at {mpp:g} um per pixel"
-        return self._hits(vector, against, selection, genes=reported, query=query)
-
-    def search_spot(
-        self,
-        spot_id: str,
-        *,
-        query: Modality = "image",
-        against: Modality = "image",
-        exclude_own: Literal["nothing", "slide", "patient"] = "nothing",
-        k: int = DEFAULT_K,
-        filters: Condition | str | None = None,
-        genes: Sequence[str] = (),
-    ) -> Hits:
-        """Find spots like a stored one, which is never its own hit.
-
-        Parameters
-        ----------
-        spot_id : str
-            ``<slide_id>:<barcode>``.
-        query : {"image", "gene"}
-            Which of the spot's embeddings asks.
-        exclude_own : {"nothing", "slide", "patient"}
-            What to leave out besides the spot: its slide, or all slides of its patient.
-        against, k, filters, genes
-            As the class says.
-
-        Raises
-        ------
-        QueryError
-            If there is no such spot, it has no such embedding, or its patient is to be left out
-            and not known.
-        """
-        row = self.store.row_of(spot_id)
-        if not self._has_vector(query)[row]:
-            msg = f"Spot '{spot_id}' has no {query} embedding: its slide came without it."
-            raise QueryError(msg)
-        reported = self._resolve(genes)
-        excluded = own_rows(self.store, row, exclude_own)
-        selection = self._select(against, k, filters, excluded)
-        vector = self.store.vectors(query, [row])[0].astype(np.float32)
-        return self._hits(
-            vector, against, selection, genes=reported, query=f"{query} of spot {spot_id}"
+        query = Asked(
+            f"picture of {width:.4g} x {height:.4g} um at {mpp:g} um per pixel",
+            self._resolve(genes),
+            notes=cut.notes(self.encoder),
+            kind=ROW_KINDS["image"],
         )
+        vector = self.encoder.encode_images(cut.patch, cut.region)
+        return self._engine.hits(vector, ask, [query])[0]
 
     def search_profile(
         self,
         counts: Mapping[str, float],
         *,
-        against: Modality = "image",
+        against: Against = "image",
         k: int = DEFAULT_K,
         filters: Condition | str | None = None,
         genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
     ) -> Hits:
         """Find spots for a measured expression profile.
 
@@ -245,8 +210,8 @@ class Searcher:
         ----------
         counts : mapping of gene to raw count
             Symbols or Ensembl ids; genes that the encoder does not know are counted in the notes.
-        against, k, filters, genes
-            As the class says.
+        against, k, filters, genes, one_per, recall
+            As `VectorSearcher` says.
 
         Raises
         ------
@@ -260,127 +225,15 @@ class Searcher:
             If a count is negative or not finite.
         """
         vector, note = encode_profile(counts, self._resolver, self.encoder)
-        reported = self._resolve(genes)
-        selection = self._select(against, k, filters)
-        if note:
-            selection = selection.with_note(note)
-        return self._hits(
-            vector, against, selection, genes=reported, query=f"profile of {len(counts)} genes"
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
+        query = Asked(
+            f"profile of {len(counts)} genes",
+            self._resolve(genes),
+            notes=(note,) if note else (),
+            kind=ROW_KINDS["gene"],
         )
-
-    def search_vector(
-        self,
-        vector: ArrayLike,
-        *,
-        against: Modality = "image",
-        k: int = DEFAULT_K,
-        filters: Condition | str | None = None,
-        genes: Sequence[str] = (),
-    ) -> Hits:
-        """Find spots for an embedding of this store's encoder.
-
-        Parameters
-        ----------
-        vector : array of shape (d,), float
-            Scaled to unit length; not all zeros.
-        against, k, filters, genes
-            As the class says.
-
-        Raises
-        ------
-        ValueError
-            If it has another shape, holds NaN or infinite values, or is all zeros.
-        """
-        asked = _checked_vector(vector, self.encoder.dim)
-        reported = self._resolve(genes)
-        selection = self._select(against, k, filters)
-        return self._hits(
-            asked, against, selection, genes=reported, query=f"vector of {len(asked)} numbers"
-        )
-
-    # ---- helpers -----------------------------------------------------------------------------
-
-    @cached_property
-    def _resolver(self) -> GeneResolver:
-        return GeneResolver(self.store.genes, self.store.gene_ids)
-
-    def _resolve(self, genes: Sequence[str]) -> tuple[str, ...]:
-        if isinstance(genes, str):
-            msg = f"genes is the string {genes!r}; expected several names, as in ({genes!r},)."
-            raise TypeError(msg)
-        return tuple(self._resolver.resolve(genes).values())
-
-    def _select(
-        self,
-        against: Modality,
-        k: int,
-        filters: Condition | str | None,
-        excluded: Excluded | None = None,
-    ) -> Selection:
-        condition = parse_filter(filters) if isinstance(filters, str) else filters
-        given = None if condition is None else (condition, self._allowed(condition))
-        return select(self.store, self._has_vector(against), k=k, given=given, excluded=excluded)
-
-    def _evaluate(self, condition: Condition) -> Allowed:
-        return evaluate(condition, self.store.columns(self._resolver))
-
-    def _has_vector(self, modality: Modality) -> NDArray[np.bool_]:
-        if modality not in ("image", "gene"):
-            msg = f"There are no '{modality}' embeddings; expected 'image' or 'gene'."
-            raise ValueError(msg)
-        if modality not in self._present:
-            self._present[modality] = self.store.has_vector(modality)
-        return self._present[modality]
-
-    def _hits(
-        self,
-        vector: NDArray[np.float32],
-        against: Modality,
-        selection: Selection,
-        *,
-        genes: tuple[str, ...],
-        query: str,
-    ) -> Hits:
-        scores, rows = self._nearest(vector[None, :], against, selection)
-        return make_hits(
-            self.store,
-            (scores[0], rows[0]),
-            tuple(dict.fromkeys(genes)),
-            query=query,
-            notes=selection.notes,
-        )
-
-    def _nearest(
-        self, queries: NDArray[np.float32], against: Modality, selection: Selection
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        index = self.indexes.get(against)
-        if index is not None:
-            return index.search(queries, selection.k, allowed=selection.allowed)
-        if against not in self._vectors:
-            present = np.flatnonzero(self._has_vector(against))
-            self._vectors[against] = present, self.store.vectors(against, present)
-        rows, vectors = self._vectors[against]
-        allowed = None if selection.allowed is None else selection.allowed[rows]
-        scores, positions = exact_search(vectors, queries, selection.k, allowed=allowed)
-        return scores, rows[positions]
+        return self._engine.hits(vector[None], ask, [query])[0]
 
 
 def _load_indexes(store: Store) -> dict[Modality, Index]:
-    modalities: tuple[Modality, ...] = ("image", "gene")
-    return {side: Index.open(store, side) for side in modalities if has_index(store, side)}
-
-
-def _checked_vector(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
-    values: NDArray[Any] = np.asarray(vector)
-    if values.shape != (dim,) or values.dtype.kind not in "fiu":
-        msg = (
-            f"The vector is {values.dtype} of shape {values.shape}; this store's embeddings have "
-            f"{dim} numbers."
-        )
-        raise ValueError(msg)
-    asked = values.astype(np.float64)
-    length = float(np.linalg.norm(asked))
-    if not np.isfinite(length) or length == 0:
-        msg = f"The vector has length {length}; expected a finite one that is not all zeros."
-        raise ValueError(msg)
-    return (asked / length).astype(np.float32)
+    return {side: Index.open(store, side) for side in MODALITIES if has_index(store, side)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from stamp_index.errors import QueryError
+from stamp_index.search.sources import Findable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,88 +16,132 @@ if TYPE_CHECKING:
     from stamp_index.search.filtering import Allowed, Condition
     from stamp_index.store import Store
 
+Own = Literal["nothing", "slide", "patient"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Selection:
-    """What may be found.
+    """What may be found, for any number of queries.
 
     Attributes
     ----------
-    k : int
-        Hits to look for.
-    allowed : ndarray of shape (n,), bool, or None
-        Rows that may be hits; None for all.
-    notes : tuple of str
-        Why there are fewer hits than asked for.
+    rows : Findable
+        The rows.
+    reasons : tuple of str
+        What these rows do that others do not, to finish "Only 3 of 9 spots ...".
+    n_spots : int
+        Spots of the store.
     """
 
-    k: int
-    allowed: NDArray[np.bool_] | None
-    notes: tuple[str, ...] = ()
+    rows: Findable
+    reasons: tuple[str, ...]
+    n_spots: int
 
-    def with_note(self, note: str) -> Selection:
-        """Return the same with one more note."""
-        return replace(self, notes=(*self.notes, note))
+    def count(self, own: int = -1) -> int:
+        """How many rows a query may find that is not to find row `own`; -1 for none.
+
+        Raises
+        ------
+        QueryError
+            If that is none.
+        """
+        held = own >= 0 and (self.rows.mask is None or bool(self.rows.mask[own]))
+        n = self.rows.n - held
+        if n == 0:
+            msg = (
+                f"None of the {self.n_spots} spots of the store {self._reason(own)}. "
+                f"Relax what is asked for."
+            )
+            raise QueryError(msg)
+        return n
+
+    def notes(self, k: int, found: int, *, own: int = -1, words: str = "") -> tuple[str, ...]:
+        """Why a query that wanted `k` hits found fewer; nothing if it did not.
+
+        Parameters
+        ----------
+        k, found : int
+            Hits that were wanted, and that there are.
+        own : int
+            Row that the query was not to find; -1 for none.
+        words : str
+            What hits had to have for themselves, such as "are on slides of their own".
+        """
+        if found >= k:
+            return ()
+        if found < self.count(own):
+            start = f"Only {found} of the spots that can be found {words}"
+        else:
+            start = f"Only {found} of {self.n_spots} spots {self._reason(own)}"
+        return (f"{start}: {found} hits instead of {k}.",)
+
+    def _reason(self, own: int) -> str:
+        reasons = (*self.reasons, "are not the query spot itself") if own >= 0 else self.reasons
+        return " and ".join(reasons) or "can be found"
 
 
 @dataclass(frozen=True)
 class Excluded:
-    """Rows that a query leaves out by its nature, and how to say so.
+    """Slides that a query leaves out by its nature, and how to say so.
 
     Attributes
     ----------
-    rows : ndarray of shape (n,), bool
-        True for rows that are left out.
+    column, value : str
+        Column of the slides table, and what it says on these slides.
     words : str
-        What they are.
+        What their spots are.
     """
 
-    rows: NDArray[np.bool_]
+    column: Literal["slide_id", "patient_id"]
+    value: str
     words: str
 
 
 def select(
     store: Store,
-    has_vector: NDArray[np.bool_],
+    has_vectors: NDArray[np.bool_],
     *,
-    k: int,
     given: tuple[Condition, Allowed] | None,
     excluded: Excluded | None = None,
+    searched: str = "the embedding that is",
 ) -> Selection:
-    """Combine what restricts a search: a filter with the rows that pass it, and rows left out.
+    """Combine what restricts a search: vectors that are searched, a filter, slides left out."""
+    mask, reasons = has_vectors, []
+    n_searched = int(np.count_nonzero(mask))
+    if given is not None:
+        condition, passing = given
+        mask = mask if passing.mask is None else mask & passing.mask
+        reasons.append(f"pass the filter {condition}")
+    if excluded is not None:
+        slides = store.slides()[excluded.column] == excluded.value
+        mask = mask & ~store.mask_of(slides.to_numpy())
+        reasons.append(f"are not {excluded.words}")
+    if n_searched < store.n_spots:
+        reasons.append(f"have {searched} searched")
+    n = int(np.count_nonzero(mask))
+    return Selection(
+        Findable(None if n == store.n_spots else mask, n), tuple(reasons), store.n_spots
+    )
+
+
+def check_k(store: Store, k: int) -> None:
+    """Refuse more hits than the store has spots.
 
     Raises
     ------
     QueryError
-        If `k` is more than the spots of the store, or nothing may be found.
-    ValueError
-        If `k` is not a whole number of 1 or more.
+        With both numbers.
     """
-    _check_k(store, k)
-    allowed, conditions = has_vector, []
-    if given is not None:
-        condition, passing = given
-        allowed = allowed if passing.mask is None else allowed & passing.mask
-        conditions.append(f"pass the filter {condition}")
-    if excluded is not None:
-        allowed = allowed & ~excluded.rows
-        conditions.append(f"are not {excluded.words}")
-    if has_vector.sum() < store.n_spots:
-        conditions.append("have the embedding that is searched")
-    n = int(allowed.sum())
-    reason = " and ".join(conditions) or "can be found"
-    if n == 0:
-        msg = f"None of the {store.n_spots} spots of the store {reason}. Relax what is asked for."
+    if k > store.n_spots:
+        msg = (
+            f"{k} hits were asked for, but the store at {store.path} has {store.n_spots} spots. "
+            f"Ask for at most that many."
+        )
         raise QueryError(msg)
-    mask = None if n == store.n_spots else allowed
-    if n >= k:
-        return Selection(k, mask)
-    words = f"Only {n} of {store.n_spots} spots {reason}: {n} hits instead of {k}."
-    return Selection(n, mask, (words,))
 
 
-def own_rows(store: Store, row: int, own: Literal["nothing", "slide", "patient"]) -> Excluded:
-    """Rows that a stored spot leaves out: itself, and what belongs with it.
+def own_slides(store: Store, row: int, own: Own) -> Excluded | None:
+    """Slides that a stored spot leaves out besides itself.
 
     Raises
     ------
@@ -108,32 +153,17 @@ def own_rows(store: Store, row: int, own: Literal["nothing", "slide", "patient"]
     if own not in ("nothing", "slide", "patient"):
         msg = f"exclude_own is {own!r}; expected 'nothing', 'slide' or 'patient'."
         raise ValueError(msg)
-    spot = store.spots(["slide_id", "patient_id"], [row]).iloc[0]
-    slide_id, patient_id = str(spot["slide_id"]), str(spot["patient_id"])
+    if own == "nothing":
+        return None
+    slides = store.slides()
+    at = np.searchsorted(slides["first_spot"].to_numpy(np.int64), row, side="right") - 1
+    slide_id, patient_id = (str(slides[name].iloc[at]) for name in ("slide_id", "patient_id"))
     if own == "slide":
-        same = store.slides()["slide_id"] == slide_id
-        return Excluded(store.mask_of(same.to_numpy()), f"of slide {slide_id}")
-    if own == "patient":
-        if not patient_id:
-            msg = (
-                f"Slide {slide_id} has no patient_id, so its patient cannot be left out. Leave out "
-                f"the slide (exclude_own='slide'), or name what to leave out in the filters."
-            )
-            raise QueryError(msg)
-        same = store.slides()["patient_id"] == patient_id
-        return Excluded(store.mask_of(same.to_numpy()), f"of patient {patient_id}")
-    rows = np.zeros(store.n_rows, np.bool_)
-    rows[row] = True
-    return Excluded(rows, "the query spot itself")
-
-
-def _check_k(store: Store, k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        msg = f"k is {k!r}; expected a whole number of hits, 1 or more."
-        raise ValueError(msg)
-    if k > store.n_spots:
+        return Excluded("slide_id", slide_id, f"of slide {slide_id}")
+    if not patient_id:
         msg = (
-            f"{k} hits were asked for, but the store at {store.path} has {store.n_spots} spots. "
-            f"Ask for at most that many."
+            f"Slide {slide_id} has no patient_id, so its patient cannot be left out. Leave out "
+            f"the slide (exclude_own='slide'), or name what to leave out in the filters."
         )
         raise QueryError(msg)
+    return Excluded("patient_id", patient_id, f"of patient {patient_id}")

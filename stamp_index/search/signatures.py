@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from stamp_index.errors import MissingGenesError
 from stamp_index.genes import GeneResolver, Signature, close_names, parse_signature
@@ -11,7 +13,12 @@ from stamp_index.genes import GeneResolver, Signature, close_names, parse_signat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from stamp_index.encoders.base import Encoder
+
+_SIZES: Final = (1, 2, 3, 5)  # genes of random signatures
+_LOW: Final = 0.25  # share of them, besides the first, that are low
 
 
 @dataclass(frozen=True)
@@ -66,3 +73,19 @@ def resolve_signature(
     return ResolvedSignature(
         shown, {in_panel[gene]: weight for gene, weight in shown.weights.items()}
     )
+
+
+def random_signatures(encoder: Encoder, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Embed signatures of random genes, for what scores mean by chance: (n, d), unit length.
+
+    Of 1, 2, 3 or 5 genes of the panel, the first high and each of the others low in one of four.
+    """
+    panel = np.asarray(encoder.panel.genes)
+    vectors = np.empty((n, encoder.dim), np.float32)
+    for row in range(n):
+        genes = rng.choice(panel, min(int(rng.choice(_SIZES)), len(panel)), replace=False)
+        signs = np.where(rng.random(len(genes)) < _LOW, -1.0, 1.0)
+        signs[0] = 1.0
+        weights = dict(zip(genes.tolist(), signs.tolist(), strict=True))
+        vectors[row] = encoder.encode_signature(weights)
+    return vectors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from stamp_index.store.schema import (
     TABLES,
     slides_schema,
 )
+from stamp_index.store.spot_counts import counts_by_spot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 
     import lance
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
     from stamp_index.store.manifest import Manifest
 
 ROW_ID: Final = "_rowid"  # Lance's name for it
+_KEPT_SPOTS: Final = 4_000_000  # up to here barcodes and positions are kept: 40 bytes a spot
+_BY_SPOT: Final = 2_000  # spots; of more, counts are read gene by gene
 _SCAN_WHOLE: Final = 8  # one scan of a table reads about so many times faster than slide by slide
 
 
@@ -71,6 +73,7 @@ class Tables:
         self.manifest = manifest
         self._path = path
         self._tables = {name: open_table(path, name, manifest.tables[name]) for name in TABLES}
+        self._columns: dict[str, pa.Array] = {}
 
     def table(self, name: str) -> lance.LanceDataset:
         """One Lance table at this version."""
@@ -129,15 +132,39 @@ class Tables:
 
     @cached_property
     def gene_lists(self) -> list[pd.Index[str]]:
-        """Genes of every slide, in the order of its rows in the expression table."""
-        column = self._slide_column(GENES)
-        return [pd.Index(genes.as_py(), dtype="str") for genes in column]
+        """Genes of every slide, in the order of its rows in the expression table; one object for equal lists."""
+        column, known = self._slide_column(GENES), self.gene_list_numbers
+        lists: dict[int, pd.Index[str]] = {}
+        for genes, number in zip(column, known, strict=True):
+            if number not in lists:
+                lists[number] = pd.Index(genes.as_py(), dtype="str")
+        return [lists[number] for number in known]
+
+    @cached_property
+    def gene_list_numbers(self) -> list[int]:
+        """Which slides have equal gene lists and ids: a number each."""
+        different: list[tuple[pa.Scalar, pa.Scalar]] = []
+        numbers = []
+        for pair in zip(self._slide_column(GENES), self._slide_column(GENE_IDS), strict=True):
+            same = (
+                i
+                for i, other in enumerate(different)
+                if other[0] == pair[0] and other[1] == pair[1]
+            )
+            number = next(same, len(different))
+            if number == len(different):
+                different.append(pair)
+            numbers.append(number)
+        return numbers
 
     @cached_property
     def gene_names(self) -> dict[str, str]:
         """Every gene of any slide, in order of first appearance, with its Ensembl id or ""."""
         names: dict[str, str] = {}
-        for symbols, ids in zip(self.gene_lists, self._slide_column(GENE_IDS), strict=True):
+        ids_of = dict(zip(self.gene_list_numbers, self._slide_column(GENE_IDS), strict=True))
+        lists = dict(zip(self.gene_list_numbers, self.gene_lists, strict=True))
+        for number, symbols in lists.items():
+            ids = ids_of[number]
             for symbol, gene_id in zip(symbols, ids.as_py() or [""] * len(symbols), strict=True):
                 names[symbol] = names.get(symbol) or gene_id
         return names
@@ -186,6 +213,22 @@ class Tables:
     def take(self, columns: Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
         """Rows of the spots table in the order asked for, as an Arrow table."""
         return self._tables[SPOTS].take(self.spots.places(rows).tolist(), columns=list(columns))
+
+    def small_columns(
+        self, names: Sequence[str], rows: NDArray[np.int64]
+    ) -> dict[str, NDArray[Any]]:
+        """Small columns of some spots, (m,) each, in the order asked for; kept where the store is not huge."""
+        if names and self.spots.n_live > _KEPT_SPOTS:
+            table = self.take(names, rows)
+            return {name: table.column(name).to_pandas().to_numpy() for name in names}
+        at = pa.array(np.searchsorted(self.spots.rows, rows))
+        return {name: self._kept(name).take(at).to_pandas().to_numpy() for name in names}
+
+    def _kept(self, name: str) -> pa.Array:
+        """Whole column of the spots table by ascending row id, read once."""
+        if name not in self._columns:
+            self._columns[name] = self.scan([name]).column(name).combine_chunks()
+        return self._columns[name]
 
     def labels(self, wanted: pc.Expression, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of the labels table that an expression lets pass, with all columns or some."""
@@ -238,14 +281,17 @@ class Tables:
 
     def counts(self, genes: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Raw counts (m, g) read gene-major; NaN where a slide did not measure the gene."""
+        slide_of_row = self.spots.stretch_of(rows)
+        slides = np.unique(slide_of_row)
+        if len(rows) < min(len(slides) * len(genes), _BY_SPOT):
+            return counts_by_spot(self, genes, rows)
+        wanted = self._wanted(genes, slides)
         out = np.full((len(rows), len(genes)), np.nan, np.float32)
-        wanted = self._wanted(genes, rows)
         if not wanted:
             return out
         at = [expression_row for _, _, expression_row in wanted]
         read = self._tables[EXPRESSION].take(at, columns=["spot_offsets", "counts"])
         pairs = zip(read.column("spot_offsets"), read.column("counts"), strict=True)
-        slide_of_row = self.spots.stretch_of(rows)
         here = {slide: np.flatnonzero(slide_of_row == slide) for slide, _, _ in wanted}
         for (slide, gene, _), (offsets, counts) in zip(wanted, pairs, strict=True):
             dense = _dense(int(self.spots.n[slide]), offsets, counts)
@@ -264,34 +310,28 @@ class Tables:
             parts.append(_dense(n, *next(pairs)) if place >= 0 else np.full(n, np.nan, np.float32))
         return np.concatenate(parts)
 
-    def _wanted(self, genes: Sequence[str], rows: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    def _wanted(
+        self, genes: Sequence[str], slides: NDArray[np.int64]
+    ) -> list[tuple[int, int, int]]:
         """Which rows of the expression table to read: (slide, position in genes, place)."""
-        wanted = []
-        for slide in np.unique(self.spots.stretch_of(rows)).tolist():
-            positions = self.gene_lists[slide].get_indexer(pd.Index(list(genes), dtype="str"))
-            wanted += [
-                (slide, gene, int(self.genes.place[slide] + position))
-                for gene, position in enumerate(positions)
-                if position >= 0
-            ]
-        return wanted
+        places = self.gene_places(genes)
+        return [
+            (slide, gene, int(self.genes.place[slide] + position))
+            for slide in slides.tolist()
+            for gene, position in enumerate(places[self.gene_list_numbers[slide]])
+            if position >= 0
+        ]
 
-    def sparse_counts(self, rows: NDArray[np.int64]) -> csr_matrix:
-        """Raw counts of all genes read spot by spot, (m, genes of any slide)."""
-        from scipy.sparse import csr_matrix
+    def gene_places(self, genes: Sequence[str]) -> NDArray[np.int64]:
+        """Where genes stand in every different gene list, (lists, g); -1 where they do not."""
+        places = [[place.get(gene, -1) for gene in genes] for place in self._gene_place_in]
+        return np.array(places, np.int64).reshape(len(places), len(genes))
 
-        table = self.take(["gene_indices", "gene_counts"], rows).combine_chunks()
-        lists = table.column("gene_indices").combine_chunks()
-        per_row = lists.value_lengths().to_numpy()
-        columns = lists.flatten().to_numpy().astype(np.int64)  # in the slide's own gene list
-        union = pd.Index(list(self.gene_names), dtype="str")
-        slide_of_value = np.repeat(self.spots.stretch_of(rows), per_row)
-        for slide in np.unique(slide_of_value).tolist():
-            here = slide_of_value == slide
-            columns[here] = union.get_indexer(self.gene_lists[slide])[columns[here]]
-        values = table.column("gene_counts").combine_chunks().flatten().to_numpy()
-        indptr = np.concatenate([[0], np.cumsum(per_row)])
-        return csr_matrix((values, columns, indptr), shape=(len(rows), len(union)))
+    @cached_property
+    def _gene_place_in(self) -> list[dict[str, int]]:
+        """Genes of every different gene list with their places."""
+        lists = dict(zip(self.gene_list_numbers, self.gene_lists, strict=True))
+        return [dict(zip(names, range(len(names)), strict=True)) for names in lists.values()]
 
     def require_genes(self, genes: Sequence[str]) -> None:
         """Refuse genes that no slide measured.
@@ -315,7 +355,12 @@ class Tables:
 
     def find_spot(self, slide: int, barcode: str) -> int | None:
         """Row id of a barcode on a slide; None where there is none."""
-        position = pc.index(self.scan_slide(["barcode"], slide).column("barcode"), barcode).as_py()
+        first, n = int(self.spots.first[slide]), int(self.spots.n[slide])
+        if self.spots.n_live > _KEPT_SPOTS:
+            barcodes = self.scan_slide(["barcode"], slide).column("barcode")
+        else:
+            barcodes = self._kept("barcode").slice(np.searchsorted(self.spots.rows, first), n)
+        position = pc.index(barcodes, barcode).as_py()
         return None if position < 0 else int(self.spots.first[slide]) + position
 
 

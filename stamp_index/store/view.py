@@ -15,12 +15,13 @@ from stamp_index.store.manifest import lease_manifest, stored_versions
 from stamp_index.store.reading import Tables
 from stamp_index.store.schema import Modality, vector_column
 from stamp_index.store.slide_columns import SlideColumns
+from stamp_index.store.spot_columns import read_spots
+from stamp_index.store.spot_counts import sparse_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import pyarrow as pa
     from numpy.typing import ArrayLike, NDArray
     from scipy.sparse import csr_matrix
 
@@ -177,8 +178,9 @@ class StoreView:
         if unknown:
             msg = f"Spots have no columns {unknown}; they have {list(SPOT_COLUMNS)}."
             raise ValueError(msg)
-        table = self._read(names, rows)
-        frame: pd.DataFrame = table.to_pandas()[list(names)]
+        if rows is not None:
+            return read_spots(self._tables, names, self._rows(rows))
+        frame: pd.DataFrame = self._tables.scan(names).to_pandas()[list(names)]
         return frame
 
     @property
@@ -349,7 +351,7 @@ class StoreView:
 
         A gene that a spot's slide did not measure is 0 here; `counts` tells the two apart.
         """
-        return self._tables.sparse_counts(self._rows(rows))
+        return sparse_counts(self._tables, self._rows(rows))
 
     # ---- helpers -----------------------------------------------------------------------------
 
@@ -369,8 +371,3 @@ class StoreView:
             msg = f"Row {gone[0]} is not in the store, which has {held}{gaps}."
             raise ValueError(msg)
         return at
-
-    def _read(self, columns: Sequence[str], rows: ArrayLike | None) -> pa.Table:
-        if rows is None:
-            return self._tables.scan(columns)
-        return self._tables.take(columns, self._rows(rows))

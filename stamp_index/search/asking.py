@@ -1,0 +1,187 @@
+"""How a query is asked, whatever is asked: read once, checked, and never changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from stamp_index.search.filtering import parse_filter
+from stamp_index.store import Modality
+from stamp_index.store.schema import MODALITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from stamp_index.search.filtering import Condition
+
+Against: TypeAlias = Modality | Mapping[Modality, float]
+OnePer: TypeAlias = Literal["slide", "patient"] | float | None
+
+DEFAULT_K: Final = 48
+DEFAULT_RECALL: Final = 0.99
+RECALLS: Final = (0.95, 0.99, 1.0)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What every query is asked with.
+
+    Attributes
+    ----------
+    against : tuple of (modality, weight)
+        Embeddings that are searched; the weights are above 0 and add up to 1.
+    k : int
+        Hits wanted.
+    condition : Condition or None
+        Which spots may be hits.
+    one_per : {"slide", "patient"}, float or None
+        Of what there may be one hit only; a number is a radius in microns.
+    recall : float
+        One of `RECALLS`; 1 is exact search.
+    """
+
+    against: tuple[tuple[Modality, float], ...]
+    k: int
+    condition: Condition | None
+    one_per: OnePer
+    recall: float
+
+    @classmethod
+    def of(
+        cls,
+        against: Against,
+        *,
+        k: int,
+        filters: Condition | str | None = None,
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> Ask:
+        """Check what a caller gave.
+
+        Raises
+        ------
+        QueryError
+            If the text of a filter cannot be read.
+        ValueError
+            If `against`, `k`, `one_per` or `recall` is no such thing.
+        """
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            msg = f"k is {k!r}; expected a whole number of hits, 1 or more."
+            raise ValueError(msg)
+        if recall not in RECALLS:
+            known = ", ".join(str(value) for value in RECALLS[:-1])
+            msg = f"recall is {recall!r}; expected {known}, or 1.0 for exact search."
+            raise ValueError(msg)
+        return cls(
+            against=_weights(against),
+            k=int(k),
+            condition=parse_filter(filters) if isinstance(filters, str) else filters,
+            one_per=_checked_one_per(one_per),
+            recall=float(recall),
+        )
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Embeddings that are searched."""
+        return tuple(modality for modality, _ in self.against)
+
+
+@dataclass(frozen=True)
+class QueryKind:
+    """What random queries of the same make are like.
+
+    Attributes
+    ----------
+    name : {"image", "gene", "signature", ""}
+        "image" and "gene" for queries that are like these embeddings of the store's spots; "" where
+        nothing is known.
+    draw : callable or None
+        ``draw(n, rng)`` makes n random queries of a kind that no spot is of: float32 (n, d), unit length.
+    """
+
+    name: Literal["image", "gene", "signature", ""] = ""
+    draw: Callable[[int, np.random.Generator], NDArray[np.float32]] | None = field(
+        default=None, compare=False
+    )
+
+
+NO_KIND: Final = QueryKind()
+ROW_KINDS: Final[dict[Modality, QueryKind]] = {name: QueryKind(name) for name in MODALITIES}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one query is, in words, and what it wants to know of its hits.
+
+    Attributes
+    ----------
+    text : str
+        For `Hits.query`.
+    genes : tuple of str
+        The store's genes to report.
+    notes : tuple of str
+        What should be known about the query.
+    weights : tuple of (str, float)
+        Signature by the store's genes; empty for other queries.
+    by_measured : bool
+        Whether hits are put in the order of the signature as it was measured at them.
+    kind : QueryKind
+        What random queries of its make are like.
+    """
+
+    text: str
+    genes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    weights: tuple[tuple[str, float], ...] = ()
+    by_measured: bool = False
+    kind: QueryKind = NO_KIND
+
+
+def check_modality(modality: object) -> Modality:
+    """Return one of the two, or refuse.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if modality not in MODALITIES:
+        msg = f"There are no '{modality}' embeddings; expected 'image' or 'gene'."
+        raise ValueError(msg)
+    return modality
+
+
+def _weights(against: Against) -> tuple[tuple[Modality, float], ...]:
+    if not isinstance(against, Mapping):
+        return ((check_modality(against), 1.0),)
+    given = {check_modality(modality): weight for modality, weight in against.items()}
+    good = [_is_number(weight) and 0 < weight < math.inf for weight in given.values()]
+    if not given or not all(good):
+        msg = (
+            f"against is {dict(against)!r}; expected 'image', 'gene', or weights above 0 such as "
+            f"{{'image': 0.5, 'gene': 0.5}}."
+        )
+        raise ValueError(msg)
+    total = sum(given.values())
+    return tuple((name, given[name] / total) for name in MODALITIES if name in given)
+
+
+def _checked_one_per(one_per: OnePer) -> OnePer:
+    if one_per is None or (isinstance(one_per, str) and one_per in ("slide", "patient")):
+        return one_per
+    if not _is_number(one_per) or not 0 < float(one_per) < math.inf:
+        msg = (
+            f"one_per is {one_per!r}; expected 'slide', 'patient', or a radius in microns above 0."
+        )
+        raise ValueError(msg)
+    return float(one_per)
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - whatever a caller gave
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -1,0 +1,194 @@
+"""Where the nearest rows come from: an index, or the vectors themselves.
+
+Everything above asks here, so that nothing else of the search knows of indexes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stamp_index.index import exact_search
+from stamp_index.index.exact import score
+from stamp_index.search.asking import DEFAULT_RECALL
+from stamp_index.search.kept import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from stamp_index.index import Index, Prepared
+    from stamp_index.index.background import Background
+    from stamp_index.store import Modality, Store
+
+    Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+_BATCH_ROWS: Final = 16_384  # compared at once by exact search over a table: 16 MB at d = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Findable:
+    """Rows that may be found, used for any number of searches.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (n_rows,), bool, or None
+        True for rows that may be found, by row id; None for every row that has a vector.
+    n : int
+        How many.
+    """
+
+    mask: NDArray[np.bool_] | None
+    n: int
+    _prepared: Kept[Prepared] = field(default_factory=lambda: Kept(2), repr=False)  # per modality
+
+    def prepared(self, modality: Modality, index: Index) -> Prepared | None:
+        """Return what an index makes of the mask; made once."""
+        if self.mask is None:
+            return None
+        mask = self.mask
+        return self._prepared.get(modality, lambda: _prepare(index, mask))
+
+
+# What is asked of an index: these three functions and no more.
+
+
+def _prepare(index: Index, mask: NDArray[np.bool_]) -> Prepared:
+    return index.prepare(mask)
+
+
+def _search(
+    index: Index,
+    queries: NDArray[np.float32],
+    k: int,
+    *,
+    allowed: Prepared | None,
+    recall: float,
+) -> Found:
+    if recall == 1:
+        return index.search_exactly(queries, k, allowed=allowed)
+    return index.search(queries, k, allowed=allowed, settings=index.settings_for(recall))
+
+
+def _background(index: Index, query: str) -> Background | None:
+    return index.backgrounds.get(query)
+
+
+class Sources:
+    """Nearest rows of one version of a store. Threads may share it.
+
+    Parameters
+    ----------
+    store : Store
+        Opened at a version.
+    indexes : mapping of modality to Index
+        The modalities without one are searched exactly, in memory.
+    """
+
+    def __init__(self, store: Store, indexes: Mapping[Modality, Index]) -> None:
+        self.store = store
+        self._indexes = indexes
+        self._present: Kept[NDArray[np.bool_]] = Kept(2)
+        self._vectors: Kept[tuple[NDArray[np.int64], NDArray[np.float16]]] = Kept(2)
+
+    def has_index(self, modality: Modality) -> bool:
+        """Whether a modality is searched through an index."""
+        return modality in self._indexes
+
+    def has_vector(self, modality: Modality) -> NDArray[np.bool_]:
+        """Rows that have an embedding, (n_rows,), bool; not to be changed."""
+        return self._present.get(modality, lambda: self.store.has_vector(modality))
+
+    def has_vectors(self, modalities: Sequence[Modality]) -> NDArray[np.bool_]:
+        """Rows that have all of some embeddings, (n_rows,), bool; not to be changed."""
+        mask = self.has_vector(modalities[0])
+        for modality in modalities[1:]:
+            mask = mask & self.has_vector(modality)
+        return mask
+
+    def background(self, modality: Modality, query: str) -> Background | None:
+        """Background that the index of an embedding carries for a kind of queries, if it does."""
+        index = self._indexes.get(modality)
+        return None if index is None else _background(index, query)
+
+    def nearest(
+        self,
+        modality: Modality,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        among: Findable,
+        recall: float,
+    ) -> Found:
+        """Find the rows of highest cosine with one embedding.
+
+        Parameters
+        ----------
+        modality : {"image", "gene"}
+            Which embedding.
+        queries : ndarray of shape (q, d), float32
+            Unit vectors.
+        k : int
+            Rows per query.
+        among : Findable
+            Rows that may be found.
+        recall : float
+            .95 or .99 for the settings that the index's card names; 1 for exact search.
+
+        Returns
+        -------
+        scores, rows : ndarray of shape (q, k'), float32 and int64
+            Best first, equal scores by ascending row; k' is k, or all that may be found.
+        """
+        index = self._indexes.get(modality)
+        if index is None:
+            rows, vectors = self._in_memory(modality)
+            allowed = None if among.mask is None else among.mask[rows]
+            scores, at = exact_search(vectors, queries, k, allowed=allowed)
+            return scores, rows[at]
+        ready = among.prepared(modality, index)
+        return _search(index, queries, k, allowed=ready, recall=recall)
+
+    def cosines(
+        self, modality: Modality, query: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Cosine of a unit vector (d,) with rows (m,), ascending, all of which have the embedding: (m,)."""
+        if not self.has_index(modality):
+            held, vectors = self._in_memory(modality)
+            return score(vectors, np.searchsorted(held, rows), query)
+        mask = np.zeros(self.store.n_rows, np.bool_)
+        mask[rows] = True
+        among = Findable(
+            mask, len(rows)
+        )  # so few are compared exactly, with the index's own vectors
+        scores, found = self.nearest(
+            modality, query[None], len(rows), among=among, recall=DEFAULT_RECALL
+        )
+        cosines: NDArray[np.float32] = scores[0][np.argsort(found[0])]
+        return cosines
+
+    def all_cosines(self, modality: Modality, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosine of each query with every row, (q, n_rows), up to rounding; -inf where there is none."""
+        scores = np.full((len(queries), self.store.n_rows), -np.inf, np.float32)
+        batches = (
+            self.store.vector_batches(modality, batch_rows=_BATCH_ROWS)
+            if self.has_index(modality)
+            else iter([self._in_memory(modality)])
+        )
+        for rows, vectors in batches:
+            for start in range(0, len(rows), _BATCH_ROWS):
+                part = slice(start, start + _BATCH_ROWS)
+                scores[:, rows[part]] = queries @ vectors[part].astype(np.float32).T
+        return scores
+
+    def _in_memory(self, modality: Modality) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Rows with an embedding, ascending, and their vectors."""
+
+        def read() -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+            present = np.flatnonzero(self.has_vector(modality))
+            return present, self.store.vectors(modality, present)
+
+        return self._vectors.get(modality, read)

@@ -1,0 +1,294 @@
+"""Asking a store with embeddings: what every other kind of query ends in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stamp_index.errors import QueryError
+from stamp_index.search.asking import (
+    DEFAULT_K,
+    DEFAULT_RECALL,
+    ROW_KINDS,
+    Against,
+    Ask,
+    Asked,
+    OnePer,
+    check_modality,
+)
+from stamp_index.search.engine import SearchEngine
+from stamp_index.search.nearest import table_of
+from stamp_index.search.selection import Own, own_slides
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from stamp_index.genes import GeneResolver
+    from stamp_index.index import Index
+    from stamp_index.search.filtering import Condition
+    from stamp_index.search.hits import Hits
+    from stamp_index.store import Modality, Store
+
+
+class VectorSearcher:
+    """Searches one version of a store with embeddings of its encoder. Threads may share it.
+
+    Every query takes these keywords:
+
+    - ``against``: ``"image"`` or ``"gene"``, the embeddings that the query is compared with; or weights
+      for both, such as ``{"image": 0.5, "gene": 0.5}``: the score is then the weighted mean of the two
+      cosines, of spots that have both embeddings.
+    - ``k``: hits wanted, at most the spots of the store. Fewer come back only where fewer may be
+      found, and `Hits.notes` says so.
+    - ``filters``: which spots may be hits: text, such as ``'organ == "breast" and expr("CD8A") > 1'``, or a
+      `Condition` that `parse_filter` or `all_of` made (see `stamp_index.search.filtering`).
+    - ``genes``: genes whose measured expression the hits report (names as in signatures).
+    - ``one_per``: ``"slide"`` or ``"patient"`` for one hit of each, the best (a slide without a patient
+      is a patient of its own); or a radius in microns, within which there is one hit on a slide. Spots
+      without a place in microns have no neighbours.
+    - ``recall``: share of the true best hits that an index must find on average: 0.95, 0.99 (the
+      settings that its card names), or 1.0 for exact search, which reads every vector.
+
+    Every query raises `QueryError` if `k` is more than the spots of the store, or nothing passes
+    the filters; `MissingGenesError` for unknown `genes`; `ValueError` for an `against`, `k`, `one_per`
+    or `recall` that is no such thing.
+
+    Attributes
+    ----------
+    store : Store
+        Opened at a version, so that later additions do not move the rows.
+    indexes : dict
+        Index of each modality that has one; the others are searched exactly, in memory.
+    """
+
+    def __init__(self, store: Store, indexes: Mapping[Modality, Index] | None = None) -> None:
+        self.store = store
+        self.indexes: dict[Modality, Index] = dict(indexes or {})
+        self._engine = SearchEngine(store, self.indexes)
+
+    def search_vector(
+        self,
+        vector: ArrayLike,
+        *,
+        against: Against = "image",
+        k: int = DEFAULT_K,
+        filters: Condition | str | None = None,
+        genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> Hits:
+        """Find spots for an embedding of this store's encoder.
+
+        Parameters
+        ----------
+        vector : array of shape (d,), float
+            Scaled to unit length; not all zeros. What an image and a signature say together is the
+            weighted sum of their embeddings.
+        against, k, filters, genes, one_per, recall
+            As the class says.
+
+        Raises
+        ------
+        ValueError
+            If it has another shape, holds NaN or infinite values, or is all zeros.
+        """
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
+        asked = _checked_vector(vector, self.store.card.dim)
+        query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
+        return self._engine.hits(asked, ask, [query])[0]
+
+    def search_vectors(
+        self,
+        vectors: ArrayLike,
+        *,
+        against: Against = "image",
+        k: int = DEFAULT_K,
+        filters: Condition | str | None = None,
+        genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> list[Hits]:
+        """Ask with many embeddings at once: what `search_vector` answers for each, sooner.
+
+        Parameters
+        ----------
+        vectors : array of shape (q, d), float
+            As in `search_vector`.
+        against, k, filters, genes, one_per, recall
+            As the class says.
+
+        Raises
+        ------
+        ValueError
+            As `search_vector`; the first vector that is wrong is named.
+        """
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
+        asked = _checked_vectors(vectors, self.store.card.dim)
+        query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
+        return self._engine.hits(asked, ask, [query] * len(asked))
+
+    def nearest(
+        self,
+        vectors: ArrayLike,
+        *,
+        against: Against = "image",
+        k: int = DEFAULT_K,
+        filters: Condition | str | None = None,
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find rows for many embeddings, and nothing about them: for evaluation.
+
+        Parameters
+        ----------
+        vectors : array of shape (q, d), float
+            As in `search_vector`.
+        against, k, filters, one_per, recall
+            As the class says.
+
+        Returns
+        -------
+        scores : ndarray of shape (q, k'), float32
+            Cosine, descending. k' is k, or what may be found if that is less.
+        rows : ndarray of shape (q, k'), int64
+            Row ids of the store. Where a query has fewer hits than another, which needs `one_per`,
+            its row ends in -1 with score NaN.
+
+        Raises
+        ------
+        ValueError
+            As `search_vectors`.
+        """
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
+        asked = _checked_vectors(vectors, self.store.card.dim)
+        return table_of([pair for pair, _ in self._engine.find(asked, ask)])
+
+    def search_spot(  # noqa: PLR0913 - what every query takes, and which embedding asks
+        self,
+        spot_id: str,
+        *,
+        query: Modality = "image",
+        against: Against = "image",
+        exclude_own: Own = "nothing",
+        k: int = DEFAULT_K,
+        filters: Condition | str | None = None,
+        genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> Hits:
+        """Find spots like a stored one, which is never its own hit.
+
+        Parameters
+        ----------
+        spot_id : str
+            ``<slide_id>:<barcode>``.
+        query : {"image", "gene"}
+            Which of the spot's embeddings asks.
+        exclude_own : {"nothing", "slide", "patient"}
+            What to leave out besides the spot: its slide, or all slides of its patient.
+        against, k, filters, genes, one_per, recall
+            As the class says.
+
+        Raises
+        ------
+        QueryError
+            If there is no such spot, it has no such embedding, or its patient is to be left out
+            and not known.
+        """
+        return self.search_spots(
+            [spot_id],
+            query=query,
+            against=against,
+            exclude_own=exclude_own,
+            k=k,
+            filters=filters,
+            genes=genes,
+            one_per=one_per,
+            recall=recall,
+        )[0]
+
+    def search_spots(  # noqa: PLR0913 - as search_spot
+        self,
+        spot_ids: Sequence[str],
+        *,
+        query: Modality = "image",
+        against: Against = "image",
+        exclude_own: Own = "nothing",
+        k: int = DEFAULT_K,
+        filters: Condition | str | None = None,
+        genes: Sequence[str] = (),
+        one_per: OnePer = None,
+        recall: float = DEFAULT_RECALL,
+    ) -> list[Hits]:
+        """Ask for many stored spots at once: what `search_spot` answers for each, sooner.
+
+        Parameters
+        ----------
+        spot_ids : sequence of str
+            ``<slide_id>:<barcode>`` each.
+        query, against, exclude_own, k, filters, genes, one_per, recall
+            As `search_spot` says.
+        """
+        ids = [spot_ids] if isinstance(spot_ids, str) else list(spot_ids)
+        ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
+        rows = np.array([self.store.row_of(spot_id) for spot_id in ids], np.int64)
+        has_vector = self._engine.sources.has_vector(check_modality(query))
+        for spot_id, row in zip(ids, rows.tolist(), strict=True):
+            if not has_vector[row]:
+                msg = f"Spot '{spot_id}' has no {query} embedding: its slide came without it."
+                raise QueryError(msg)
+        excluded = [own_slides(self.store, row, exclude_own) for row in rows.tolist()]
+        reported = self._resolve(genes)
+        kind = ROW_KINDS[query]
+        asked = [Asked(f"{query} of spot {spot_id}", reported, kind=kind) for spot_id in ids]
+        vectors = _checked_vectors(self.store.vectors(query, rows), self.store.card.dim)
+        return self._engine.hits(vectors, ask, asked, own=rows, excluded=excluded)
+
+    # ---- helpers -----------------------------------------------------------------------------
+
+    @property
+    def _resolver(self) -> GeneResolver:
+        return self._engine.resolver
+
+    def _resolve(self, genes: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(genes, str):
+            msg = f"genes is the string {genes!r}; expected several names, as in ({genes!r},)."
+            raise TypeError(msg)
+        return tuple(self._resolver.resolve(genes).values())
+
+
+def _checked_vector(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
+    """One unit vector, as (1, d)."""
+    values: NDArray[Any] = np.asarray(vector)
+    if values.shape != (dim,) or values.dtype.kind not in "fiu":
+        msg = (
+            f"The vector is {values.dtype} of shape {values.shape}; this store's embeddings have "
+            f"{dim} numbers."
+        )
+        raise ValueError(msg)
+    return _checked_vectors(values[None], dim)
+
+
+def _checked_vectors(vectors: ArrayLike, dim: int) -> NDArray[np.float32]:
+    """Scale vectors (q, d) to unit length; refuse what has no direction."""
+    values: NDArray[Any] = np.asarray(vectors)
+    if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind not in "fiu":
+        msg = (
+            f"The vectors are {values.dtype} of shape {values.shape}; expected (q, {dim}): this "
+            f"store's embeddings have {dim} numbers."
+        )
+        raise ValueError(msg)
+    asked = values.astype(np.float64)
+    lengths = np.linalg.norm(asked, axis=1)
+    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    if len(wrong):
+        which = f"Vector {wrong[0]}" if len(values) > 1 else "The vector"
+        msg = (
+            f"{which} has length {lengths[wrong[0]]}; expected a finite one that is not all zeros."
+        )
+        raise ValueError(msg)
+    unit: NDArray[np.float32] = (asked / lengths[:, None]).astype(np.float32)
+    return unit
