@@ -30,7 +30,9 @@ import search_data
 from scipy.sparse import csr_matrix
 
 from stamp_index.index import Index, build_index, has_index
-from stamp_index.search import Searcher
+from stamp_index.genes import GeneResolver
+from stamp_index.search import Searcher, parse_filter
+from stamp_index.search.filtering import evaluate
 from stamp_index.slides import Slide
 from stamp_index.store import EncoderCard, SlideRows, Store
 from typing import TYPE_CHECKING
@@ -106,7 +108,10 @@ def overhead(store: Store, queries: np.ndarray) -> list[str]:
         ("one organ, filter used again", 'organ == "liver"'),
         ("a filter by expression, used again", 'organ == "liver" and expr("GENE3") > 1'),
     ):
-        mask = None if filters is None else searcher._select("image", 1, filters).allowed
+        mask = None
+        if filters is not None:
+            resolver = GeneResolver(store.genes, store.gene_ids)
+            mask = evaluate(parse_filter(filters), store.columns(resolver)).mask
         ready = index.prepare(mask)
         searcher.search_vector(queries[0], k=K, filters=filters, genes=GENES[:2])
         alone, whole = [], []

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from stamp_index.index import Index, IndexCard, IndexRecipe
     from stamp_index.phantom import make_phantom
     from stamp_index.readers import SlideOptions, find_slides, read
-    from stamp_index.search import Hits, Searcher, parse_filter, predict_expression
+    from stamp_index.search import (
+        Hits,
+        Region,
+        RegionHits,
+        Searcher,
+        parse_filter,
+        predict_expression,
+    )
     from stamp_index.slides import PatchSpec, Slide
     from stamp_index.store import EncoderCard, Store
 
@@ -31,6 +38,8 @@ _WHERE = {
     "IndexCard": "index",
     "IndexRecipe": "index",
     "PatchSpec": "slides",
+    "Region": "search",
+    "RegionHits": "search",
     "Searcher": "search",
     "Signature": "genes",
     "Slide": "slides",
@@ -58,6 +67,8 @@ __all__ = [
     "IndexCard",
     "IndexRecipe",
     "PatchSpec",
+    "Region",
+    "RegionHits",
     "Searcher",
     "Signature",
     "Slide",

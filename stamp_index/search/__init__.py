@@ -5,10 +5,14 @@ from __future__ import annotations
 from stamp_index.search.filtering import all_of, field_in, field_not_in, parse_filter
 from stamp_index.search.hits import Hits
 from stamp_index.search.predict import predict_expression, predict_expression_batch
+from stamp_index.search.regions import Region, RegionHits, RegionSettings
 from stamp_index.search.searcher import Searcher
 
 __all__ = [
     "Hits",
+    "Region",
+    "RegionHits",
+    "RegionSettings",
     "Searcher",
     "all_of",
     "field_in",

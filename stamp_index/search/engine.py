@@ -149,7 +149,7 @@ class SearchEngine:
         ] * len(queries)
         for leave_out in dict.fromkeys(left_out):
             at = np.array([i for i, other in enumerate(left_out) if other == leave_out])
-            selection = self._selection(ask, leave_out)
+            selection = self.selection(ask, leave_out)
             here = (
                 own[at] if leave_out is None else np.full(len(at), -1)
             )  # else it is left out anyway
@@ -164,7 +164,9 @@ class SearchEngine:
                 out[i] = (scores, rows), notes
         return out
 
-    def _selection(self, ask: Ask, excluded: Excluded | None) -> Selection:
+    def selection(self, ask: Ask, excluded: Excluded | None) -> Selection:
+        """Rows that a query may find; kept for the next that is asked alike."""
+
         def make() -> Selection:
             given = None
             if ask.condition is not None:

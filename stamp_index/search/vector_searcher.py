@@ -19,6 +19,9 @@ from stamp_index.search.asking import (
 )
 from stamp_index.search.engine import SearchEngine
 from stamp_index.search.nearest import table_of
+from stamp_index.search.regions import RegionSettings
+from stamp_index.search.regions.query import ask_region
+from stamp_index.search.regions.search import DEFAULT_REGIONS, Task, find_regions
 from stamp_index.search.selection import Own, own_slides
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from stamp_index.index import Index
     from stamp_index.search.filtering import Condition
     from stamp_index.search.hits import Hits
+    from stamp_index.search.regions import Region, RegionHits
     from stamp_index.store import Modality, Store
 
 
@@ -246,6 +250,63 @@ class VectorSearcher:
         asked = [Asked(f"{query} of spot {spot_id}", reported, kind=kind) for spot_id in ids]
         vectors = _checked_vectors(self.store.vectors(query, rows), self.store.card.dim)
         return self._engine.hits(vectors, ask, asked, own=rows, excluded=excluded)
+
+    def search_region(
+        self,
+        region: Region | Sequence[str] | ArrayLike,
+        *,
+        query: Modality = "image",
+        against: Modality = "image",
+        exclude_own: Own = "slide",
+        k: int = DEFAULT_REGIONS,
+        filters: Condition | str | None = None,
+        settings: RegionSettings | None = None,
+    ) -> RegionHits:
+        """Find regions like one of a slide: connected groups of spots with as much of the same kinds.
+
+        Parameters
+        ----------
+        region : Region, sequence of str, or array of int
+            A shape on a slide, or ids or rows of spots of one slide; at least five spots.
+        query : {"image", "gene"}
+            Which of these spots' embeddings ask.
+        against : {"image", "gene"}
+            Embeddings that they are compared with.
+        exclude_own : {"nothing", "slide", "patient"}
+            What to leave out besides the region's own spots: its slide, or all slides of its patient.
+        k : int
+            Regions wanted.
+        filters
+            As the class says; regions consist of spots that pass the filters.
+        settings : RegionSettings, optional
+            How hard to look and how to judge.
+
+        Raises
+        ------
+        EmptyQueryError
+            If there is no spot in the region, or it has no area.
+        QueryError
+            If the region's slide or a spot of it is unknown, its outline crosses itself, its spots lie on several slides
+            or are fewer than five, or the slide has no pixel size or no such embedding; or nothing may be found.
+        ValueError
+            If an argument is no such thing.
+        """
+        asked = ask_region(self.store, region, check_modality(query))
+        excluded = own_slides(self.store, int(asked.rows[0]), exclude_own)
+        ask = Ask.of(check_modality(against), k=1, filters=filters)
+        among = asked.narrowed(self.store, self._engine.selection(ask, excluded), exclude_own).rows
+        sources = self._engine.sources
+        task = Task(
+            store=self.store,
+            asked=asked,
+            against=against,
+            nearest=lambda queries, n: sources.nearest(
+                against, queries, n, among=among, recall=DEFAULT_RECALL
+            ),
+            allowed=among.mask,
+            settings=settings or RegionSettings(),
+        )
+        return find_regions(task, k)
 
     # ---- helpers -----------------------------------------------------------------------------
 
