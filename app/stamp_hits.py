@@ -189,7 +189,8 @@ def csv(opened: Opened, answer: Answer) -> bytes:
     """The hits with what they answer: query, store version and encoder."""
     table: pd.DataFrame = answer.table.copy()
     pairs = zip(table["spot_id"], table["slide_id"], strict=True)
-    table.insert(3, "barcode", [str(spot).removeprefix(f"{slide}:") for spot, slide in pairs])
+    place = int(table.columns.get_loc("spot_id")) + 1
+    table.insert(place, "barcode", [str(spot).removeprefix(f"{slide}:") for spot, slide in pairs])
     table["query"] = answer.query
     table["searched"] = answer.against
     table["store_version"] = answer.store_version

@@ -47,7 +47,7 @@ def memory_size(text: str) -> int:
 
 @click.command()
 @click.argument("store_path", metavar="STORE", type=click.Path(path_type=Path))
-@click.option("--recipe", default="auto", show_default=True, help="Name or .toml file.")
+@click.option("--recipe", help="Name or .toml file; by default auto.")
 @click.option("--modality", type=click.Choice(["image", "gene"]), help="By default both.")
 @click.option("--encoder", help="Its name in the store; by default the store's first.")
 @click.option("--max-memory", type=memory_size, help="For example 4G; mapped files not counted.")
@@ -57,7 +57,7 @@ def memory_size(text: str) -> int:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
     store_path: Path,
-    recipe: str,
+    recipe: str | None,
     modality: Modality | None,
     encoder: str | None,
     max_memory: int | None,
@@ -71,15 +71,22 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
 
     Searches go on meanwhile. A build that was interrupted goes on where it was when it is started again.
     """
-    from stamp_index.index import build_index, fold_index, load_recipe
+    from stamp_index.index import build_index, fold_index, has_index, load_recipe
     from stamp_index.store import Store
     from stamp_index.store.schema import MODALITIES
 
-    store, wanted = Store.open(store_path, encoder=encoder), load_recipe(recipe)
+    if fold and (recipe or max_memory or estimate):
+        msg = "--fold adds to an index as it is: leave out --recipe, --max-memory and --estimate."
+        raise click.UsageError(msg)
+    store, wanted = Store.open(store_path, encoder=encoder), load_recipe(recipe or "auto")
     sides = MODALITIES if modality is None else (modality,)
     found = [side for side in sides if modality or store.has_vector(side).any()]
+    if fold and modality is None:
+        found = [side for side in found if has_index(store, side)]
     if not found:
-        click.echo(f"{store.path} has no embeddings yet; there is nothing to index.")
+        click.echo(
+            f"{store.path} has no {'indexes' if fold else 'embeddings'} yet; there is nothing to do."
+        )
     for side in found:
         if estimate:
             _say_estimate(store, side, wanted)

@@ -81,7 +81,7 @@ def doctor(store_path: Path, *, mend: bool) -> None:
     findings = examine()
     for finding in findings:
         click.echo(f"{finding.kind}: {finding.text}")
-    if mend and findings:
+    if mend:
         for done in (*store_doctor.mend(store_path), *index_doctor.mend(store_path)):
             click.echo(done)
         findings = examine()

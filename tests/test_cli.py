@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from stamp_index.cli import _progress, main, read_profile
+from stamp_index.cli_build import memory_size
 from stamp_index.errors import QueryError
 from stamp_index.evaluate import ann_recall
+from stamp_index.index import Index
 from stamp_index.search import Searcher
+from stamp_index.store import Store
 from tests.support import ToyEncoder, toy_store
 
 
@@ -101,3 +106,40 @@ def test_progress_is_shown_on_a_terminal_unless_it_is_to_be_quiet(
             show(done, 40)
     assert ("100%" in shown.getvalue()) == is_shown
     assert bool(shown.getvalue()) == is_shown
+
+
+def test_indexes_are_folded_where_there_are_any(store):
+    done = _run("build", store, "--fold")
+    assert done.exit_code == 0, done.output
+    assert "no indexes yet" in done.output
+    assert _run("build", store, "--modality", "image").exit_code == 0
+    done = _run("build", store, "--fold")
+    assert done.output == "image: nothing to add.\n"
+    done = _run("build", store, "--fold", "--recipe", "flat")
+    assert done.exit_code == 2
+    assert "leave out --recipe" in done.output
+
+
+def test_a_copied_store_is_checked_once_and_noted(store, tmp_path, monkeypatch):
+    assert _run("build", store).exit_code == 0
+    shutil.copytree(store, tmp_path / "copy")
+    assert _run("doctor", tmp_path / "copy", "--mend").exit_code == 0
+    from stamp_index.index import files
+
+    taken, real = [], files.hashlib.sha256
+    monkeypatch.setattr(files.hashlib, "sha256", lambda *a: taken.append(1) or real(*a))
+    Index.open(Store.open(tmp_path / "copy"), "image")
+    assert len(taken) == 1  # of the card
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("4G", 4 * 2**30), ("800mb", 800 * 2**20), ("1.5KiB", 1536), ("77", 77)]
+)
+def test_sizes_are_read_with_their_units(text, size):
+    assert memory_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "0", "many", "4 potatoes", "inf"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(click.BadParameter, match="is not a size in bytes"):
+        memory_size(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 
 import numpy as np
 import pytest
@@ -151,6 +152,69 @@ def test_a_build_that_cannot_fit_is_refused_with_numbers(tmp_path):
     assert estimate(PQ, 1_000, DIM).peak_memory_bytes > 10_000
 
 
+def test_a_build_that_was_left_as_it_was_put_in_place_is_not_gone_on_with(tmp_path, monkeypatch):
+    store = world(tmp_path)
+    folder = index_folder(store, "image")
+    with monkeypatch.context() as patch:
+        real = lifecycle.shutil.rmtree
+
+        def stop(path, **kwargs):
+            if path == folder / "building":
+                raise Stop
+            real(path, **kwargs)
+
+        patch.setattr(lifecycle.shutil, "rmtree", stop)
+        with pytest.raises(Stop):
+            build_index(store, "image", PQ)
+    before = Index.open(store, "image").search_exactly(QUERIES, 5)[1]
+    add(store, "N", 30, 5)
+    fold_index(store, "image")
+    reader = Index.open(store, "image")
+    build_index(store, "image", PQ)
+    assert Index.open(store, "image").card.n == 1_030  # not the 1,000 of the old plan
+    np.testing.assert_array_equal(reader.search_exactly(QUERIES, 10)[1], exact(store))
+    add(store, "M", 30, 6)
+    fold_index(store, "image")
+    np.testing.assert_array_equal(
+        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
+    )
+    assert doctor.examine(store.path) == []
+    assert before.shape == (30, 5)
+
+
+def test_a_plan_that_the_store_has_outgrown_is_made_anew(tmp_path):
+    store = world(tmp_path)
+
+    def stop(at, done, total):
+        if at == "fill":
+            raise Stop
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    add(store, "MANY", 300, 5)
+    assert build_index(store, "image", PQ).n == 1_300
+
+
+@pytest.mark.parametrize(
+    "name", ["vectors.f16", "engine/ivf_pq/trained.faiss", "engine/ivf_pq/shard-000000000000.faiss"]
+)
+def test_a_part_that_was_damaged_since_is_made_again(tmp_path, name):
+    store = world(tmp_path)
+
+    def stop(at, done, total):
+        if at == "write":
+            raise Stop
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    part = index_folder(store, "image") / "building" / name
+    part.write_bytes(part.read_bytes()[:-100])
+    build_index(store, "image", PQ)
+    index = Index.open(store, "image")
+    np.testing.assert_array_equal(index.search_exactly(QUERIES, 10)[1], exact(store))
+    assert index.search(QUERIES, 2_000)[1].shape == (30, 1_000)
+
+
 # ---- folding -------------------------------------------------------------------------------------
 
 
@@ -188,6 +252,25 @@ def test_folding_measures_recall_again(tmp_path):
     assert set(after.ann_recall_at_10) == {"image", "gene"}
     assert after.ann_recall_at_10 != before.ann_recall_at_10
     assert after.calibration == json.loads(json.dumps(before.calibration))
+
+
+def test_a_store_shown_at_an_older_version_goes_with_an_index_that_was_folded_since(tmp_path):
+    store = world(tmp_path)
+    add(store, "GONE", 20, 9)
+    build_index(store, "image", PQ)
+    add(store, "ALSO", 20, 10)
+    older = Store.open(store.path, version=store.version)
+    waiting = Store.open(store.path)  # shows the version that it was opened at
+    fold_index(store, "image")
+    store.delete("GONE", "ALSO")
+    add(store, "N", 40, 5)
+    fold_index(store, "image")
+    for seen in (store, older):
+        found = Index.open(seen, "image").search_exactly(QUERIES, 10)[1]
+        np.testing.assert_array_equal(found, exact(seen))
+    assert fold_index(waiting, "image") is None  # rows that it does not see are not gone
+    assert keep_up(waiting, "image", fold_rows=1) is None
+    assert Index.open(store, "image").card.store_version == store.version
 
 
 def test_what_a_killed_fold_left_at_the_end_of_the_vectors_is_written_over(tmp_path):
@@ -253,11 +336,30 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_end(tmp_path, monkey
     store = world(tmp_path, n=100)
     build_index(store, "image", FlatRecipe())
     next(index_folder(store, "image").glob("g-*/rows.npy")).write_bytes(b"")
-    with (
-        pytest.raises(AnnIndexError, match="bytes; the index's card says"),
-        Keeper(store.path, store.encoder) as keeper,
-    ):
-        keeper.nudge()
+    done = []
+    with pytest.raises(AnnIndexError, match="bytes; the index's card says"):
+        keep_through(store, done)
+    assert len(done) == 5  # what is added goes on meanwhile: an index is a cache
+
+
+def keep_through(store, done, stop=False):
+    """Nudge a keeper five times, or stop after the first."""
+    with Keeper(store.path, store.encoder) as keeper:
+        for number in range(5):
+            keeper.nudge()
+            done.append(number)
+            time.sleep(0.05)
+            if stop:
+                raise Stop
+
+
+def test_a_build_in_the_background_stops_when_nobody_waits_for_it(tmp_path):
+    store = world(tmp_path)
+    build_index(store, "image", PQ)
+    add(store, "MANY", 600, 5)  # it would be built again
+    with pytest.raises(Stop):
+        keep_through(store, [], stop=True)
+    assert Index.open(store, "image").card.n == 1_000
 
 
 def test_the_keeper_folds_what_comes_while_it_is_busy(tmp_path, monkeypatch):
@@ -284,7 +386,7 @@ def full(*_args, **_kwargs):
 
 def test_a_full_disk_is_told_and_the_old_index_goes_on(tmp_path, monkeypatch):
     store = world(tmp_path)
-    build_index(store, "image", PQ)
+    sidecar = index_folder(store, "image") / build_index(store, "image", PQ).sidecar
     add(store, "N", 60, 5)
     for place in (
         (folding, "_append"),
@@ -299,6 +401,7 @@ def test_a_full_disk_is_told_and_the_old_index_goes_on(tmp_path, monkeypatch):
                 work(store, "image")
         index = Index.open(store, "image")
         assert index.n_newer == 60
+        assert sidecar.stat().st_size == index.card.sidecar_bytes  # no room is kept from others
         assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
     assert fold_index(store, "image").n == 1_060
     assert build_index(store, "image", AutoRecipe()).kind == "flat"

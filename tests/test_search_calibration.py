@@ -151,6 +151,13 @@ def test_store_too_large_to_ask_exactly_has_z_alone(store, monkeypatch):
     assert hits.table["percentile"].notna().all()
 
 
+def test_store_too_large_to_ask_exactly_has_z_alone_for_two_embeddings_too(store, monkeypatch):
+    monkeypatch.setattr(calibration, "_MOST_ROWS", 100)
+    hits = Searcher(store, ToyEncoder()).search_spot("S1:B0003-1", against={"image": 1, "gene": 1})
+    assert hits.table["z"].notna().all()
+    assert hits.table["percentile"].isna().all()
+
+
 def test_rows_without_the_embedding_are_no_part_of_a_background(tmp_path):
     slides = [toy_slide("S1", 60, 0), toy_slide("S2", 60, 1, image=False, patient_id="P2")]
     store = toy_store(tmp_path, slides=slides)

@@ -9,6 +9,7 @@ from stamp_index.errors import QueryError
 from stamp_index.index import Index
 from stamp_index.index.recipes import FlatRecipe, IvfPqRecipe
 from stamp_index.search import Searcher
+from stamp_index.search.diversity import spread_of, take_spread
 from stamp_index.store import Store
 from tests.search_world import (
     DIM,
@@ -164,3 +165,15 @@ def test_more_hits_than_spots_are_refused_before_anything_is_spread(searcher):
 
 def test_version_of_the_store_is_that_which_was_opened(searcher, store):
     assert searcher.store.version == Store.open(store.path).version
+
+
+def test_what_a_deeper_look_finds_takes_its_place_by_score(store):
+    spread = spread_of(store, "slide")
+    rows = store.slides()["first_spot"].to_numpy()[:3]
+    missed = np.array([0.9], np.float32), rows[2:]  # which the first look passed over
+    first = np.array([0.8, 0.7], np.float32), rows[:2]
+    scores, found = take_spread(
+        first, 3, spread=spread, among=np.ones(store.n_rows, bool), look=lambda m, among: missed
+    )
+    assert found.tolist() == [rows[2], rows[0], rows[1]]
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)

@@ -136,11 +136,31 @@ def test_spots_that_lack_an_embedding_are_not_found_and_this_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     "weights",
-    [{}, {"image": 0, "gene": 1}, {"image": -1.0}, {"gene": float("nan")}, {"gene": True}],
+    [
+        {},
+        {"image": 0, "gene": 0},
+        {"image": 1e308, "gene": 1e308},
+        {"image": -1.0},
+        {"gene": float("nan")},
+        {"gene": True},
+    ],
 )
 def test_weights_that_are_none_are_refused(searcher, weights):
-    with pytest.raises(ValueError, match=r"against is \{.*weights above 0"):
+    with pytest.raises(ValueError, match=r"against is \{.*weights of 0 or more"):
         searcher.search_vector(QUERIES[0], against=weights, k=3)
+
+
+def test_a_weight_of_zero_leaves_the_other_embedding_alone(searcher):
+    alone = searcher.search_vector(QUERIES[0], against="gene", k=5)
+    weighed = searcher.search_vector(QUERIES[0], against={"image": 0, "gene": 3}, k=5)
+    np.testing.assert_array_equal(weighed.rows, alone.rows)
+    np.testing.assert_array_equal(weighed.scores, alone.scores)
+
+
+@pytest.mark.parametrize("filters", [["organ == 'x'"], 7, {"organ": "breast"}])
+def test_filters_that_are_no_filter_are_refused(searcher, filters):
+    with pytest.raises(ValueError, match="expected text such as .* or a Condition"):
+        searcher.search_vector(QUERIES[0], k=3, filters=filters)
 
 
 def test_unknown_embedding_among_weights_is_refused(searcher):

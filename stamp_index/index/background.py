@@ -2,8 +2,8 @@
 
 A cosine alone says little: embeddings of one modality lie in a narrow part of the space, and how
 near a query is to all of it depends on the query. So a score is measured in standard deviations
-above the mean of its own query's scores over a sample of rows (z), and the z of a hit is held
-against the best hits of background queries (percentile).
+above the mean of its own query's scores over a sample of rows (z), and the score itself is held
+against those of the best hits of background queries (percentile).
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ import numpy as np
 
 from stamp_index.errors import AnnIndexError
 from stamp_index.index.card import FORMAT, IndexCard
-from stamp_index.index.difference import here, require_same_history, slide_facts
+from stamp_index.index.difference import count, require_same_history, slide_facts
 from stamp_index.index.engine import make, n_gpus
 from stamp_index.index.engine.files import flush
 from stamp_index.index.faiss_library import load_faiss
-from stamp_index.index.files import segment, write_json
+from stamp_index.index.files import check_file, segment, write_json
 from stamp_index.index.folder import (
     BUILDING,
     CARD,
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _PLAN: Final = "plan.json"
 _VECTORS: Final = "vectors.f16"
+_VECTORS_DONE: Final = "vectors.json"  # its length and checksum, once it is whole
+_MOST_CHANGED: Final = 0.2  # of the rows of a plan; beyond that a new one is made
 _ENGINE: Final = "engine"
 
 
@@ -80,7 +82,7 @@ def build_index(
     max_memory_bytes : int, optional
         What the build may take besides pages of mapped files.
     progress : Progress, optional
-        Is told of every block of rows in the stages "read", "train", "fill" and "write".
+        Is told of every block of rows in the stages "read", "train", "fill", "write" and "measure".
 
     Raises
     ------
@@ -101,8 +103,8 @@ def build_index(
         raise AnnIndexError(msg)
     began = time.perf_counter()
     with builder(folder):
-        sweep(folder)
         try:
+            sweep(folder)
             job = _begin(store, modality, recipe or AutoRecipe(), seed)
             vectors = _read_vectors(store, job, progress)
             queries = held_out(
@@ -187,13 +189,28 @@ def _left(work: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _can_go_on(store: Store, modality: Modality, work: Path, plan: dict[str, Any]) -> bool:
-    """Whether the rows of a plan mean the same spots still, and those not yet read are there."""
+    """Whether the rows of a plan mean the same spots still, are about those of the store, and can be read."""
     try:
         rows = np.load(work / ROWS, allow_pickle=False)
         require_same_history(store, _slides(work), rows, plan["n_rows"])
+        written = _written(work)
+        if written is not None:
+            check_file(work / _VECTORS, [written], None)
     except (OSError, ValueError, AnnIndexError):
         return False
-    return (work / _VECTORS).is_file() or bool(here(store.has_vector(modality), rows).all())
+    n_newer, n_gone = count(store, modality, rows)
+    if plan["version"] > store.version or n_newer + n_gone > _MOST_CHANGED * len(rows):
+        return False
+    return written is not None or n_gone == 0
+
+
+def _written(work: Path) -> Segment | None:
+    """Length and checksum of the vectors, if an earlier build has copied all of them."""
+    path = work / _VECTORS_DONE
+    if not path.is_file():
+        return None
+    n_bytes, sha256 = json.loads(path.read_text(encoding="utf-8"))
+    return n_bytes, sha256
 
 
 def _slides(work: Path) -> list[SlideFacts]:
@@ -202,10 +219,9 @@ def _slides(work: Path) -> list[SlideFacts]:
 
 def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray[np.float16]:
     """Copy the vectors out of the store in index order; (n, d) float16, mapped."""
-    done, shape = job.work / _VECTORS, (len(job.rows), store.card.dim)
-    if not done.is_file():
-        scratch = job.work / f".{_VECTORS}.new"
-        with scratch.open("wb") as file:
+    path, shape = job.work / _VECTORS, (len(job.rows), store.card.dim)
+    if _written(job.work) is None:
+        with path.open("wb") as file:
             # Taken at once, so that a full disk is known before the work begins. Written, not mapped:
             # a process that writes to a map on a full disk is killed.
             os.posix_fallocate(file.fileno(), 0, 2 * shape[0] * shape[1])
@@ -218,9 +234,14 @@ def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray
                 if progress is not None:
                     progress("read", n_read, len(job.rows))
             os.fsync(file.fileno())
-        scratch.replace(done)
-        flush(job.work)
-    return map_vectors(done, *shape)
+        if n_read != len(job.rows):
+            msg = (
+                f"{len(job.rows) - n_read} of {len(job.rows)} vectors were not found in the store at {store.path}. "
+                f"Run `stamp-index doctor`, then build again."
+            )
+            raise AnnIndexError(msg)
+        write_json(job.work / _VECTORS_DONE, segment(path))
+    return map_vectors(path, *shape)
 
 
 def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.int64]) -> None:
@@ -243,8 +264,8 @@ def _finish(store: Store, job: _Job, made: Made, seconds: float) -> IndexCard:
     draft.mkdir(parents=True)
     shutil.copyfile(job.work / ROWS, draft / ROWS)
     shutil.copyfile(job.work / SLIDES, draft / SLIDES)
-    files = {sidecar: [segment(job.work / _VECTORS)]}
-    # Linked: a build that is killed here still has them to go on with.
+    written = _written(job.work)
+    files = {sidecar: [segment(job.work / _VECTORS) if written is None else written]}
     if made.path is not None:
         os.link(made.path, draft / FAISS)
     write_backgrounds(store, job.rows, made.engine, draft, seed=job.plan["seed"])
@@ -252,7 +273,10 @@ def _finish(store: Store, job: _Job, made: Made, seconds: float) -> IndexCard:
     card = _card(job, made, sidecar, files, seconds=seconds)
     write_json(draft / CARD, card.to_dict())
     draw_card(card, draft)
-    os.link(job.work / _VECTORS, folder / sidecar)
+    # From here on this build cannot be gone on with: its vectors become those of the index, to which folding adds.
+    (job.work / _PLAN).unlink()
+    flush(job.work)
+    (job.work / _VECTORS).rename(folder / sidecar)
     publish(folder, draft)
     sweep(folder)
     shutil.rmtree(job.work)

@@ -18,7 +18,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, get_args
 
-from stamp_index.errors import AnnIndexError
+from stamp_index.errors import AnnIndexError, StoreError
 from stamp_index.index.engine.files import flush
 from stamp_index.index.files import segment
 from stamp_index.store import Modality
@@ -129,7 +129,13 @@ def builder(folder: Path) -> Iterator[None]:
     StoreError
         If nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        msg = (
+            f"The index at {folder} cannot be written: {exc}. Check the folder and its permissions."
+        )
+        raise StoreError(msg) from exc
     with write_lock(folder, 0.0, what="index"):
         yield
 

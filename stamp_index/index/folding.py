@@ -18,6 +18,7 @@ from stamp_index.index.folder import (
     ROWS,
     SLIDES,
     builder,
+    current,
     index_folder,
     new_name,
     publish,
@@ -76,6 +77,8 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
         old = open_generation(folder)
         require_same_encoder(store, modality, old.card)
         require_same_history(store, old.slides, old.rows, old.card.n_rows)
+        if store.version < old.card.store_version:
+            return None  # the index knows a newer version than is shown here
         newer = compare(store, modality, old.rows)
         if len(newer.rows) == 0:
             return None
@@ -85,6 +88,9 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
             msg = f"The index at {folder} cannot be written ({exc}). Free disk space and try again."
             raise AnnIndexError(msg) from exc
         finally:
+            if current(folder) == old.folder:  # it was not finished
+                os.truncate(folder / old.card.sidecar, old.card.sidecar_bytes)
+                write_stamps(folder, old.folder, old.card)
             sweep(folder)
 
 
@@ -94,7 +100,9 @@ def _fold(store: Store, old: Generation, newer: Difference) -> IndexCard:
     draft.mkdir(parents=True)
     rows = np.concatenate([old.rows, newer.rows])
     np.save(draft / ROWS, rows)
-    write_json(draft / SLIDES, slide_facts(store))
+    # Slides that were deleted stay known: a reader of an older version has them.
+    slides = {facts[2]: facts for facts in (*old.slides, *slide_facts(store))}
+    write_json(draft / SLIDES, list(slides.values()))
     added = _append(folder / card.sidecar, newer.vectors, at=card.sidecar_bytes)
     files = {card.sidecar: [*card.files[card.sidecar], added]}
     vectors = map_vectors(folder / card.sidecar, n, card.dim)
@@ -129,7 +137,7 @@ def _grown_card(
     return replace(
         card,
         store_version=store.version,
-        n_rows=store.n_rows,
+        n_rows=max(card.n_rows, store.n_rows),
         n=n,
         bytes=files[FAISS][0][0] if FAISS in files else 0,
         sidecar_bytes=2 * n * card.dim,

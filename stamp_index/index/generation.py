@@ -117,10 +117,13 @@ def _current_of(folder: Path, read: Callable[[Path, Path], Read]) -> Read:
         generation = current(folder)
         try:
             return read(folder, generation)
-        except AnnIndexError:
-            if current(folder) == generation:
+        except (AnnIndexError, OSError) as exc:
+            if current(folder) != generation:
+                continue  # a builder put another in its place meanwhile and removed this one
+            if isinstance(exc, AnnIndexError):
                 raise
-            # a builder put another in its place meanwhile and removed this one
+            msg = f"The index at {generation} cannot be read ({exc}). Build the index again."
+            raise AnnIndexError(msg) from exc
 
 
 def _open(folder: Path, generation: Path) -> Generation:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from stamp_index.index.card import IndexCard
+    from stamp_index.index.engine import Progress
     from stamp_index.store import Modality
 
 # Newer rows are compared one by one: 30,000 of 512 dimensions take 2.5 ms of a core, about what the
@@ -30,7 +31,13 @@ _MOST_FOLDED: Final = 0.5  # of the rows that trained the lists
 _MOST_GONE: Final = 0.2  # of the rows in the index
 
 
-def keep_up(store: Store, modality: Modality, *, fold_rows: int = FOLD_ROWS) -> IndexCard | None:
+def keep_up(
+    store: Store,
+    modality: Modality,
+    *,
+    fold_rows: int = FOLD_ROWS,
+    progress: Progress | None = None,
+) -> IndexCard | None:
     """Fold newer rows into an index if there are many, or build it again if it is no longer the same.
 
     It is built again, by its own recipe, when more than a fifth of its rows were deleted, when more rows were
@@ -44,6 +51,8 @@ def keep_up(store: Store, modality: Modality, *, fold_rows: int = FOLD_ROWS) -> 
         Of the index; nothing is done where there is none.
     fold_rows : int
         Newer rows from which they are folded in.
+    progress : Progress, optional
+        Is told what a build does, as in `build_index`.
 
     Returns
     -------
@@ -59,6 +68,8 @@ def keep_up(store: Store, modality: Modality, *, fold_rows: int = FOLD_ROWS) -> 
         return None
     now, rows = read_rows(index_folder(store, modality))
     require_same_encoder(store, modality, now)
+    if store.version < now.store_version:
+        return None  # the index knows a newer version than is shown here
     n_newer, n_gone = count(store, modality, rows)
     n_folded = now.n - now.n_trained + n_newer
     stale = (
@@ -70,7 +81,8 @@ def keep_up(store: Store, modality: Modality, *, fold_rows: int = FOLD_ROWS) -> 
         card = None if stale else fold_index(store, modality)
         if card is not None and not _lost_recall(card):
             return card
-        return build_index(store, modality, from_dict(now.recipe), seed=now.seed)
+        recipe = from_dict(now.recipe)
+        return build_index(store, modality, recipe, seed=now.seed, progress=progress)
     except StoreBusyError:
         return None
 
@@ -81,29 +93,37 @@ def _lost_recall(card: IndexCard) -> bool:
     return bool(choices[card.target_recall]["reached"]) and not card.reached
 
 
+class _StoppedError(Exception):
+    """Nobody waits for what is being built."""
+
+
 class Keeper:
     """Keeps the indexes of a store up in a thread of its own while slides are added.
 
     Use it in a ``with`` statement and call `nudge` after each change. Leaving the statement waits for what is going
-    on, and raises what went wrong in it.
+    on, and raises what went wrong in it; leaving it by an error stops what is going on.
     """
 
     def __init__(self, store_path: Path, encoder: str) -> None:
         self._where = store_path, encoder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="index-upkeep")
         self._running: Future[None] | None = None
+        self._stopped = False
 
     def nudge(self) -> None:
-        """Start looking whether something is to be done, unless that is going on."""
-        if self._running is None or self._running.done():
-            if self._running is not None:
-                self._running.result()  # raises what went wrong
+        """Start looking whether something is to be done, unless that is going on, or went wrong before."""
+        if self._running is None or (self._running.done() and self._running.exception() is None):
             self._running = self._pool.submit(self._look)
 
     def _look(self) -> None:
         path, encoder = self._where
         for modality in MODALITIES:
-            keep_up(Store.open(path, encoder=encoder), modality)
+            keep_up(Store.open(path, encoder=encoder), modality, progress=self._hear)
+
+    def _hear(self, stage: str, done: int, total: int) -> None:
+        del stage, done, total
+        if self._stopped:
+            raise _StoppedError
 
     def __enter__(self) -> Self:
         return self
@@ -114,8 +134,8 @@ class Keeper:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        running, self._running = self._running, None
+        self._stopped = error is not None
         self._pool.shutdown()
-        if error is None and running is not None:
-            running.result()
+        if error is None and self._running is not None:
+            self._running.result()
             self._look()  # at what came after

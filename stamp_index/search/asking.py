@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import numpy as np
 
 from stamp_index.search.filtering import parse_filter
+from stamp_index.search.filtering.nodes import And, Compare, In, Known, Not, Or
 from stamp_index.store import Modality
 from stamp_index.store.schema import MODALITIES
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.search.filtering import Condition
+
 
 Against: TypeAlias = Modality | Mapping[Modality, float]
 OnePer: TypeAlias = Literal["slide", "patient"] | float | None
@@ -74,7 +76,13 @@ class Ask:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             msg = f"k is {k!r}; expected a whole number of hits, 1 or more."
             raise ValueError(msg)
-        if recall not in RECALLS:
+        if filters is not None and not isinstance(filters, (str, And, Or, Not, Compare, In, Known)):
+            msg = (
+                f"filters is {filters!r}; expected text such as 'organ == \"breast\"', or a Condition that "
+                f"parse_filter or all_of made."
+            )
+            raise ValueError(msg)
+        if isinstance(recall, bool) or recall not in RECALLS:
             known = ", ".join(str(value) for value in RECALLS[:-1])
             msg = f"recall is {recall!r}; expected {known}, or 1.0 for exact search."
             raise ValueError(msg)
@@ -152,7 +160,7 @@ def check_modality(modality: object) -> Modality:
         If it is neither.
     """
     if modality not in MODALITIES:
-        msg = f"There are no '{modality}' embeddings; expected 'image' or 'gene'."
+        msg = f"There are no {modality!r} embeddings; expected 'image' or 'gene'."
         raise ValueError(msg)
     return modality
 
@@ -161,15 +169,15 @@ def _weights(against: Against) -> tuple[tuple[Modality, float], ...]:
     if not isinstance(against, Mapping):
         return ((check_modality(against), 1.0),)
     given = {check_modality(modality): weight for modality, weight in against.items()}
-    good = [_is_number(weight) and 0 < weight < math.inf for weight in given.values()]
-    if not given or not all(good):
+    good = [_is_number(weight) and 0 <= weight < math.inf for weight in given.values()]
+    total = sum(given.values()) if all(good) else 0.0
+    if not 0 < total < math.inf:
         msg = (
-            f"against is {dict(against)!r}; expected 'image', 'gene', or weights above 0 such as "
+            f"against is {dict(against)!r}; expected 'image', 'gene', or weights of 0 or more, not all 0, such as "
             f"{{'image': 0.5, 'gene': 0.5}}."
         )
         raise ValueError(msg)
-    total = sum(given.values())
-    return tuple((name, given[name] / total) for name in MODALITIES if name in given)
+    return tuple((name, given[name] / total) for name in MODALITIES if given.get(name))
 
 
 def _checked_one_per(one_per: OnePer) -> OnePer:

@@ -98,7 +98,8 @@ class Backgrounds:
             return None
         sample = self._sample(ask, searched)
         indexed = [sources.has_index(modality) for modality in modalities]
-        is_slow = any(indexed) if len(indexed) > 1 else not any(indexed) and n > _MOST_ROWS
+        fused, plain = len(indexed) > 1, not any(indexed)
+        is_slow = (fused and not plain) or (plain and n > _MOST_ROWS)
         if is_slow or kind == NO_KIND:
             return Background.compute(sample)
         find = finder(sources, ask)

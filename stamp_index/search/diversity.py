@@ -165,5 +165,7 @@ def take_spread(
             break
         width = min(_WIDER * width, n)
         scores, rows = look(width, Findable(left, n))
+    # A later look goes deeper, so what it finds may be better than what an index found first.
+    taken.sort(key=lambda hit: (-hit[0], hit[1]))
     values = np.array([value for value, _ in taken], np.float32)
     return values, np.array([row for _, row in taken], np.int64)

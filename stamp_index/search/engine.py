@@ -105,6 +105,8 @@ class SearchEngine:
             at = np.array([i for i, one in enumerate(asked) if one.kind == kind])
             z[at] = background.z_scores(queries[at], scores[at])
             percentile[at] = background.percentiles(scores[at])
+            if ask.condition is not None:
+                continue  # the best of few spots is worse than the best of all, whatever was asked
             for i in at:
                 said[i] = what_it_says(background, kind, scores[i, 0], percentile[i, 0])
         return z, percentile, said

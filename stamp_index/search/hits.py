@@ -43,8 +43,8 @@ class Hits:
         - rank (1 is best) and score (cosine, or the weighted mean of two).
         - z: the score in standard deviations above the mean of this query's scores over a sample of
           the spots that are searched. Comparable between queries, as cosines are not.
-        - percentile: share of random queries, in [0, 1], whose best hit in the whole store has a
-          smaller z (see `stamp_index.search.calibration`); NaN where that is not known.
+        - percentile: share of random queries, in [0, 1], whose best hit in the whole store scores
+          lower (see `stamp_index.search.calibration`); NaN where that is not known.
         - spot_id, slide_id, patient_id, organ, x_px and y_px (patch centre in level-0 pixels),
           x_um, y_um (microns).
         - measured, for a signature: mean of its genes' measured log1p CP10k, weighted as the

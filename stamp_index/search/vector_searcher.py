@@ -56,6 +56,10 @@ class VectorSearcher:
     - ``recall``: share of the true best hits that an index must find on average: 0.95, 0.99 (the
       settings that its card names), or 1.0 for exact search, which reads every vector.
 
+    Z and percentile of a hit are against random queries of the whole store, none of which finds its own patient: a
+    filter makes them lower, hits of the query's own patient (see `exclude_own`) higher. So nothing is said about what
+    stands out where a filter is given. `search_region` has keywords of its own.
+
     Every query raises `QueryError` if `k` is more than the spots of the store, or nothing passes
     the filters; `MissingGenesError` for unknown `genes`; `ValueError` for an `against`, `k`, `one_per`
     or `recall` that is no such thing.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from stamp_index.errors import AnnIndexError
 from stamp_index.index.engine import gpu
 from stamp_index.index.engine.files import read_index, write_index
 from stamp_index.index.engine.memory import share_out
@@ -48,7 +49,7 @@ class Progress(Protocol):
     """Is told of what was done."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Hear that `done` of `total` rows of "train", "fill", "write" or "measure" are finished."""
+        """Hear that `done` of `total` rows of "read", "train", "fill", "write" or "measure" are finished."""
         ...
 
 
@@ -98,9 +99,10 @@ def build(
     budget = share_out(recipe, n, dim, max_memory_bytes)
     tell = progress or _silent
     _start_over_unless(work, _plan(vectors, recipe, seed, leave_out))
-    if (work / INDEX).is_file():
-        return read_index(work / INDEX)
-    if not (work / TRAINED).is_file():
+    finished = _part(work / INDEX)
+    if finished is not None:
+        return finished
+    if _part(work / TRAINED) is None:
         tell("train", 0, budget.sample_rows)
         fresh = train(vectors, recipe, n_sample=budget.sample_rows, seed=seed, leave_out=leave_out)
         write_index(fresh, work / TRAINED)
@@ -146,14 +148,14 @@ def _fill_lists(job: _Job) -> Index:
     for start in range(0, n, step):
         path = job.work / f"shard-{start:012d}.faiss"
         stop = min(start + step, n)
-        if path.is_file():
-            shard = read_index(path)
-            job.tell("fill", stop, n)
-        else:
+        shard = _part(path)
+        if shard is None:
             shard = read_index(job.work / TRAINED)
             _add(job, filler or shard, start, stop)
             shard = filler.take() if filler else shard
             write_index(shard, path)
+        else:
+            job.tell("fill", stop, n)
         inner_lists(whole).merge_from(inner_lists(shard), 0)
         whole.ntotal = inner_lists(whole).ntotal
     return whole
@@ -192,7 +194,8 @@ def _fill_graph(job: _Job) -> Index:
     """
     faiss, n = load_faiss(), len(job.vectors)
     points = sorted(job.work.glob("graph-*.faiss"))
-    index: Any = read_index(points[-1] if points else job.work / TRAINED)
+    point = _part(points[-1]) if points else None
+    index: Any = read_index(job.work / TRAINED) if point is None else point
     for start in range(int(index.ntotal), n, _GRAPH_ROWS):
         stop = min(start + _GRAPH_ROWS, n)
         index.hnsw.rng = faiss.RandomGenerator(job.seed + start + 1)
@@ -241,6 +244,17 @@ def _start_over_unless(work: Path, plan: dict[str, Any]) -> None:
         shutil.rmtree(work)
     work.mkdir(parents=True)
     path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def _part(path: Path) -> Index | None:
+    """Read what an earlier build has finished; None where there is nothing that can be read, so that it is made again."""
+    if not path.is_file():
+        return None
+    try:
+        return read_index(path)
+    except AnnIndexError:
+        path.unlink()
+        return None
 
 
 def _remove_parts(work: Path) -> None:

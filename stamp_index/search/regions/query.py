@@ -215,10 +215,12 @@ def _named(
     if given.size == 0:
         msg = f"The region names no spots. Give at least {MIN_SPOTS}, or a Region."
         raise EmptyQueryError(msg)
-    if given.dtype.kind in "US":
-        rows = _rows_of(store, [str(spot) for spot in given.ravel()])
+    if given.dtype.kind in "US" or all(isinstance(spot, str) for spot in given.flat):
+        rows = _rows_of(store, [str(spot) for spot in given.flat])
+    elif given.ndim != 1 or given.dtype.kind not in "iu":
+        msg = f"The region is {given.dtype} of shape {given.shape}; expected a Region, spot ids, or rows."
+        raise ValueError(msg)
     else:
-        store.spots(["slide_id"], given[:0])
         rows = np.unique(given)
     slide_ids = store.spots(["slide_id"], rows)["slide_id"]
     counted = slide_ids.value_counts(sort=False)
