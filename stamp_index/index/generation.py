@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -162,10 +163,14 @@ def check_files(
 
 
 def write_stamps(folder: Path, generation: Path, card: IndexCard) -> None:
-    """Note that the checksums of all files are right, so that opening need not take them again."""
+    """Note that the checksums of all files are right, so that opening need not take them again.
+
+    Where there is no room for the note, there is none.
+    """
     places = {name: folder if name == card.sidecar else generation for name in card.files}
     stamps = {name: stamp(place / name) for name, place in places.items()}
-    write_json(generation / STAMPS, stamps)
+    with suppress(OSError):
+        write_json(generation / STAMPS, stamps)
 
 
 def map_vectors(path: Path, n: int, dim: int) -> NDArray[np.float16]:
