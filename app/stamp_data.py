@@ -208,29 +208,6 @@ def sampled_expression(opened: Opened, genes: Sequence[str]) -> NDArray[np.float
     return np.sort(opened.store.expression(list(genes), rows), axis=0)
 
 
-@st.cache_data(max_entries=4, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
-def usual_best_score(opened: Opened, against: Against) -> float:
-    """Score that 95 % of the store's own pictures reach with their best hit, by exact search.
-
-    An uploaded picture below it is farther from every spot than the store's spots are from each
-    other. A spot never counts as its own hit.
-    """
-    store = opened.store
-    rng = np.random.default_rng(0)
-    with_image = np.flatnonzero(store.has_vector("image"))
-    with_target = np.flatnonzero(store.has_vector(against))
-    if len(with_image) < 2 or len(with_target) < 2:
-        return float("nan")
-    asked = rng.choice(with_image, min(256, len(with_image)), replace=False)
-    if len(with_target) > 100_000:  # enough for a quantile, and bounded work on large stores
-        with_target = rng.choice(with_target, 100_000, replace=False)
-    queries = np.asarray(store.vectors("image", asked), dtype=np.float32)
-    targets = np.asarray(store.vectors(against, with_target), dtype=np.float32)
-    scores = queries @ targets.T  # (asked, targets)
-    scores[asked[:, None] == with_target[None, :]] = -1.0
-    return float(np.quantile(scores.max(axis=1), 0.05))
-
-
 def gene_names(opened: Opened) -> tuple[str, ...]:
     """Genes that can be asked for and predicted: those that both the encoder and the store know."""
     panel = set(opened.searcher.encoder.panel.genes)

@@ -16,6 +16,9 @@ from stamp_html import plain
 from stamp_pictures import Mark
 from stamp_slides import slide_view
 
+from stamp_index.search.calibration import NOTHING_STANDS_OUT
+from stamp_index.search.hits import gene_column
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -34,7 +37,7 @@ def gene_readings(
     """
     rows = []
     for gene, weight in weights.items():
-        value = float(hit.get(gene, math.nan))
+        value = float(hit.get(gene_column(gene), math.nan))
         place = percentile(opened, gene, value)
         measured = math.isfinite(value)
         rows.append(
@@ -114,14 +117,30 @@ def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank:
 
 
 def hit_facts(hit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is known about the place of a hit."""
-    rows = [("Slide", str(hit["slide_id"])), ("Patient", str(hit["patient_id"]) or "not given")]
+    """What is known about a hit's score and place."""
+    rows = [(name, words) for name, words in _score_facts(hit) if words]
+    rows += [("Slide", str(hit["slide_id"])), ("Patient", str(hit["patient_id"]) or "not given")]
     if hit.get("organ"):
         rows.append(("Organ", str(hit["organ"])))
     rows.append(("Position", f"{hit['x_px']:,.0f}, {hit['y_px']:,.0f} px of level 0"))
     if math.isfinite(hit["x_um"]):
         rows.append(("", f"{hit['x_um']:,.0f}, {hit['y_um']:,.0f} µm"))
     return rows
+
+
+def _score_facts(hit: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the library holds the score of a hit against; "" where it does not know."""
+    z, share = hit["z"], hit["percentile"]
+    return [
+        (
+            "Score",
+            f"{z:+.1f} SD from what the query scores on random spots" if math.isfinite(z) else "",
+        ),
+        (
+            "",
+            f"above the best hit of {share:.0%} of random queries" if math.isfinite(share) else "",
+        ),
+    ]
 
 
 def _overview(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
@@ -133,7 +152,9 @@ def _overview(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
     same = answer.table[answer.table["slide_id"] == slide_id]
     others = [Mark(row.x_px, row.y_px) for row in same.itertuples() if row.rank != hit["rank"]]
     st.image(
-        view.with_marks(Mark(hit["x_px"], hit["y_px"], f"#{hit['rank']}"), others),
+        stamp_pictures.data_uri(
+            view.with_marks(Mark(hit["x_px"], hit["y_px"], f"#{hit['rank']}"), others)
+        ),
         width="stretch",
         alt=f"Slide {slide_id} with a ring at hit {hit['rank']}",
         caption=f"Slide {plain(slide_id)}" + (f", {len(others)} other hits" if others else ""),
@@ -147,7 +168,7 @@ def _patch(opened: Opened, answer: Answer, hit: Mapping[str, Any], rank: int) ->
         st.info("No picture is stored for this spot.")
         return
     st.image(
-        stamp_pictures.patch_picture(jpeg, width_um=width_um),
+        stamp_pictures.data_uri(stamp_pictures.patch_picture(jpeg, width_um=width_um)),
         width="stretch",
         alt=f"Patch of spot {hit['spot_id']}",
         caption=f"Patch, {width_um:g} µm wide",
@@ -159,14 +180,14 @@ def _patch(opened: Opened, answer: Answer, hit: Mapping[str, Any], rank: int) ->
 def with_genes(opened: Opened, answer: Answer, genes: Sequence[str]) -> Answer:
     """The answer with the measured expression of more genes at every hit."""
     values = opened.store.expression(list(genes), answer.rows)
-    columns = {gene: values[:, column] for column, gene in enumerate(genes)}
+    columns = {gene_column(gene): values[:, at] for at, gene in enumerate(genes)}
     return replace(answer, table=answer.table.assign(**columns))
 
 
 def notes(answer: Answer) -> None:
     """What the library wants to be known about the answer."""
     for note in answer.notes:
-        st.caption(plain(note))
+        (st.warning if note.startswith(NOTHING_STANDS_OUT) else st.caption)(plain(note))
 
 
 def below(opened: Opened, answer: Answer) -> None:

@@ -66,7 +66,11 @@ def to_jpeg(image: Image.Image | NDArray[np.uint8], *, quality: int = 88) -> byt
 
 
 def data_uri(jpeg: bytes) -> str:
-    """Address that carries a JPEG inside itself, so that nothing is fetched for it."""
+    """Address that carries a JPEG inside itself, so that nothing is fetched for it.
+
+    Pictures that are handed to Streamlit as bytes are files which it forgets as soon as the script
+    has run again; a browser that is slower than that shows a gap.
+    """
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 

@@ -191,7 +191,7 @@ def spot_patch(opened: Opened, spot_id: str) -> None:
     jpeg = opened.store.thumbnails([opened.store.row_of(spot_id)])[0]
     if jpeg is not None:
         width_um = opened.store.card.patch_width_um
-        picture = stamp_pictures.patch_picture(jpeg, width_um=width_um)
+        picture = stamp_pictures.data_uri(stamp_pictures.patch_picture(jpeg, width_um=width_um))
         caption = f"Query patch, {width_um:g} µm wide"
         st.image(picture, caption, width=190, alt=f"Patch of the query spot {spot_id}")
 

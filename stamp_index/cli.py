@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from stamp_index.cli_build import build
 from stamp_index.cli_import import import_model
-from stamp_index.cli_store import compact, delete, doctor, info
-from stamp_index.errors import QueryError, StampIndexError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from stamp_index.slides import Slide
+from stamp_index.cli_search import search
+from stamp_index.cli_store import compact, delete, doctor, embed, info, progress, read_slides
+from stamp_index.errors import StampIndexError
 
 _PATH = click.Path(path_type=Path)
 
@@ -94,7 +88,7 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-for command in (import_model, build, info, delete, compact, doctor):
+for command in (import_model, embed, build, search, info, delete, compact, doctor):
     main.add_command(command)
 
 
@@ -103,163 +97,6 @@ def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
     from stamp_index.training import run_trainer
 
     sys.exit(run_trainer([verb, *arguments]))
-
-
-@main.command()
-@click.argument("store_path", metavar="STORE", type=_PATH)
-@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
-@click.option("--encoder", "encoder_path", type=_PATH, help="Checkpoint; needed for a new store.")
-@click.option("--features", type=_PATH, help="The trainer's feature cache, to save time.")
-@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
-@click.option("--patient", help="Patient, where the slides do not say.")
-@click.option("--organ", help="Organ, where the slides do not say.")
-@click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
-@click.option(
-    "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-def embed(  # noqa: PLR0913 - one argument per command-line option
-    store_path: Path,
-    paths: tuple[Path, ...],
-    encoder_path: Path | None,
-    features: Path | None,
-    *,
-    mpp: float | None,
-    patient: str | None,
-    organ: str | None,
-    replace: bool,
-    beside: bool,
-    quiet: bool,
-) -> None:
-    """Embed slides and add them to STORE, which is made if it is missing."""
-    from stamp_index.embed.folder import embed_into
-    from stamp_index.readers import SlideOptions
-
-    options = SlideOptions(mpp=mpp, patient_id=patient, organ=organ)
-    slides = _read(paths, options)
-    _notes(slides)
-    with _progress("embedding", quiet=quiet) as show:
-        store = embed_into(
-            store_path,
-            slides,
-            encoder_path=encoder_path,
-            features=features,
-            beside=beside,
-            replace=replace,
-            progress=show,
-        )
-    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
-
-
-@main.command()
-@click.argument("store_path", metavar="STORE", type=_PATH)
-@click.option("--genes", help="A signature, for example 'CD8A high, EPCAM low'.")
-@click.option("--image", type=_PATH, help="A picture; give its --mpp.")
-@click.option("--spot", help="A spot id of the store.")
-@click.option("--profile", type=_PATH, help="A CSV file of gene,count lines: a gene profile.")
-@click.option("--mpp", type=float, help="Microns per pixel of the picture.")
-@click.option("--against", type=click.Choice(["image", "gene", "both"]), help="Side to search.")
-@click.option("-k", default=10, show_default=True)
-@click.option("--filter", "filters", help="""'organ == "breast" and expr("CD8A") > 1'""")
-@click.option(
-    "--exclude-own", type=click.Choice(["nothing", "slide", "patient"]), default="nothing"
-)
-@click.option("--one-per", help="One hit per 'slide', 'patient' or so many microns.")
-@click.option(
-    "--recall",
-    type=click.Choice(["0.95", "0.99", "1.0"]),
-    default="0.99",
-    help="Share of the best hits to find; 1.0 compares every spot.",
-)
-@click.option("--report", multiple=True, help="A further gene to report at the hits.")
-@click.option("--predict", is_flag=True, help="Predict the reported genes from the hits.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def search(store_path: Path, *, predict: bool, as_csv: bool, **asked: Any) -> None:  # noqa: ANN401
-    """Search STORE by genes, by a picture or by a spot."""
-    from stamp_index.search import Searcher, predict_expression
-
-    searcher = Searcher.open(store_path)
-    hits = _ask(searcher, asked)
-    table = hits.to_pandas()
-    for note in hits.notes:
-        click.echo(note, err=True)
-    if predict:
-        genes = list(asked["report"]) or list(hits.genes)
-        if not genes:
-            msg = "Say which genes to predict: --report GENE, as often as needed."
-            raise click.UsageError(msg)
-        table = predict_expression(hits, searcher.store, genes)
-    click.echo(table.to_csv(index=False) if as_csv else table.to_string(index=False))
-
-
-def _ask(searcher: Any, asked: dict[str, Any]) -> Any:  # noqa: ANN401
-    from stamp_index.slides import safe_open
-
-    given = [name for name in ("genes", "image", "spot", "profile") if asked[name]]
-    if len(given) != 1:
-        msg = f"Give exactly one of --genes, --image, --spot and --profile; got {len(given)}."
-        raise click.UsageError(msg)
-    for option, needs in (("exclude_own", "spot"), ("mpp", "image")):
-        if asked[option] not in (None, "nothing") and given != [needs]:
-            msg = f"--{option.replace('_', '-')} goes with --{needs} only."
-            raise click.UsageError(msg)
-    common = {"k": asked["k"], "filters": asked["filters"], "genes": asked["report"]}
-    common |= {"one_per": _one_per(asked["one_per"]), "recall": float(asked["recall"])}
-    against = asked["against"] or ("image" if asked["genes"] or asked["profile"] else "gene")
-    against = {"image": 0.5, "gene": 0.5} if against == "both" else against
-    if asked["genes"]:
-        return searcher.search_genes(asked["genes"], against=against, **common)
-    if asked["profile"]:
-        counts = read_profile(asked["profile"])
-        return searcher.search_profile(counts, against=against, **common)
-    if asked["spot"]:
-        own = asked["exclude_own"]
-        return searcher.search_spot(asked["spot"], against=against, exclude_own=own, **common)
-    if asked["mpp"] is None:
-        msg = f"The pixel size of {asked['image']} is unknown: give --mpp in microns per pixel."
-        raise click.UsageError(msg)
-    picture = safe_open(asked["image"])
-    return searcher.search_image(picture, mpp=asked["mpp"], against=against, **common)
-
-
-def _one_per(text: str | None) -> str | float | None:
-    if text is None or text in ("slide", "patient"):
-        return text
-    try:
-        radius_um = float(text)
-    except ValueError:
-        radius_um = 0.0
-    if not 0 < radius_um < math.inf:
-        msg = f"--one-per is '{text}'; expected 'slide', 'patient', or microns above 0."
-        raise click.UsageError(msg)
-    return radius_um
-
-
-def read_profile(path: Path) -> dict[str, float]:
-    """Read a gene profile: a CSV file of ``gene,count`` lines; a header is skipped.
-
-    Raises
-    ------
-    QueryError
-        If the file is missing or a line is not a gene and a number; the line is named.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        msg = f"The profile {path} cannot be read ({exc}). Give a CSV file of gene,count lines."
-        raise QueryError(msg) from exc
-    counts: dict[str, float] = {}
-    for number, line in enumerate(lines, start=1):
-        gene, _, value = line.partition(",")
-        try:
-            count = float(value)
-        except ValueError as exc:
-            if number == 1 or not line.strip():
-                continue
-            msg = f"Line {number} of {path} is {line!r}; expected a gene and a count, such as CD8A,12."
-            raise QueryError(msg) from exc
-        counts[gene.strip()] = counts.get(gene.strip(), 0.0) + count
-    return counts
 
 
 @main.command()
@@ -286,8 +123,8 @@ def evaluate(  # noqa: PLR0913 - one argument per command-line option
     from stamp_index.evaluate import ann_recall, evaluate_run
     from stamp_index.readers import SlideOptions
 
-    slides = _read(paths, SlideOptions(mpp=mpp))
-    with _progress("evaluating", quiet=quiet) as show:
+    slides = read_slides(paths, SlideOptions(mpp=mpp))
+    with progress("evaluating", quiet=quiet) as show:
         report = evaluate_run(run, slides, features=features, genes=genes, progress=show)
     if store is not None:
         report.ann = ann_recall(store)
@@ -306,22 +143,6 @@ def app(store_path: Path, host: str, port: int) -> None:
     _serve(store_path, host, port, query=None)
 
 
-@contextmanager
-def _progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr; in a file or a pipe, or if `quiet`, nothing."""
-    from tqdm import tqdm
-
-    layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
-    # Until somebody says how many steps there are, none of one is done.
-    with tqdm(total=1, desc=what, bar_format=layout, disable=True if quiet else None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
-
-
 def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None:
     from stamp_index.app_launcher import run_app
 
@@ -332,23 +153,3 @@ def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None
         query=query,
         on_ready=lambda url: click.echo(f"The app is at {url} (Ctrl+C stops it)"),
     )
-
-
-def _read(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: ANN401
-    from stamp_index.errors import SlideError
-    from stamp_index.readers import find_slides, read
-
-    found = []
-    for given in paths:
-        below = find_slides(given) if given.exists() else [given]
-        if not below:
-            msg = f"There is no slide at or below {given}. Give a slide's folder or counts file."
-            raise SlideError(msg)
-        found += below
-    return [read(path, options) for path in found]
-
-
-def _notes(slides: Sequence[Slide]) -> None:
-    for slide in slides:
-        for note in slide.notes:
-            click.echo(f"{slide.slide_id}: {note}", err=True)

@@ -128,6 +128,16 @@ def _say_card(side: Modality, card: IndexCard | None) -> None:
     click.echo(
         f"{side}: {card.kind}, {card.n} vectors, ann_recall_at_10 {recall or 'not measured'}"
     )
+    for kind, given_up in card.tried.items():
+        click.echo(f"{side}: {kind} was given up: {given_up['why']}", err=True)
+    chosen = [one for one in card.calibration["choices"] if one["target"] == card.target_recall]
+    exact_ms = card.calibration["exact_cpu_ms"]
+    if card.kind != "flat" and chosen and chosen[0]["cpu_ms"] >= exact_ms > 0:
+        click.echo(
+            f"{side}: a query costs {chosen[0]['cpu_ms']:.2g} ms, and {exact_ms:.2g} ms by exact search: the recipe "
+            f"'flat' is quicker here.",
+            err=True,
+        )
     if not card.reached:
         click.echo(
             f"{side}: the target of {card.target_recall:g} was not reached; the recipe 'auto' falls back to "

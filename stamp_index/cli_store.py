@@ -1,13 +1,105 @@
-"""Verbs that look after a store."""
+"""Verbs that fill a store and look after it."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from stamp_index.errors import StampIndexError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from stamp_index.slides import Slide
+
 _PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
+@click.option("--encoder", "encoder_path", type=_PATH, help="Checkpoint; needed for a new store.")
+@click.option("--features", type=_PATH, help="The trainer's feature cache, to save time.")
+@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
+@click.option("--patient", help="Patient, where the slides do not say.")
+@click.option("--organ", help="Organ, where the slides do not say.")
+@click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
+@click.option(
+    "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def embed(  # noqa: PLR0913 - one argument per command-line option
+    store_path: Path,
+    paths: tuple[Path, ...],
+    encoder_path: Path | None,
+    features: Path | None,
+    *,
+    mpp: float | None,
+    patient: str | None,
+    organ: str | None,
+    replace: bool,
+    beside: bool,
+    quiet: bool,
+) -> None:
+    """Embed slides and add them to STORE, which is made if it is missing."""
+    from stamp_index.embed.folder import embed_into
+    from stamp_index.readers import SlideOptions
+
+    options = SlideOptions(mpp=mpp, patient_id=patient, organ=organ)
+    slides = read_slides(paths, options)
+    _notes(slides)
+    with progress("embedding", quiet=quiet) as show:
+        store = embed_into(
+            store_path,
+            slides,
+            encoder_path=encoder_path,
+            features=features,
+            beside=beside,
+            replace=replace,
+            progress=show,
+        )
+    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
+
+
+def read_slides(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: ANN401
+    """Read slides, and those below folders."""
+    from stamp_index.errors import SlideError
+    from stamp_index.readers import find_slides, read
+
+    found = []
+    for given in paths:
+        below = find_slides(given) if given.exists() else [given]
+        if not below:
+            msg = f"There is no slide at or below {given}. Give a slide's folder or counts file."
+            raise SlideError(msg)
+        found += below
+    return [read(path, options) for path in found]
+
+
+def _notes(slides: Sequence[Slide]) -> None:
+    for slide in slides:
+        for note in slide.notes:
+            click.echo(f"{slide.slide_id}: {note}", err=True)
+
+
+@contextmanager
+def progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr; in a file or a pipe, or if `quiet`, nothing."""
+    from tqdm import tqdm
+
+    layout = "{l_bar}{bar}| [{elapsed}<{remaining}]"
+    # Until somebody says how many steps there are, none of one is done.
+    with tqdm(total=1, desc=what, bar_format=layout, disable=True if quiet else None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 @click.command()
@@ -25,8 +117,34 @@ def info(store_path: Path) -> None:
             f"encoder {name} {card.fingerprint}, d {card.dim}, patch {card.patch_width_um:g} um, "
             f"region {card.region_width_um:g} um"
         )
+        _say_indexes(Store.open(store_path, encoder=name))
     columns = ["slide_id", "patient_id", "organ", "platform", "mpp", "n_spots"]
     click.echo(store.slides()[columns].to_string(index=False))
+
+
+def _say_indexes(store: Any) -> None:  # noqa: ANN401 - a Store
+    """How many spots have each embedding, and the state of its index."""
+    from stamp_index.index import difference, generation, has_index, index_folder
+    from stamp_index.store.schema import MODALITIES
+
+    for side in MODALITIES:
+        n = int(store.has_vector(side).sum())
+        if not has_index(store, side):
+            click.echo(f"  {side}: {n} spots" + (", no index: searched exactly" if n else ""))
+            continue
+        try:
+            held = generation.read_contents(index_folder(store, side))
+        except StampIndexError as exc:
+            click.echo(f"  {side}: {n} spots; {exc}")
+            continue
+        newer, gone = difference.count(store, side, held.rows)
+        recall = ", ".join(
+            f"{asked} {share:.3f}" for asked, share in held.card.ann_recall_at_10.items()
+        )
+        click.echo(
+            f"  {side}: {n} spots; index {held.card.kind} of {held.card.n - gone}, recall@10 {recall or 'not measured'}; "
+            f"{newer} newer ones searched exactly, {gone} of its rows deleted since"
+        )
 
 
 @click.command()
@@ -46,7 +164,9 @@ def delete(store_path: Path, slide_ids: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("store_path", metavar="STORE", type=_PATH)
-@click.option("--keep", default=1, show_default=True, help="Newest versions to keep.")
+@click.option(
+    "--keep", type=click.IntRange(1), default=1, show_default=True, help="Newest versions to keep."
+)
 def compact(store_path: Path, keep: int) -> None:
     """Join small files of STORE, drop deleted rows and old versions.
 

@@ -23,7 +23,7 @@ class Keys:
     RANK: Final = "rank"  # 1 is best
     SCORE: Final = "score"  # cosine
     Z: Final = "z"  # score in standard deviations above what its query scores elsewhere
-    PERCENTILE: Final = "percentile"  # share of random queries whose best hit has a smaller z
+    PERCENTILE: Final = "percentile"  # share of random queries whose best hit has a lower score
     MEASURED: Final = "measured"  # a signature in the expression measured at a hit
 
 

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # each with its share of the cores, not with all
+    _share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
+
 # No time limit per example, as machines differ, and no files left in the checkout.
 settings.register_profile("stamp-index", deadline=None, database=None)
 settings.load_profile("stamp-index")

@@ -7,11 +7,24 @@ from dataclasses import replace
 import numpy as np
 
 from stamp_index.errors import StoreBusyError
-from stamp_index.index import Index, Settings, build_index, fold_index, has_index
-from stamp_index.index.recipes import FlatRecipe, IvfSq8Recipe
+from stamp_index.index import (
+    Index,
+    Settings,
+    build_index,
+    exact_search,
+    fold_index,
+    has_index,
+)
+from stamp_index.index.recipes import (
+    FlatRecipe,
+    HnswSq8Recipe,
+    IvfPqRecipe,
+    IvfRabitqRecipe,
+    IvfSq8Recipe,
+)
 from stamp_index.store import SlideRows
 from tests.store_world import CARD
-from tests.support import TOY_GENES, toy_slide
+from tests.support import TOY_GENES, _plain_slide, random_store, toy_slide
 
 DIM = 8
 ORGANS = ("breast", "liver", "skin")
@@ -111,3 +124,55 @@ def assert_answers(store, seed):
     mask = np.random.default_rng([seed, 78]).random(store.n_rows) < 0.3
     found = index.search(queries, 10, allowed=mask, settings=THOROUGH)
     assert_same_hits(found, slow_search(store, queries, 10, mask))
+
+
+# ---- stores whose vectors lie in clusters --------------------------------------------------------
+
+CLUSTERED_DIM = 16
+PQ = IvfPqRecipe(name="small", n_queries=100, opq_rounds=1, nlist=16, target_recall=0.8)
+KINDS = [
+    FlatRecipe(),
+    PQ,
+    IvfRabitqRecipe(nlist=16, target_recall=0.8),
+    IvfSq8Recipe(nlist=16),
+    HnswSq8Recipe(links=8, target_recall=0.8),
+]
+
+
+def clustered(n, seed):
+    """Rows around 20 centres."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(20, CLUSTERED_DIM))
+    rows = centres[rng.integers(20, size=n)] + 0.5 * rng.normal(size=(n, CLUSTERED_DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+QUERIES = clustered(30, 7)
+
+
+def world(folder, n=1_000, n_slides=4):
+    """A store of such vectors."""
+    return random_store(folder, clustered(n, 0), clustered(n, 1), n_slides=n_slides)
+
+
+def add(store, slide_id, n, seed):
+    """Add a slide of such vectors; returns them."""
+    vectors = clustered(n, seed)
+    slide = _plain_slide(slide_id, n, seed, 2)
+    store.add(SlideRows(slide, vectors, vectors, None, None, store.card.fingerprint))
+    return vectors
+
+
+def exact(store, k=10):
+    """Row ids of the best k of `QUERIES` by exact search of all vectors."""
+    rows = store.rows()
+    return rows[exact_search(store.vectors("image"), QUERIES, k)[1]]
+
+
+def share_found(found, truth):
+    """Share of the true hits that were found."""
+    return np.mean([np.isin(one, other).mean() for one, other in zip(truth, found, strict=True)])
+
+
+class Stop(Exception):
+    """Raised in the middle of a build."""

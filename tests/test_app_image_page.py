@@ -108,7 +108,14 @@ def test_picture_far_from_every_spot_is_called_so(store):
     strange = np.zeros((200, 200, 3), np.uint8)
     strange[..., 1] = rng.integers(0, 255, (200, 200))  # green, and noisier than any tissue
     at = upload(start(store, IMAGE_PAGE, match="images"), png(strange))
-    assert "far from every spot" in at.warning[-1].value
+    assert at.warning[-1].value.startswith("Nothing stands out")
+    assert "check its pixel size and its stain" in at.warning[-1].value
+
+
+def test_picked_hit_says_what_its_score_is_held_against(store):
+    body = html(start(store, IMAGE_PAGE, spot="S1:B0003-1"))
+    assert "SD from what the query scores on random spots" in body
+    assert "of random queries" in body
 
 
 def test_unusual_pixel_size_is_doubted(store):

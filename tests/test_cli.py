@@ -10,14 +10,16 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stamp_index.cli import _progress, main, read_profile
+from stamp_index.cli import main
 from stamp_index.cli_build import memory_size
+from stamp_index.cli_search import read_profile
+from stamp_index.cli_store import progress
 from stamp_index.errors import QueryError
 from stamp_index.evaluate import ann_recall
 from stamp_index.index import Index
 from stamp_index.search import Searcher
 from stamp_index.store import Store
-from tests.support import ToyEncoder, toy_store
+from tests.support import ToyEncoder, toy_rows, toy_slides, toy_store
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_a_signature_a_spot_and_a_profile_can_be_asked(store, tmp_path):
 def test_an_option_that_does_not_apply_is_refused(store):
     done = _run("search", store, "--genes", "CD8A high", "--exclude-own", "slide")
     assert done.exit_code != 0
-    assert "--exclude-own goes with --spot only" in done.output
+    assert "--exclude-own goes with --spot or --region only" in done.output
 
 
 def test_hits_are_spread_and_both_embeddings_searched_on_demand(store):
@@ -82,6 +84,12 @@ def test_a_wrong_line_of_a_profile_is_named(tmp_path):
     path.write_text("CD8A,3\nEPCAM,lots\n")
     with pytest.raises(QueryError, match="Line 2 of .* is 'EPCAM,lots'"):
         read_profile(path)
+    path.write_text("CD8A,3\nEPCAM,1\nCD8A,4\n")
+    with pytest.raises(QueryError, match="Line 3 of .* names CD8A again"):
+        read_profile(path)
+    path.write_text("CD8A;3\nEPCAM,1\n")
+    with pytest.raises(QueryError, match="Line 1 of .* is 'CD8A;3'"):
+        read_profile(path)
     with pytest.raises(QueryError, match="cannot be read"):
         read_profile(tmp_path / "none.csv")
 
@@ -101,7 +109,7 @@ def test_progress_is_shown_on_a_terminal_unless_it_is_to_be_quiet(
 ):
     shown = place()
     monkeypatch.setattr(sys, "stderr", shown)
-    with _progress("embedding", quiet=quiet) as show:
+    with progress("embedding", quiet=quiet) as show:
         for done in (10, 40):
             show(done, 40)
     assert ("100%" in shown.getvalue()) == is_shown
@@ -143,3 +151,14 @@ def test_sizes_are_read_with_their_units(text, size):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(click.BadParameter, match="is not a size in bytes"):
         memory_size(text)
+
+
+def test_info_says_how_far_an_index_is_from_its_store(tmp_path):
+    store = toy_store(tmp_path, n_slides=2)
+    assert "image: 80 spots, no index: searched exactly" in _run("info", store.path).output
+    Index.build(store, "image")
+    store.delete("S1")
+    store.add(toy_rows(toy_slides(3)[2]))
+    said = _run("info", store.path).output
+    assert "image: 80 spots; index flat of 40, recall@10 image 1.000" in said
+    assert "40 newer ones searched exactly, 40 of its rows deleted since" in said

@@ -280,6 +280,62 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "plan.json"]
 
 
+# Writes an index where a file may have a few bytes less than it needs: what is left in a buffer finds no room.
+CUT_SHORT = """
+import resource, sys
+from pathlib import Path
+from stamp_index.errors import AnnIndexError
+from stamp_index.index.engine import read_index
+from stamp_index.index.engine.files import write_index
+
+index = read_index(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    write_index(index, Path(sys.argv[2]))
+except AnnIndexError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.parametrize("missing", [1, 100, 50_000])
+def test_bytes_that_find_no_room_when_a_file_is_closed_are_told(tmp_path, missing):
+    build(VECTORS, RECIPES["ivf_sq8"], tmp_path)
+    path = tmp_path / "index.faiss"
+    limit = str(path.stat().st_size - missing)
+    command = [sys.executable, "-c", CUT_SHORT, str(path), str(tmp_path / "copy"), limit]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert "copy cannot be written ([Errno 27] File too large). Put right what" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "plan.json"]
+
+
+def test_written_bytes_are_those_of_faiss(tmp_path):
+    faiss = load_faiss()
+    for kind, recipe in RECIPES.items():
+        index = build(VECTORS, recipe, tmp_path / kind)
+        faiss.write_index(index, str(tmp_path / "plain"))
+        mine = (tmp_path / kind / "index.faiss").read_bytes()
+        assert mine == (tmp_path / "plain").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"left\)\. Free disk space and try again"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), r"exceeded\)\. Free disk space and try again"),
+        (
+            PermissionError(errno.EACCES, "denied", "/a/b"),
+            r"denied: '/a/b'\)\. Put right what this",
+        ),
+        (OSError(errno.EROFS, "Read-only"), r"Read-only\)\. Put right what this says and try"),
+        (RuntimeError("Error: 'x' failed: Error: no codes"), r"\(no codes\)\. Put right what"),
+    ],
+    ids=["full", "quota", "permission", "read-only", "faiss"],
+)
+def test_only_a_full_disk_is_told_to_be_full(error, said):
+    with pytest.raises(AnnIndexError, match=f"^x cannot be written .*{said}"):
+        raise AnnIndexError(files.cannot_write("x", error))
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     build(VECTORS, RECIPES["ivf_sq8"], tmp_path)
     path = tmp_path / "index.faiss"

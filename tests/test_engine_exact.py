@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stamp_index.index.exact import check_queries, exact_search, rank_exactly, score, search_pieces
+from stamp_index.index import exact
+from stamp_index.index.exact import check_queries, exact_search, score, search_pieces
 from stamp_index.index.halves import as_float32, half_index
 from tests.engine_world import clustered, slow_search, unit
 
@@ -91,11 +92,9 @@ def test_a_score_is_the_same_to_the_last_bit_however_it_was_found(
         np.testing.assert_array_equal(scores[i], alone[rows[i]])
         np.testing.assert_array_equal(rows[i], np.lexsort((np.arange(n), -alone))[:k])
         some = np.sort(rng.permutation(n)[: n // 2 + 1])
-        near, found = rank_exactly(vectors, some, query, k)
-        np.testing.assert_array_equal(near, alone[found])
-        masked = exact_search(vectors, query[None], k, allowed=np.isin(np.arange(n), some))
-        np.testing.assert_array_equal(masked[0][0], near)
-        np.testing.assert_array_equal(masked[1][0], found)
+        near, found = exact_search(vectors, query[None], k, allowed=np.isin(np.arange(n), some))
+        np.testing.assert_array_equal(near[0], alone[found[0]])
+        np.testing.assert_array_equal(found[0], some[np.lexsort((some, -alone[some]))[:k]])
 
 
 def test_pieces_are_stretches_or_rows():
@@ -115,6 +114,31 @@ def test_twins_come_by_ascending_row_even_where_they_are_many(n_queries):
     vectors = np.concatenate([VECTORS, np.repeat(QUERIES[:1].astype(np.float16), 300, axis=0)])
     _, rows = exact_search(vectors, QUERIES[:n_queries], 5)
     np.testing.assert_array_equal(rows[0], np.arange(2_000, 2_005))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_many_twins_of_one_hit_cost_the_other_queries_of_its_batch_nothing(monkeypatch, dtype):
+    blank = unit(np.ones((1, 32)))
+    queries = np.concatenate([clustered(255, seed=8), blank])
+    vectors = np.concatenate([VECTORS[:1_000], np.repeat(blank, 5_000, axis=0), VECTORS[1_000:]])
+    vectors = vectors.astype(dtype)
+    widths, again, near, no_less = [], [], exact._nearest, exact._no_less
+    monkeypatch.setattr(exact, "_ROWS", 2_500)
+    monkeypatch.setattr(
+        exact, "_nearest", lambda *args: widths.append((len(args[1]), args[2])) or near(*args)
+    )
+    monkeypatch.setattr(
+        exact, "_no_less", lambda *args: again.append(len(args[1])) or no_less(*args)
+    )
+    scores, rows = exact_search(vectors, queries, 10)
+    for i, query in enumerate(queries):
+        alone = score(vectors, np.arange(7_000), query)
+        order = np.lexsort((np.arange(7_000), -alone))[:10]
+        np.testing.assert_array_equal(rows[i], order)
+        np.testing.assert_array_equal(scores[i], alone[order])
+    np.testing.assert_array_equal(rows[-1], np.arange(1_000, 1_010))
+    assert widths == [(256, 16)]
+    assert again == [1]
 
 
 @given(seed=st.integers(0, 10**6), dim=st.integers(1, 600), scale=st.floats(1e-3, 1e3))

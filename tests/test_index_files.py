@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from stamp_index.errors import AnnIndexError, EncoderMismatchError, StoreBusyError
-from stamp_index.index import Index, build_index, doctor, fold_index, has_index, index_folder
+from stamp_index.index import (
+    Index,
+    build_index,
+    doctor,
+    fold_index,
+    has_index,
+    index_folder,
+    read_card,
+)
 from stamp_index.index.files import segment
 from stamp_index.index.folder import builder
 from stamp_index.index.recipes import IvfPqRecipe
@@ -74,6 +83,23 @@ def test_the_folder_lies_in_the_store_and_holds_one_generation(store):
     assert (generation(store) / "index.faiss").stat().st_size == card.bytes
     assert file_of(store, "vectors").stat().st_size == card.sidecar_bytes == 2 * 600 * DIM
     assert (generation(store) / "recall.png").stat().st_size > 10_000
+
+
+def test_a_card_is_read_without_the_rest(store):
+    card = Index.open(store, "image").card
+    for name in ("vectors", "rows.npy", "slides.json", "index.faiss"):
+        file_of(store, name).unlink()
+    assert read_card(store, "image") == card
+    with pytest.raises(AnnIndexError, match="no index at .*gene_vec"):
+        read_card(store, "gene")
+    with pytest.raises(ValueError, match="no modality 'text'"):
+        read_card(store, "text")
+    edit_card(store, fingerprint="abcd")
+    with pytest.raises(EncoderMismatchError, match="encoder abcd; the store's is 0f0f"):
+        read_card(store, "image")
+    (generation(store) / "card.json").write_text("{}")
+    with pytest.raises(AnnIndexError, match=r"card.json is damaged"):
+        read_card(store, "image")
 
 
 def test_a_second_build_replaces_the_first_and_leaves_nothing_of_it(store):
@@ -147,7 +173,7 @@ def test_cards_of_another_store_encoder_and_release_are_refused(store):
         ({"store_id": "other"}, AnnIndexError, "store other; this store is"),
         ({"modality": "gene"}, AnnIndexError, "made from gene embeddings"),
         ({"fingerprint": "abcd"}, EncoderMismatchError, "encoder abcd; the store's is 0f0f"),
-        ({"format": 7}, AnnIndexError, "format 7; this release reads 2"),
+        ({"format": 7}, AnnIndexError, "format 7; this release reads 3"),
         ({"files": {}}, AnnIndexError, "does not list its files"),
     ):
         good = (generation(store) / "card.json").read_text()
@@ -163,24 +189,37 @@ def test_cards_of_another_store_encoder_and_release_are_refused(store):
         Index.open(store, "image")
 
 
-def test_the_same_row_ids_with_other_slides_are_refused(tmp_path):
-    store = empty_store(tmp_path)
+def put_back(folder):
+    """A store whose tables somebody put back to an older copy, beside the index of S1 and S2."""
+    store = empty_store(folder)
     change(store, ("add", "S1", 1))
-    shutil.copytree(store.path, tmp_path / "copy")
+    shutil.copytree(store.path, folder / "copy")
     change(store, ("add", "S2", 2))
     build_index(store, "image")
-    # somebody puts the tables back to an older copy, keeps the index, and adds another slide
-    shutil.copytree(store.path / "indexes", tmp_path / "copy" / "indexes")
-    other = Store.open(tmp_path / "copy")
+    shutil.copytree(store.path / "indexes", folder / "copy" / "indexes")
+    return Store.open(folder / "copy")
+
+
+def test_the_same_row_ids_with_other_slides_are_refused(tmp_path):
+    other = put_back(tmp_path)
     Index.open(other, "image")  # one slide less is a deletion
     other.add(made("S9", 9))
     with pytest.raises(
-        AnnIndexError, match=r"slide 'S9' in the store .* 'S2' in its index: the store was put"
+        AnnIndexError,
+        match=r"slide 'S9', added .*, in the store .* 'S2', added .* the store was put",
     ):
         Index.open(other, "image")
     build_index(other, "image")
     rows = Index.open(other, "image").search(QUERIES, 100)[1]
     assert rows.shape[1] == other.n_spots
+
+
+def test_the_same_slide_added_twice_is_not_taken_for_one(tmp_path):
+    other = put_back(tmp_path)
+    rows = made("S2", 2)
+    other.add(replace(rows, image=-rows.image))  # the same picture and counts, other vectors
+    with pytest.raises(AnnIndexError, match=r"slide 'S2', added .* slide 'S2', added .* put back"):
+        Index.open(other, "image")
 
 
 # ---- two at once ---------------------------------------------------------------------------------
@@ -236,6 +275,35 @@ def test_the_doctor_removes_what_nobody_needs(store):
     assert len(doctor.mend(store.path)) == 5
     assert doctor.examine(store.path) == []
     assert Index.open(store, "image").search(QUERIES, 3)[1].shape == (5, 3)
+
+
+def test_the_doctor_leaves_what_links_lead_to_and_what_somebody_builds(store, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_text("kept")
+    indexes, folder = store.path / "indexes", index_folder(store, "image")
+    links = [indexes / "to_a_folder", indexes / "to_nothing", folder / "building", folder / "g-0"]
+    for link in links:
+        dangles = link.name in ("to_nothing", "building")
+        link.symlink_to(tmp_path / "nothing" if dangles else elsewhere)
+    (indexes / "note.txt").write_text("a file")
+    busy = indexes / "image_new"
+    with builder(busy):  # an encoder of which the store as it was opened knows nothing
+        texts = [finding.text for finding in doctor.examine(store.path)]
+        assert len(texts) == 6
+        assert sum("busy. The index at" in text and "image_new" in text for text in texts) == 1
+        done = doctor.mend(store.path)
+        assert len(done) == 6
+        assert any(
+            "image_new stays" in text and "is being written by process" in text for text in done
+        )
+        assert busy.is_dir()
+    assert (elsewhere / "kept").read_text() == "kept"
+    assert not any(link.is_symlink() for link in links)
+    assert doctor.mend(store.path) == [f"Removed {busy}."]
+    assert doctor.examine(store.path) == []
+    assert not busy.exists()
+    Index.open(store, "image")
 
 
 def test_a_noted_file_is_not_read_again_until_it_changes(store, monkeypatch):

@@ -1,4 +1,4 @@
-"""Builds that go on, rows that are folded in, indexes that are kept up, disks that are full."""
+"""Builds that go on, indexes that are kept up, disks that are full."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from stamp_index.cli_build import build
 from stamp_index.errors import AnnIndexError
 from stamp_index.index import (
     Index,
     Keeper,
     build_index,
     doctor,
-    exact_search,
     fold_index,
     folding,
     has_index,
@@ -27,61 +28,21 @@ from stamp_index.index.engine import estimate
 from stamp_index.index.recipes import (
     AutoRecipe,
     FlatRecipe,
-    HnswSq8Recipe,
-    IvfPqRecipe,
-    IvfRabitqRecipe,
     IvfSq8Recipe,
 )
-from stamp_index.store import SlideRows, Store
-from tests.support import _plain_slide, random_store
-
-DIM = 16
-PQ = IvfPqRecipe(name="small", n_queries=100, opq_rounds=1, nlist=16, target_recall=0.8)
-KINDS = [
-    FlatRecipe(),
+from tests.index_world import (
+    CLUSTERED_DIM,
+    KINDS,
     PQ,
-    IvfRabitqRecipe(nlist=16, target_recall=0.8),
-    IvfSq8Recipe(nlist=16),
-    HnswSq8Recipe(links=8, target_recall=0.8),
-]
-
-
-def clustered(n, seed):
-    """Rows around 20 centres."""
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(20, DIM))
-    rows = centres[rng.integers(20, size=n)] + 0.5 * rng.normal(size=(n, DIM))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-QUERIES = clustered(30, 7)
-
-
-def world(folder, n=1_000, n_slides=4):
-    return random_store(folder, clustered(n, 0), clustered(n, 1), n_slides=n_slides)
-
-
-def add(store, slide_id, n, seed):
-    vectors = clustered(n, seed)
-    slide = _plain_slide(slide_id, n, seed, 2)
-    store.add(SlideRows(slide, vectors, vectors, None, None, store.card.fingerprint))
-    return vectors
-
-
-def exact(store, k=10):
-    rows = store.rows()
-    return rows[exact_search(store.vectors("image"), QUERIES, k)[1]]
-
-
-def share_found(found, truth):
-    return np.mean([np.isin(one, other).mean() for one, other in zip(truth, found, strict=True)])
-
+    QUERIES,
+    Stop,
+    add,
+    exact,
+    share_found,
+    world,
+)
 
 # ---- builds that were interrupted ------------------------------------------------------------------
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.mark.parametrize("stage", ["read", "train", "fill", "write", "measure"])
@@ -147,9 +108,24 @@ def test_a_plan_that_cannot_be_read_is_no_plan(tmp_path):
 
 def test_a_build_that_cannot_fit_is_refused_with_numbers(tmp_path):
     store = world(tmp_path)
-    with pytest.raises(AnnIndexError, match=r"[0-9]"):
+    with pytest.raises(AnnIndexError, match=r"needs .*MiB"):
         build_index(store, "image", PQ, max_memory_bytes=10_000)
-    assert estimate(PQ, 1_000, DIM).peak_memory_bytes > 10_000
+    assert estimate(PQ, 1_000, CLUSTERED_DIM).peak_memory_bytes > 10_000
+
+
+def test_what_auto_could_not_fit_into_memory_is_told_and_stands_in_the_card(tmp_path):
+    store = world(tmp_path)
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('kind = "auto"\nflat_below = 0\n')
+    asked = [str(store.path), "--recipe", str(recipe), "--modality", "image", "--max-memory", "90K"]
+    done = CliRunner().invoke(build, asked, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "image: flat, 1000 vectors" in done.output
+    tried = Index.open(store, "image").card.tried
+    assert list(tried) == ["ivf_pq", "ivf_sq8"]
+    for kind, given_up in tried.items():
+        assert given_up["calibration"] is None
+        assert f"image: {kind} was given up: An index of kind {kind} over 1,000" in done.output
 
 
 def test_a_build_that_was_left_as_it_was_put_in_place_is_not_gone_on_with(tmp_path, monkeypatch):
@@ -166,17 +142,17 @@ def test_a_build_that_was_left_as_it_was_put_in_place_is_not_gone_on_with(tmp_pa
         patch.setattr(lifecycle.shutil, "rmtree", stop)
         with pytest.raises(Stop):
             build_index(store, "image", PQ)
-    before = Index.open(store, "image").search_exactly(QUERIES, 5)[1]
+    before = Index.open(store, "image").search(QUERIES, 5, recall=1)[1]
     add(store, "N", 30, 5)
     fold_index(store, "image")
     reader = Index.open(store, "image")
     build_index(store, "image", PQ)
     assert Index.open(store, "image").card.n == 1_030  # not the 1,000 of the old plan
-    np.testing.assert_array_equal(reader.search_exactly(QUERIES, 10)[1], exact(store))
+    np.testing.assert_array_equal(reader.search(QUERIES, 10, recall=1)[1], exact(store))
     add(store, "M", 30, 6)
     fold_index(store, "image")
     np.testing.assert_array_equal(
-        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
+        Index.open(store, "image").search(QUERIES, 10, recall=1)[1], exact(store)
     )
     assert doctor.examine(store.path) == []
     assert before.shape == (30, 5)
@@ -211,83 +187,57 @@ def test_a_part_that_was_damaged_since_is_made_again(tmp_path, name):
     part.write_bytes(part.read_bytes()[:-100])
     build_index(store, "image", PQ)
     index = Index.open(store, "image")
-    np.testing.assert_array_equal(index.search_exactly(QUERIES, 10)[1], exact(store))
+    np.testing.assert_array_equal(index.search(QUERIES, 10, recall=1)[1], exact(store))
     assert index.search(QUERIES, 2_000)[1].shape == (30, 1_000)
 
 
-# ---- folding -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("recipe", KINDS, ids=lambda recipe: recipe.kind)
-def test_folded_rows_are_found_in_the_index(tmp_path, recipe):
+def test_a_build_counts_the_seconds_of_the_runs_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle, "_NOTE_S", 0.0)
     store = world(tmp_path)
-    build_index(store, "image", recipe)
-    reader = Index.open(Store.open(store.path), "image")
-    for number in range(2):
-        add(store, f"N{number}", 50, 10 + number)
-        store.delete(f"S{number + 1}")
-        card = fold_index(store, "image")
-        assert card.n == 1_000 + 50 * (number + 1)
-        assert card.n_trained == 1_000
-        index = Index.open(store, "image")
-        assert (index.n_newer, index.n_gone) == (0, 250 * (number + 1))
-        assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
-        np.testing.assert_array_equal(index.search_exactly(QUERIES, 10)[1], exact(store))
-        everything = index.search(QUERIES[:2], 2_000)[1]
-        np.testing.assert_array_equal(np.sort(everything[0]), store.rows())
-    assert fold_index(store, "image") is None
-    assert reader.search(QUERIES, 5)[1].max() < 1_000  # shows its own version, from removed files
-    reader.store.refresh()
-    np.testing.assert_array_equal(reader.search(QUERIES, 2_000)[1][0].shape, [store.n_spots])
-    reader.refresh()
-    assert reader.n_newer == 0
-    assert doctor.examine(store.path) == []
+
+    def stop(at, done, total):
+        if at == "write":
+            raise Stop
+
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    noted = index_folder(store, "image") / "building" / "seconds"
+    assert float(noted.read_text()) > 0
+    noted.write_text("5000.5\n")
+    with pytest.raises(Stop):
+        build_index(store, "image", PQ, progress=stop)
+    assert float(noted.read_text()) > 5_000.5
+    assert build_index(store, "image", PQ).build_seconds > 5_000.5
+    assert build_index(store, "image", PQ).build_seconds < 5_000
 
 
-def test_folding_measures_recall_again(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "on_gpu"), [(PQ, True), (KINDS[-1], False), (FlatRecipe(), False)]
+)
+def test_only_lists_are_said_to_be_of_a_gpu(tmp_path, monkeypatch, recipe, on_gpu):
     store = world(tmp_path)
-    before = build_index(store, "image", PQ)
-    add(store, "N", 100, 5)
-    after = fold_index(store, "image")
-    assert set(after.ann_recall_at_10) == {"image", "gene"}
-    assert after.ann_recall_at_10 != before.ann_recall_at_10
-    assert after.calibration == json.loads(json.dumps(before.calibration))
+    monkeypatch.setattr(lifecycle, "n_gpus", lambda: 1)
+    assert build_index(store, "image", recipe).gpu is on_gpu
 
 
-def test_a_store_shown_at_an_older_version_goes_with_an_index_that_was_folded_since(tmp_path):
+def test_a_slide_that_is_deleted_while_the_store_is_compared_is_not_found_afterwards(
+    tmp_path, monkeypatch
+):
+    from stamp_index.index import difference
+
     store = world(tmp_path)
-    add(store, "GONE", 20, 9)
-    build_index(store, "image", PQ)
-    add(store, "ALSO", 20, 10)
-    older = Store.open(store.path, version=store.version)
-    waiting = Store.open(store.path)  # shows the version that it was opened at
-    fold_index(store, "image")
-    store.delete("GONE", "ALSO")
-    add(store, "N", 40, 5)
-    fold_index(store, "image")
-    for seen in (store, older):
-        found = Index.open(seen, "image").search_exactly(QUERIES, 10)[1]
-        np.testing.assert_array_equal(found, exact(seen))
-    assert fold_index(waiting, "image") is None  # rows that it does not see are not gone
-    assert keep_up(waiting, "image", fold_rows=1) is None
-    assert Index.open(store, "image").card.store_version == store.version
+    index = Index.build(store, "image", FlatRecipe())
+    add(store, "A", 20, 5)
+    real = difference.newer_rows
 
+    def newer_rows(*args):
+        monkeypatch.setattr(difference, "newer_rows", real)
+        store.delete("S2")  # as another thread might
+        return real(*args)
 
-def test_what_a_killed_fold_left_at_the_end_of_the_vectors_is_written_over(tmp_path):
-    store = world(tmp_path)
-    card = build_index(store, "image", PQ)
-    sidecar = index_folder(store, "image") / card.sidecar
-    with sidecar.open("ab") as file:
-        file.write(b"half of a row that was")
-    np.testing.assert_array_equal(
-        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
-    )
-    add(store, "N", 20, 5)
-    fold_index(store, "image")
-    assert sidecar.stat().st_size == 2 * DIM * 1_020
-    np.testing.assert_array_equal(
-        Index.open(store, "image").search_exactly(QUERIES, 10)[1], exact(store)
-    )
+    monkeypatch.setattr(difference, "newer_rows", newer_rows)
+    index.search(QUERIES, 10)
+    np.testing.assert_array_equal(index.search(QUERIES, 10)[1], exact(store))
 
 
 # ---- keeping up ----------------------------------------------------------------------------------
@@ -314,6 +264,36 @@ def test_an_index_is_folded_when_many_rows_are_newer_and_built_again_when_it_has
     store.delete(*store.slides()["slide_id"])
     assert keep_up(store, "image", fold_rows=40) is None
     assert Index.open(store, "image").search(QUERIES, 5)[1].shape == (30, 0)
+
+
+def test_what_somebody_else_has_folded_is_not_built_again(tmp_path, monkeypatch):
+    from stamp_index.index import upkeep
+
+    store = world(tmp_path)
+    build_index(store, "image", FlatRecipe())
+    add(store, "A", 50, 5)
+    real = upkeep.count
+
+    def count(*args):
+        counted = real(*args)
+        fold_index(store, "image")
+        return counted
+
+    monkeypatch.setattr(upkeep, "count", count)
+    assert keep_up(store, "image", fold_rows=40) is None
+    assert Index.open(store, "image").card.n_trained == 1_000
+
+
+def test_an_index_that_is_built_again_takes_no_more_memory_than_was_allowed(tmp_path, monkeypatch):
+    from stamp_index.index import upkeep
+
+    store = world(tmp_path)
+    build_index(store, "image", FlatRecipe(), max_memory_bytes=2**30)
+    add(store, "A", 600, 5)
+    asked = {}
+    monkeypatch.setattr(upkeep, "build_index", lambda *_, **named: asked.update(named))
+    keep_up(store, "image", fold_rows=40)
+    assert asked["max_memory_bytes"] == 2**30
 
 
 def test_a_fold_that_loses_recall_is_followed_by_a_build(tmp_path, monkeypatch):
@@ -384,6 +364,10 @@ def full(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def locked(*_args, **_kwargs):
+    raise PermissionError(errno.EACCES, "Permission denied", "/x")
+
+
 def test_a_full_disk_is_told_and_the_old_index_goes_on(tmp_path, monkeypatch):
     store = world(tmp_path)
     sidecar = index_folder(store, "image") / build_index(store, "image", PQ).sidecar
@@ -403,6 +387,11 @@ def test_a_full_disk_is_told_and_the_old_index_goes_on(tmp_path, monkeypatch):
         assert index.n_newer == 60
         assert sidecar.stat().st_size == index.card.sidecar_bytes  # no room is kept from others
         assert share_found(index.search(QUERIES, 10)[1], exact(store)) > 0.8
+    for work, place in ((fold_index, folding), (build_index, lifecycle)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, "write_json", locked)
+            with pytest.raises(AnnIndexError, match=r"denied: '/x'\). Put right what this says"):
+                work(store, "image")
     assert fold_index(store, "image").n == 1_060
     assert build_index(store, "image", AutoRecipe()).kind == "flat"
     assert doctor.examine(store.path) == []

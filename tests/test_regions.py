@@ -9,7 +9,6 @@ import pytest
 from scipy.spatial import cKDTree
 
 from stamp_index.errors import QueryError
-from stamp_index.index import Index
 from stamp_index.search import Region, RegionSettings
 from tests.region_world import (
     CENTRE,
@@ -165,7 +164,7 @@ def test_no_slide_has_more_regions_than_allowed(world):
     hits = world.search_region(circle(CENTRE, 250), k=10, settings=RegionSettings(per_slide=1))
     assert hits.table["slide_id"].is_unique
     assert hits.notes == (
-        "2 regions instead of 10 were found on the 2 slides with the nearest spots.",
+        "2 regions instead of 10 were found on the 2 slides with the nearest spots, at most 1 on each.",
     )
 
 
@@ -297,15 +296,6 @@ def test_the_answer_is_the_same_every_time_and_on_many_threads(world):
         assert rows == others
 
 
-def test_an_index_finds_what_exact_search_finds(world):
-    exact = world.search_region(circle(CENTRE, 330))
-    indexed = type(world)(world.store, world.encoder)
-    indexed.indexes["image"] = Index.build(world.store, "image")
-    found = indexed.search_region(circle(CENTRE, 330))
-    assert [rows.tolist() for rows in found.rows] == [rows.tolist() for rows in exact.rows]
-    np.testing.assert_allclose(found.scores, exact.scores, atol=1e-5)  # the index rounds otherwise
-
-
 def test_a_region_asks_across_modalities(tmp_path):
     turned = np.roll(KINDS, 7, axis=1)  # the gene side lies elsewhere
     turned = 0.5 * KINDS + turned
@@ -352,6 +342,10 @@ def test_geojson_holds_closed_rings_in_level_0_pixels(world):
         assert feature["properties"]["metadata"]["slide_id"] == row["slide_id"]
     only = hits.to_geojson("C")["features"]
     assert {feature["properties"]["metadata"]["slide_id"] for feature in only} == {"C"}
+    with pytest.raises(
+        QueryError, match="There is no slide 'XX' in the store; regions were found on"
+    ):
+        hits.to_geojson("XX")
 
 
 def test_spots_and_table_are_copies_with_everything(world):
@@ -369,8 +363,11 @@ def test_a_slide_without_pixel_size_is_never_found_and_cannot_ask(tmp_path):
     world = searcher_of(
         tmp_path, slide("A", XY, kind), slide("B", XY, kind), slide("N", XY, kind, mpp=None)
     )
-    hits = world.search_region(circle(CENTRE, 330), k=8)
-    assert set(hits.table["slide_id"]) == {"B"}
+    for own in ("slide", "nothing"):
+        hits = world.search_region(circle(CENTRE, 330), k=8, exclude_own=own)
+        assert set(hits.table["slide_id"]) == ({"B"} if own == "slide" else {"A", "B"})
+    with pytest.raises(QueryError, match='pass the filter slide == "N" and mpp is known'):
+        world.search_region(circle(CENTRE, 330), filters='slide == "N"')
     for region in (circle(CENTRE, 330, "N"), square(CENTRE, 300, "N", unit="px")):
         with pytest.raises(QueryError, match="Slide 'N' has no microns per pixel"):
             world.search_region(region)

@@ -97,7 +97,7 @@ def test_scores_are_those_of_slow_loops(seed):
     rng = np.random.default_rng(seed)
     matching = matching_of(unit(rng, 20))
     weights = matching.prototypes.weights
-    cosines = matching.cosines(unit(rng, 7).astype(np.float16))
+    cosines = matching.prototypes.cosines(unit(rng, 7).astype(np.float16))
     best = [max(float(cosines[spot, p]) for spot in range(7)) for p in range(len(weights))]
     asked = sum(w * b for w, b in zip(weights, best, strict=True))
     answered = sum(max(float(c) for c in row) for row in cosines) / 7
@@ -204,9 +204,9 @@ def world_of(seed, share=0.5, columns=14):
     asked = kinds()[rng.permutation(np.repeat([1, 2], 14))] + rng.normal(size=(28, 24)) * 0.06
     asked = (asked / np.linalg.norm(asked, axis=1, keepdims=True)).astype(np.float32)
     matching = matching_of(asked, n=6)
-    shares = matching.shares(matching.cosines(asked))[:, :-1].sum(axis=0, dtype=float)
+    shares = matching.shares(matching.prototypes.cosines(asked))[:, :-1].sum(axis=0, dtype=float)
     wanted = Wanted(shares / shares.sum(), 28 * lattice.spot_area_um2, 280.0)
-    return grid, matching.cosines(vectors.astype(np.float16)), matching, wanted
+    return grid, matching.prototypes.cosines(vectors.astype(np.float16)), matching, wanted
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -69,8 +69,21 @@ def test_what_is_no_region_is_refused_in_words(world, region, error, words):
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True])
 def test_a_number_of_regions_that_is_none_is_refused(world, k):
-    with pytest.raises(ValueError, match=f"k is {k}; expected a whole number of regions"):
+    with pytest.raises(ValueError, match=f"k is {k}; expected a whole number of hits, 1 or more"):
         world.search_region(circle(CENTRE, 330), k=k)
+
+
+def test_more_regions_than_spots_are_refused(world):
+    with pytest.raises(
+        QueryError, match=r"3601 hits were asked for, but the store .* has 3600 spots"
+    ):
+        world.search_region(circle(CENTRE, 330), k=3_601)
+
+
+@pytest.mark.parametrize("recall", [0.5, 0, 2, True, "1"])
+def test_a_recall_that_is_none_is_refused(world, recall):
+    with pytest.raises(ValueError, match=f"recall is {recall!r}; expected 0.95, 0.99, or 1.0"):
+        world.search_region(circle(CENTRE, 330), recall=recall)
 
 
 def test_a_filter_that_leaves_nothing_says_so(world):
@@ -104,7 +117,7 @@ def test_a_slide_without_the_embedding_that_asks_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n_prototypes", 0), ("n_near", 1.5), ("n_slides", True), ("per_slide", -1), ("floor", 1.5),
+    [("n_prototypes", 0), ("n_near", 1.5), ("n_slides", True), ("per_slide", -1), ("seed", -1), ("seed", 1.5), ("floor", 1.5),
      ("softness", 0.0), ("max_overlap", float("nan"))],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(name, value):

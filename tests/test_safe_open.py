@@ -140,3 +140,11 @@ def test_no_damaged_byte_gives_another_error(kind: str) -> None:
             continue
         assert result.dtype == np.uint8
         assert result.ndim == 3
+
+
+def test_a_picture_of_sixteen_bits_is_said_to_be_one() -> None:
+    sixteen = np.full((30, 40), 40_000, np.uint16)
+    with pytest.raises(
+        ImageFormatError, match="PNG file cannot be used: mode I;16 has more than 8"
+    ):
+        safe_open(encoded("PNG", sixteen))

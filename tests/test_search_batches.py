@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import product
 from threading import Barrier
 
@@ -137,6 +138,31 @@ def test_recall_of_one_is_exact_whatever_index_there_is(store):
 def test_recall_that_no_card_names_is_refused(searcher, recall):
     with pytest.raises(ValueError, match="recall is .*0.95, 0.99, or 1.0 for exact"):
         searcher.search_vector(QUERIES[0], k=3, recall=recall)
+
+
+def test_recall_that_an_index_did_not_reach_is_named(store):
+    index = Index.build(store, "image", LISTS)
+    choices = [
+        {**one, "reached": one["target"] < 0.99, "recall": {"image": 0.97, "gene": 0.9712}}
+        for one in index.card.calibration["choices"]
+    ]
+    missed = replace(index.card, calibration={**index.card.calibration, "choices": choices})
+    by_choice = replace(missed, target_recall=0.97)  # of the target the card itself knows
+    by_card = replace(missed, reached=False, ann_recall_at_10={"image": 0.981, "gene": 0.9312})
+    for card, share in ((by_choice, "97.00%"), (by_card, "93.12%")):
+        index._state = replace(index._state, generation=replace(index._state.generation, card=card))
+        searcher = opened(store, {"image": index})
+        note = (
+            f"The image index was measured to find {share} of the best hits, not the 99% asked for. Ask with "
+            f"a recall of 1 to search exactly, or build the index with another recipe.",
+        )
+        assert searcher.search_vector(QUERIES[0], k=3).notes == note
+        assert (
+            searcher.search_vector(QUERIES[0], k=3, against={"image": 1, "gene": 1}).notes == note
+        )
+        assert searcher.search_vector(QUERIES[0], k=3, recall=0.95).notes == ()
+        assert searcher.search_vector(QUERIES[0], k=3, recall=1.0).notes == ()
+        assert searcher.search_vector(QUERIES[0], k=3, against="gene").notes == ()
 
 
 # ---- threads -------------------------------------------------------------------------------------

@@ -5,12 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stamp_index.index import Index
+from stamp_index.index import Index, fold_index
 from stamp_index.index.background import Background
 from stamp_index.index.recipes import FlatRecipe
 from stamp_index.search import Searcher, calibration
 from tests.search_world import cosines, opened, unit
-from tests.support import TOY_MPP, ToyEncoder, random_store, toy_slide, toy_slides, toy_store
+from tests.support import (
+    TOY_MPP,
+    ToyEncoder,
+    random_store,
+    toy_rows,
+    toy_slide,
+    toy_slides,
+    toy_store,
+)
 
 DIM = 32
 FLAT = FlatRecipe()
@@ -121,12 +129,20 @@ def test_two_embeddings_together_have_their_own_background(searcher, store):
     assert hits.table["percentile"].between(0, 1).all()
 
 
-def test_two_embeddings_through_indexes_have_no_percentile(store):
+@pytest.mark.parametrize("most", [20_000, 10])
+def test_two_embeddings_through_indexes_have_percentiles_among_few_spots(store, most, monkeypatch):
+    monkeypatch.setattr(calibration, "_MOST_FUSED", most)
     indexes = {name: Index.build(store, name, FLAT) for name in ("image", "gene")}
-    searcher = Searcher(store, ToyEncoder(), indexes)
-    hits = searcher.search_spot("S1:B0003-1", against={"image": 1, "gene": 1}, k=5)
+    both = {"image": 1, "gene": 1}
+    hits = Searcher(store, ToyEncoder(), indexes).search_spot("S1:B0003-1", against=both, k=5)
+    plain = Searcher(store, ToyEncoder()).search_spot("S1:B0003-1", against=both, k=5)
     assert hits.table["z"].notna().all()
-    assert hits.table["percentile"].isna().all()
+    if most > store.n_spots:
+        np.testing.assert_allclose(hits.table["percentile"], plain.table["percentile"], atol=0.01)
+        assert hits.notes == plain.notes
+    else:
+        assert hits.table["percentile"].isna().all()
+        assert hits.notes == (calibration.NO_PERCENTILES,)
 
 
 def test_background_that_an_index_carries_is_used(store, monkeypatch):
@@ -167,3 +183,23 @@ def test_rows_without_the_embedding_are_no_part_of_a_background(tmp_path):
     usual = usual[np.isfinite(usual)]
     slow = (hits.scores - usual.mean()) / usual.std()
     np.testing.assert_allclose(hits.table["z"], slow, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("n_more", "said"), [(12, False), (16, True)])
+def test_background_that_the_store_has_outgrown_is_said_to_be_old(tmp_path, n_more, said):
+    store = toy_store(tmp_path, n_slides=1, n_spots=64)
+    Index.build(store, "image", FLAT)
+    store.add(toy_rows(toy_slide("S9", n_more, 9, patient_id="P9")))
+    hits = Searcher.open(store.path, encoder=ToyEncoder()).search_spot("S1:B0003-1", k=3)
+    expected = (
+        "Percentiles are a little too high: they compare with random queries that were asked when the image "
+        "index held 64 spots, and 80 are searched now. Fold the newer ones into the index.",
+    )
+    assert hits.notes == (expected if said else ())
+    gene = Searcher.open(store.path, encoder=ToyEncoder()).search_spot(
+        "S1:B0003-1", against="gene", k=3
+    )
+    assert gene.notes == ()  # made now
+    fold_index(store, "image")
+    hits = Searcher.open(store.path, encoder=ToyEncoder()).search_spot("S1:B0003-1", k=3)
+    assert hits.notes == ()

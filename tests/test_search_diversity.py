@@ -8,8 +8,8 @@ import pytest
 from stamp_index.errors import QueryError
 from stamp_index.index import Index
 from stamp_index.index.recipes import FlatRecipe, IvfPqRecipe
-from stamp_index.search import Searcher
-from stamp_index.search.diversity import spread_of, take_spread
+from stamp_index.search import Searcher, engine
+from stamp_index.search.diversity import places_of, spread_of, take_spread
 from stamp_index.store import Store
 from tests.search_world import (
     DIM,
@@ -89,12 +89,11 @@ def test_approximate_search_still_gives_every_slide_when_asked_for_all(searcher)
 def test_why_there_are_fewer_is_said(searcher):
     hits = searcher.search_vector(QUERIES[0], k=20, one_per="slide")
     assert hits.notes == (
-        "Only 6 of the spots that can be found are on slides of their own: 6 hits instead of 20.",
+        "With one hit per slide there are 6 hits instead of 20. Ask without one_per for more.",
     )
     hits = searcher.search_vector(QUERIES[0], k=20, one_per=1e9, filters="slide in ('S1', 'S4')")
     assert hits.notes == (
-        "Only 2 of the spots that can be found lie more than 1e+09 um from each other: "
-        "2 hits instead of 20.",
+        "With one hit within 1e+09 um there are 2 hits instead of 20. Ask without one_per for more.",
     )
 
 
@@ -163,12 +162,21 @@ def test_more_hits_than_spots_are_refused_before_anything_is_spread(searcher):
         searcher.search_vector(QUERIES[0], k=601, one_per="slide")
 
 
+def test_all_radii_share_one_copy_of_where_spots_lie(store, monkeypatch):
+    searcher, read = opened(store), []
+    monkeypatch.setattr(engine, "places_of", lambda store: read.append(1) or places_of(store))
+    for radius in (5.0, 15.0, 95.0):
+        searcher.search_vector(QUERIES[0], k=3, one_per=radius)
+    searcher.search_vector(QUERIES[0], k=3, one_per="slide")
+    assert len(read) == 1
+
+
 def test_version_of_the_store_is_that_which_was_opened(searcher, store):
     assert searcher.store.version == Store.open(store.path).version
 
 
 def test_what_a_deeper_look_finds_takes_its_place_by_score(store):
-    spread = spread_of(store, "slide")
+    spread = spread_of(store, "slide", lambda: places_of(store))
     rows = store.slides()["first_spot"].to_numpy()[:3]
     missed = np.array([0.9], np.float32), rows[2:]  # which the first look passed over
     first = np.array([0.8, 0.7], np.float32), rows[:2]

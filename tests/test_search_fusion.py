@@ -9,6 +9,7 @@ from stamp_index.errors import QueryError
 from stamp_index.index import Index
 from stamp_index.index.recipes import FlatRecipe
 from stamp_index.search import Searcher, fusion
+from stamp_index.search.sources import Sources
 from tests.search_world import (
     DIM,
     assert_same_hits,
@@ -46,6 +47,13 @@ def best(truth, k):
     return np.argsort(-truth, kind="stable")[:k]
 
 
+@pytest.fixture(params=[2_048, 1], ids=["few rows", "many rows"])
+def most(request, monkeypatch):
+    """So that exact search takes these few rows for many."""
+    monkeypatch.setattr(fusion, "MOST", request.param)
+
+
+@pytest.mark.usefixtures("most")
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("recall", [0.99, 1.0])
 def test_hits_are_those_of_the_weighted_sum(searcher, store, weights, recall):
@@ -55,22 +63,94 @@ def test_hits_are_those_of_the_weighted_sum(searcher, store, weights, recall):
         assert_same_hits(scores[query], rows[query], truth[query], best(truth[query], 20))
 
 
+@pytest.fixture(scope="module")
+def opposed(tmp_path_factory):
+    """What is near a query by its image is far by its genes: the best rows are in the middle of both lists."""
+    n = 6_000
+    angle = np.linspace(0, np.pi / 2, n)
+    image = np.zeros((n, DIM), np.float32)
+    image[:, 0], image[:, 1] = np.cos(angle), np.sin(angle)
+    store = random_store(tmp_path_factory.mktemp("opposed"), image, image[::-1].copy())
+    return opened(store, {name: Index.build(store, name, FLAT) for name in ("image", "gene")})
+
+
+@pytest.mark.parametrize("k", [1, 50, 256, 300, 1_000])
+@pytest.mark.parametrize("share", [16, 10**9], ids=["lists of 2,048", "short lists"])
+def test_hits_are_those_of_the_weighted_sum_where_the_embeddings_disagree(
+    opposed, k, share, monkeypatch
+):
+    if share > 16:
+        monkeypatch.setattr(fusion, "MOST", 1)
+        monkeypatch.setattr(fusion, "FIRST", 1)
+        monkeypatch.setattr(fusion, "_SHARE", share)
+    query = np.eye(DIM, dtype=np.float32)[:1]
+    weights = {"image": 0.5, "gene": 0.5}
+    hits = opposed.search_vector(query[0], against=weights, k=k)
+    truth = fused(opposed.store, query, weights)[0]
+    assert_same_hits(hits.scores, hits.rows, truth, best(truth, k))
+    assert (fusion.SEARCHED_EXACTLY in hits.notes) == (k < 1_000 or share > 16)
+
+
+def test_note_that_all_rows_were_compared_comes_only_where_that_was_not_asked_for(opposed, store):
+    query = np.eye(DIM, dtype=np.float32)[0]
+    both = {"image": 1, "gene": 1}
+    assert opposed.search_vector(query, against=both, k=9, recall=1.0).notes == ()
+    indexes = {name: Index.build(store, name, FLAT) for name in ("image", "gene")}
+    assert opened(store, indexes).search_vector(QUERIES[0], against=both, k=5).notes == ()
+    spread = opposed.search_vector(query, against=both, k=2, one_per=1.0)
+    assert fusion.SEARCHED_EXACTLY in spread.notes
+
+
 def test_lists_grow_until_nothing_unseen_can_be_better(store, monkeypatch):
     """Short lists alone would miss rows that are good in both and best in neither."""
     indexes = {name: Index.build(store, name, FLAT) for name in ("image", "gene")}
     weights = {"image": 0.5, "gene": 0.5}
     truth = fused(store, QUERIES, weights)
     wanted = np.stack([best(row, 5) for row in truth])
-
-    def share():
-        _, rows = opened(store, indexes).nearest(QUERIES, against=weights, k=5)
-        return np.mean([np.isin(a, b).mean() for a, b in zip(wanted, rows, strict=True)])
-
     monkeypatch.setattr(fusion, "FIRST", 1)
-    monkeypatch.setattr(fusion, "MOST", 1)
-    assert share() < 0.9
-    monkeypatch.setattr(fusion, "MOST", 2_048)
-    assert share() == 1.0
+    monkeypatch.setattr(fusion.Fusion, "_exactly", None)  # the lists are enough
+    _, rows = opened(store, indexes).nearest(QUERIES, against=weights, k=5)
+    np.testing.assert_array_equal(rows, wanted)
+
+
+@pytest.mark.usefixtures("most")
+@pytest.mark.parametrize("indexed", [(), ("image", "gene"), ("gene",)])
+@pytest.mark.parametrize("recall", [0.99, 1.0])
+def test_of_many_equal_scores_at_the_last_place_the_first_rows_count(tmp_path, indexed, recall):
+    rng = np.random.default_rng(0)
+    image, gene = unit(rng.normal(size=(2, 400, DIM)))
+    twins = np.sort(rng.choice(400, 150, replace=False))
+    image[twins], gene[twins] = image[twins[0]], gene[twins[0]]
+    query = unit(image[twins[:1]] + gene[twins[:1]])
+    store = random_store(tmp_path, image, gene)
+    searcher = opened(store, {name: Index.build(store, name, FLAT) for name in indexed})
+    for k in (1, 5, 40, 149):
+        _, rows = searcher.nearest(query, against={"image": 1, "gene": 1}, k=k, recall=recall)
+        truth = fused(store, query, {"image": 1, "gene": 1})[0]
+        np.testing.assert_array_equal(rows[0], best(np.round(truth, 6), k))
+        assert set(rows[0]) <= set(twins)
+
+
+def test_exact_search_of_few_rows_does_not_read_the_others(store, monkeypatch):
+    searcher = opened(store, {name: Index.build(store, name, FLAT) for name in ("image", "gene")})
+    monkeypatch.setattr(Sources, "all_cosines", None)
+    weights = {"image": 1.0, "gene": 2.0}
+    hits = searcher.search_vector(
+        QUERIES[0], against=weights, k=9, filters="organ == 'skin'", recall=1.0
+    )
+    truth = fused(store, QUERIES, weights)[0]
+    truth[(store.spots()["organ"] != "skin").to_numpy()] = -np.inf
+    assert_same_hits(hits.scores, hits.rows, truth, best(truth, 9))
+
+
+@pytest.mark.usefixtures("most")
+def test_weight_too_small_for_a_float32_still_asks_for_both_embeddings(tmp_path):
+    slides = [toy_slide("S1", 20, 0), toy_slide("S2", 20, 1, image=False)]
+    store = toy_store(tmp_path, slides=slides)
+    hits = Searcher(store, ToyEncoder()).search_genes(
+        "CD8A high", against={"image": 1e-60, "gene": 1}, k=20
+    )
+    assert set(hits.table["slide_id"]) == {"S1"}
 
 
 def test_search_ends_as_soon_as_the_bound_says_so(tmp_path, monkeypatch):
@@ -88,6 +168,7 @@ def test_search_ends_as_soon_as_the_bound_says_so(tmp_path, monkeypatch):
     assert asked == [(1, 8)]
 
 
+@pytest.mark.usefixtures("most")
 def test_filters_spreading_and_own_rows_go_with_it(searcher, store):
     weights = {"image": 0.4, "gene": 0.6}
     truth = fused(store, QUERIES, weights)[0]

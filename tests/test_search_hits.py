@@ -51,6 +51,17 @@ def test_gene_that_a_slide_did_not_measure_is_nan_and_noted(hits):
     assert hits.notes == ("CD8A was not measured on 1 of the 2 slides of these hits (S<2>).",)
 
 
+def test_genes_that_the_same_slides_lack_share_a_note(tmp_path):
+    slides = [toy_slide("S1", 20, 0), toy_slide("S2", 20, 1, genes=TOY_GENES[20:])]
+    slides += [toy_slide("S3", 20, 2, genes=TOY_GENES[:30])]
+    searcher = Searcher(toy_store(tmp_path, slides=slides), ToyEncoder())
+    hits = searcher.search_vector(np.ones(32), against="gene", k=60, genes=TOY_GENES[8:32])
+    assert hits.notes == (
+        f"{', '.join(TOY_GENES[8:18])}, ... were not measured on 1 of the 3 slides of these hits (S2).",
+        f"{', '.join(TOY_GENES[30:32])} were not measured on 1 of the 3 slides of these hits (S3).",
+    )
+
+
 def test_hits_are_read_without_the_table(hits):
     assert len(hits) == 40
     assert hits.spot_ids == tuple(hits.table["spot_id"])
@@ -111,6 +122,25 @@ def test_notebook_view_shows_pictures_and_escapes_text(hits):
     assert "S<2>" not in html
     assert "http" not in html
     assert "CD8A not measured" in html
+
+
+def test_gene_with_the_name_of_a_column_leaves_that_column_alone(tmp_path):
+    slide = replace(toy_slide("S1", 20, 0), genes=("z", "rank", *TOY_GENES[2:]), gene_ids=())
+    store = toy_store(tmp_path, slides=[slide])
+    hits = Searcher(store, ToyEncoder()).search_vector(
+        np.ones(32), against="gene", k=6, genes=("z", "rank", TOY_GENES[2])
+    )
+    assert list(hits.table.columns) == [*COLUMNS[:12], "expr(z)", "expr(rank)", TOY_GENES[2]]
+    assert hits.table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    measured = store.expression(["z", "rank"], hits.rows)
+    np.testing.assert_array_equal(hits.table[["expr(z)", "expr(rank)"]], measured)
+    plain = Searcher(store, ToyEncoder()).search_vector(np.ones(32), against="gene", k=6)
+    pd.testing.assert_series_equal(hits.table["z"], plain.table["z"])
+    data = hits.to_anndata()
+    assert data.var_names.tolist() == ["z", "rank", TOY_GENES[2]]
+    np.testing.assert_array_equal(data.X[:, :2], measured)
+    assert hits.to_arrow().column_names == list(hits.table.columns)
+    assert f"z {measured[0, 0]:.2f}" in hits._repr_html_()
 
 
 # ---- a signature as it was measured ------------------------------------------------------------

@@ -210,12 +210,6 @@ def test_row_of_names_close_ids(store):
         store.row_of("T1:B0003-1")
 
 
-def test_row_of_tells_slides_apart_whose_id_holds_a_colon(tmp_path):
-    store = toy_store(tmp_path, slides=[toy_slide("A", 4, 1), toy_slide("A:b", 4, 2)])
-    assert store.row_of("A:B0001-1") == 1
-    assert store.row_of("A:b:B0001-1") == 5
-
-
 @pytest.mark.parametrize("row", [-1, 67])
 def test_row_outside_the_store_is_refused(store, row):
     with pytest.raises(ValueError, match=rf"Row {row} is not in the store, .* rows 0 to 66"):

@@ -75,6 +75,23 @@ def test_damage_is_told_and_nothing_is_mended(store):
     assert "damage: " in done.output
 
 
+@pytest.mark.parametrize(
+    ("table", "damage"),
+    [("spots", "gone"), ("expression", "short"), ("labels", "long"), ("slides", "empty")],
+)
+def test_a_lost_or_cut_file_of_a_table_is_found(store, table, damage):
+    file = next((store.path / f"{table}.lance" / "data").iterdir())
+    held = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"short": held[:-9], "long": held + b"x", "empty": b""}[damage])
+    found = kinds(store.path)
+    assert {kind for kind, _ in found} == {"damage"}
+    assert any(file.name in text or "cannot be read" in text for _, text in found)
+    assert CliRunner().invoke(main, ["doctor", str(store.path)]).exit_code == 1
+
+
 def test_the_verbs_delete_compact_and_doctor_say_what_they_did(store):
     def run(*words):
         done = CliRunner().invoke(main, [words[0], str(store.path), *words[1:]])

@@ -100,7 +100,7 @@ def test_another_encoders_vectors_are_refused_naming_both(store):
 def test_wrong_dimension_says_both_numbers(store, modality):
     rows = toy_rows(toy_slide("S2", 10, 1))
     rows = replace(rows, **{modality: getattr(rows, modality)[:, :31]})
-    match = rf"{modality} .*shape \(10, 31\); expected \(10, 32\)"
+    match = rf"{modality} .*shape \(10, 31\); expected float32 of shape \(10, 32\)"
     refused(store, rows, ValueError, match)
 
 
@@ -108,7 +108,12 @@ def test_wrong_dimension_says_both_numbers(store, modality):
 def test_wrong_number_of_rows_says_both_numbers(store, modality):
     rows = toy_rows(toy_slide("S2", 10, 1))
     rows = replace(rows, **{modality: getattr(rows, modality)[:9]})
-    refused(store, rows, ValueError, rf"{modality} .*shape \(9, 32\); expected \(10, 32\)")
+    refused(
+        store,
+        rows,
+        ValueError,
+        rf"{modality} .*shape \(9, 32\); expected float32 of shape \(10, 32\)",
+    )
 
 
 @pytest.mark.parametrize("modality", ["image", "gene"])
@@ -139,7 +144,19 @@ def with_spots(slide, **changes):
 
 
 CONTRADICTIONS = {
-    "has an empty slide_id": lambda slide: replace(slide, slide_id=""),
+    "needs a slide_id that is not empty": lambda slide: replace(slide, slide_id=""),
+    "and has no ':', where it ends": lambda slide: replace(slide, slide_id="a:b"),
+    "has 1 genes without a name, such as None": lambda slide: replace(
+        slide, genes=(None, *slide.genes[1:])
+    ),
+    "has counts of dtype complex64": lambda slide: replace(
+        slide, counts=slide.counts.astype(np.complex64)
+    ),
+    r"counts that are not numbers from 0 to 1,000,000,000, such as 9.99": lambda slide: replace(
+        slide, counts=slide.counts.minimum(1) * np.float32(1e37)
+    ),
+    "has mpp 0.0; expected 0.001 to 1000": lambda slide: replace(slide, mpp=0.0),
+    "has mpp inf; expected 0.001 to 1000": lambda slide: replace(slide, mpp=float("inf")),
     "has no genes": lambda slide: replace(
         slide, genes=(), gene_ids=(), counts=csr_matrix((slide.n_spots, 0), dtype=np.float32)
     ),
@@ -151,15 +168,16 @@ CONTRADICTIONS = {
     "has barcode 'B' more than once": lambda slide: replace(
         slide, spots=slide.spots.set_axis(pd.Index(["B"] * 10))
     ),
-    r"counts that are not finite .* such as -\d": lambda slide: replace(
+    r"counts that are not numbers .* such as -\d": lambda slide: replace(
         slide, counts=-slide.counts
     ),
-    "counts that are not finite .* such as nan": lambda slide: replace(
+    "counts that are not numbers .* such as nan": lambda slide: replace(
         slide, counts=slide.counts * np.float32(np.nan)
     ),
-    "has 10 spots without a finite position, such as 0": lambda slide: with_spots(
+    "has 10 spots without a position within 100,000,000 px, such as 0": lambda slide: with_spots(
         slide, x_px=np.nan
     ),
+    "has 10 spots without a position": lambda slide: with_spots(slide, x_px=1e308),
 }
 
 
@@ -204,6 +222,30 @@ def test_create_refuses_a_checkpoint_that_is_not_a_folder_and_leaves_nothing(tmp
     card = EncoderCard.of(ToyEncoder())
     with pytest.raises(StoreError, match="checkpoint .*missing is not a folder"):
         Store.create(tmp_path / "store", card, checkpoint=tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_create_refuses_a_checkpoint_that_would_hold_the_store(tmp_path):
+    card = EncoderCard.of(ToyEncoder())
+    with pytest.raises(StoreError, match="would lie in the checkpoint"):
+        Store.create(tmp_path / "in" / "store", card, checkpoint=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dim": -1}, "dim -1; expected a whole number from 1"),
+        ({"dim": True}, "dim True"),
+        ({"dim": 10**9}, "dim 1000000000"),
+        ({"name": ""}, "name ''; expected 1 to 100"),
+        ({"name": "a/b"}, "name 'a/b'"),
+        ({"fingerprint": None}, "fingerprint None"),
+    ],
+)
+def test_create_refuses_a_card_that_makes_no_columns(tmp_path, change, said):
+    with pytest.raises(StoreError, match=said):
+        Store.create(tmp_path / "store", replace(EncoderCard.of(ToyEncoder()), **change))
     assert list(tmp_path.iterdir()) == []
 
 

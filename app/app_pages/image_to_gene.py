@@ -75,7 +75,9 @@ def by_upload(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> An
         except StampIndexError as error:
             st.error(plain(str(error)))
             return None
-        warn(opened, answer, picture)
+        blank = stamp_upload.quality_warning(picture.patch)
+        if blank:
+            st.warning(blank)
     return answer
 
 
@@ -103,21 +105,6 @@ def by_spot(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Answ
         stamp_upload.spot_on_overview(opened, spot_id)
         stamp_upload.spot_patch(opened, spot_id)
     return answer
-
-
-def warn(opened: Opened, answer: Answer, picture: stamp_upload.QueryPicture) -> None:
-    """Say when the answer should not be trusted."""
-    blank = stamp_upload.quality_warning(picture.patch)
-    if blank:
-        st.warning(blank)
-        return
-    usual = stamp_data.usual_best_score(opened, answer.against)
-    if answer.scores[0] < usual:
-        st.warning(
-            f"This patch is far from every spot of the store: its best cosine is "
-            f"{answer.scores[0]:.2f}, and 95 % of the store's own patches find a spot above "
-            f"{usual:.2f}. Check the pixel size and the stain before trusting the prediction."
-        )
 
 
 def nothing_yet(opened: Opened) -> None:

@@ -178,7 +178,7 @@ def _draw(
     file_gib = [note["bytes_per_vector"] * note["n"] / 2**30 for note in notes]
     right.plot(sizes, file_gib, "o-", label="index file")
     right.axhline(12, color="k", ls=":", label="12 GiB")
-    right.set(title="Memory", ylabel="GiB")
+    right.set(title="Memory", ylabel="GiB", ylim=(0.01, 200))  # room for the legend
     for axis in (left, middle, right):
         axis.set(xscale="log", yscale="log", xlabel="rows of 512 dimensions")
         axis.set_xticks(sizes, [f"{n / 1e6:g}M" for n in sizes])

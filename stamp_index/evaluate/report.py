@@ -190,7 +190,7 @@ def ann_recall(store: Path | str) -> list[dict[str, Any]]:
     list of dict
         One row for each index and kind of query; empty where the store has no index.
     """
-    from stamp_index.index import Index, has_index
+    from stamp_index.index import has_index, read_card
     from stamp_index.store import Store
     from stamp_index.store.schema import MODALITIES
 
@@ -198,7 +198,7 @@ def ann_recall(store: Path | str) -> list[dict[str, Any]]:
     rows = []
     for modality in MODALITIES:
         if has_index(opened, modality):
-            card = Index.open(opened, modality).card
+            card = read_card(opened, modality)
             rows += [
                 {"index": modality, "queries": side, "N": card.n, "ann_recall@10": recall}
                 for side, recall in card.ann_recall_at_10.items()

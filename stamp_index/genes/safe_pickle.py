@@ -1,9 +1,8 @@
 """Reads the pickled tables that others publish, without ever running what a pickle asks for.
 
-The one place where the project reads a pickle. Python's own unpickler is not used, not even restricted: it
-calls what a pickle names, hashes whatever it builds and reserves as much memory as a pickle claims to need.
-`load_plain_pickle` interprets the opcodes itself (``pickletools`` splits them) and knows how to build plain
-values and arrays of numbers or text, and nothing else. No function that a pickle names is ever looked up.
+The one place where the project reads a pickle. Python's own unpickler is not used, not even restricted: it calls what a pickle names, hashes
+whatever it builds and reserves as much memory as a pickle claims to need. `load_plain_pickle` interprets the opcodes itself (``pickletools`` splits
+them) and builds plain values and arrays of numbers or text. No function that a pickle names is ever looked up.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 import pickletools
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,15 +51,14 @@ def load_plain_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:  
     Parameters
     ----------
     path : path
-        The file.
     max_bytes : int
         Largest file that is read.
 
     Returns
     -------
     object
-        Made of dict, list, tuple, set, str, bytes, int, float, bool, None and numpy arrays of numbers or
-        text. Arrays are read-only; object arrays of strings are arrays of dtype object.
+        Made of dict, list, tuple, set, str, bytes, int, float, bool, None and numpy arrays of numbers or text. Arrays are
+        read-only; object arrays of strings are arrays of dtype object.
 
     Raises
     ------
@@ -77,7 +76,8 @@ def load_plain_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:  
         msg = f"The pickle {path} cannot be read ({exc.strerror}). Give an existing file."
         raise EncoderError(msg) from exc
     try:
-        value = _Machine().run(data)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            value = _Machine().run(data)  # pickletools warns of escapes that it does not know
         _check_tree(value)
     except _Refused as exc:
         msg = (

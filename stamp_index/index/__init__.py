@@ -6,6 +6,7 @@ from stamp_index.index.engine import Settings
 from stamp_index.index.exact import ann_recall_at_k, exact_search
 from stamp_index.index.folder import has_index, index_folder
 from stamp_index.index.folding import fold_index
+from stamp_index.index.generation import read_card
 from stamp_index.index.index import Index, Prepared
 from stamp_index.index.recipes import IndexRecipe, load_recipe
 from stamp_index.index.upkeep import Keeper, keep_up
@@ -25,4 +26,5 @@ __all__ = [
     "index_folder",
     "keep_up",
     "load_recipe",
+    "read_card",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from os.path import lexists
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +18,7 @@ from stamp_index.errors import AnnIndexError
 from stamp_index.index.card import FORMAT, IndexCard
 from stamp_index.index.difference import count, require_same_history, slide_facts
 from stamp_index.index.engine import make, n_gpus
-from stamp_index.index.engine.files import flush
+from stamp_index.index.engine.files import cannot_write, flush
 from stamp_index.index.faiss_library import load_faiss
 from stamp_index.index.files import check_file, segment, write_json
 from stamp_index.index.folder import (
@@ -30,12 +32,13 @@ from stamp_index.index.folder import (
     index_folder,
     new_name,
     publish,
+    remove,
     sweep,
 )
 from stamp_index.index.generation import map_vectors, write_stamps
 from stamp_index.index.held_out import held_out, write_backgrounds
 from stamp_index.index.plots import draw_card
-from stamp_index.index.recipes import AutoRecipe
+from stamp_index.index.recipes import AutoRecipe, IndexRecipe, IvfRecipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,12 +48,14 @@ if TYPE_CHECKING:
     from stamp_index.index.difference import SlideFacts
     from stamp_index.index.engine import Made, Progress
     from stamp_index.index.files import Segment
-    from stamp_index.index.recipes import IndexRecipe
     from stamp_index.store import Modality, Store
 
 _PLAN: Final = "plan.json"
 _VECTORS: Final = "vectors.f16"
 _VECTORS_DONE: Final = "vectors.json"  # its length and checksum, once it is whole
+_SPENT: Final = "seconds"  # that it took so far
+_MOST_SEED: Final = 2**31 - 2  # FAISS is given the next
+_NOTE_S: Final = 1.0  # between two notes of that
 _MOST_CHANGED: Final = 0.2  # of the rows of a plan; beyond that a new one is made
 _ENGINE: Final = "engine"
 
@@ -86,14 +91,16 @@ def build_index(
 
     Raises
     ------
-    ValueError
-        If the modality is unknown.
+    ValueError, TypeError
+        If an argument is no such thing.
     AnnIndexError
-        If the store has no such embeddings, it does not fit into `max_memory_bytes`, or the disk refuses.
+        If the store has no such embeddings, it does not fit into `max_memory_bytes` (``auto`` takes the next kind
+        then), or the disk refuses.
     StoreBusyError
         If the index is being built already.
     """
     check_modality(modality)
+    _check(recipe, seed, max_memory_bytes)
     folder = index_folder(store, modality)
     if not store.has_vector(modality).any():
         msg = (
@@ -106,7 +113,9 @@ def build_index(
         try:
             sweep(folder)
             job = _begin(store, modality, recipe or AutoRecipe(), seed)
-            vectors = _read_vectors(store, job, progress)
+            job = replace(job, max_memory_bytes=max_memory_bytes)
+            clock = _Clock(job.work / _SPENT, began, progress)
+            vectors = _read_vectors(store, job, clock)
             queries = held_out(
                 store, modality, job.rows, vectors, n=job.recipe.n_queries, seed=seed
             )
@@ -117,14 +126,46 @@ def build_index(
                 held_out=queries,
                 seed=seed,
                 max_memory_bytes=max_memory_bytes,
-                progress=progress,
+                progress=clock,
             )
-            return _finish(store, job, made, time.perf_counter() - began)
+            return _finish(store, job, made, clock)
         except OSError as exc:
-            msg = (
-                f"The index at {folder} cannot be written ({exc}). Free disk space and build again."
-            )
-            raise AnnIndexError(msg) from exc
+            raise AnnIndexError(cannot_write(f"The index at {folder}", exc)) from exc
+
+
+def _check(recipe: IndexRecipe | None, seed: int, max_memory_bytes: int | None) -> None:
+    if recipe is not None and not isinstance(recipe, IndexRecipe):
+        msg = f"The recipe is {recipe!r}; expected what `load_recipe` returns, such as load_recipe('ivf_pq')."
+        raise TypeError(msg)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MOST_SEED:
+        msg = f"seed is {seed!r}; expected a whole number from 0 to {_MOST_SEED:,}."
+        raise ValueError(msg)
+    if max_memory_bytes is not None and not 0 < max_memory_bytes < math.inf:
+        msg = f"max_memory_bytes is {max_memory_bytes!r}; expected a number of bytes above 0, or None."
+        raise ValueError(msg)
+
+
+class _Clock:
+    """Seconds of a build, those of earlier runs that were killed included; hears of progress and passes it on."""
+
+    def __init__(self, path: Path, began: float, progress: Progress | None) -> None:
+        self._path, self._progress = path, progress
+        try:
+            self._zero = began - float(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # nothing is known of earlier runs
+            self._zero = began
+        self._next = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._zero
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self.seconds >= self._next:
+            self._path.write_text(f"{self.seconds:.3f}\n", encoding="utf-8")
+            self._next = self.seconds + _NOTE_S
+        if self._progress is not None:
+            self._progress(stage, done, total)
 
 
 @dataclass(frozen=True)
@@ -139,8 +180,10 @@ class _Job:
         What must be the same for a build to go on, and the store's version and row ids given then.
     rows : ndarray of shape (n,), int64
         Row ids to index, ascending.
-    slides : list of (str, str, int, int)
+    slides : list of SlideFacts
         Slides of that version.
+    max_memory_bytes : int or None
+        What this run may take.
     """
 
     work: Path
@@ -149,6 +192,7 @@ class _Job:
     plan: dict[str, Any]
     rows: NDArray[np.int64]
     slides: list[SlideFacts]
+    max_memory_bytes: int | None = None
 
 
 def _begin(store: Store, modality: Modality, recipe: IndexRecipe, seed: int) -> _Job:
@@ -166,8 +210,8 @@ def _begin(store: Store, modality: Modality, recipe: IndexRecipe, seed: int) -> 
     if old is not None and _can_go_on(store, modality, work, old):
         rows = np.load(work / ROWS, allow_pickle=False)
         return _Job(work, modality, recipe, old, rows, _slides(work))
-    if work.exists():
-        shutil.rmtree(work)
+    if lexists(work):
+        remove(work)
     work.mkdir()
     rows = np.flatnonzero(store.has_vector(modality))
     np.save(work / ROWS, rows)
@@ -217,7 +261,7 @@ def _slides(work: Path) -> list[SlideFacts]:
     return [tuple(one) for one in json.loads((work / SLIDES).read_text(encoding="utf-8"))]
 
 
-def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray[np.float16]:
+def _read_vectors(store: Store, job: _Job, progress: Progress) -> NDArray[np.float16]:
     """Copy the vectors out of the store in index order; (n, d) float16, mapped."""
     path, shape = job.work / _VECTORS, (len(job.rows), store.card.dim)
     if _written(job.work) is None:
@@ -231,8 +275,7 @@ def _read_vectors(store: Store, job: _Job, progress: Progress | None) -> NDArray
                 planned = job.rows[at] == ids  # the store may have grown since the plan
                 _write_rows(file.fileno(), part[planned], at[planned])
                 n_read += int(planned.sum())
-                if progress is not None:
-                    progress("read", n_read, len(job.rows))
+                progress("read", n_read, len(job.rows))
             os.fsync(file.fileno())
         if n_read != len(job.rows):
             msg = (
@@ -256,7 +299,7 @@ def _write_rows(descriptor: int, vectors: NDArray[np.float16], at: NDArray[np.in
                 left, place = left[written:], place + written
 
 
-def _finish(store: Store, job: _Job, made: Made, seconds: float) -> IndexCard:
+def _finish(store: Store, job: _Job, made: Made, clock: _Clock) -> IndexCard:
     """Make a generation of what was built, and let it count."""
     folder, (name, sidecar) = job.work.parent, new_name()
     draft = job.work / "generation" / name
@@ -268,9 +311,11 @@ def _finish(store: Store, job: _Job, made: Made, seconds: float) -> IndexCard:
     files = {sidecar: [segment(job.work / _VECTORS) if written is None else written]}
     if made.path is not None:
         os.link(made.path, draft / FAISS)
-    write_backgrounds(store, job.rows, made.engine, draft, seed=job.plan["seed"])
+    write_backgrounds(
+        store, job.modality, job.rows, made.engine, folder=draft, seed=job.plan["seed"]
+    )
     files |= {path.name: [segment(path)] for path in draft.iterdir()}
-    card = _card(job, made, sidecar, files, seconds=seconds)
+    card = _card(job, made, sidecar, files, seconds=clock.seconds)
     write_json(draft / CARD, card.to_dict())
     draw_card(card, draft)
     # From here on this build cannot be gone on with: its vectors become those of the index, to which folding adds.
@@ -307,13 +352,14 @@ def _card(
         sidecar=sidecar,
         sidecar_bytes=2 * n * dim,
         calibration=made.calibration.to_dict(),
-        tried={kind: one.to_dict() for kind, one in made.tried.items()},
+        tried={kind: asdict(one) for kind, one in made.tried.items()},
         ann_recall_at_10=choice.recall,
         target_recall=target,
         reached=choice.reached,
         build_seconds=seconds,
         seed=job.plan["seed"],
+        max_memory_bytes=job.max_memory_bytes,
         faiss_version="" if flat else load_faiss().__version__,
-        gpu=not flat and n_gpus() > 0,
+        gpu=isinstance(made.recipe, IvfRecipe) and n_gpus() > 0,
         files=files,
     )

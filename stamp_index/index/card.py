@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from stamp_index.store import Modality
 
-FORMAT: Final = 2  # of the index folder; raised when an older release could not read it
+FORMAT: Final = 3  # of the index folder; raised when an older release could not read it
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,30 @@ class IndexCard:
     sidecar_bytes : int
         Its size: ``2 * n * dim``.
     calibration : dict
-        All that was measured after the build, as `Calibration.to_dict`.
+        All that was measured after the build, as `Calibration.to_dict`; folding leaves it as it is.
     tried : dict of str to dict
-        The same of kinds that ``auto`` gave up.
+        Kinds that ``auto`` gave up: "why", and "calibration" as above; None where it was not built.
     ann_recall_at_10 : dict of str to float
         Share of the exact top 10 found, by modality of held-out queries that neither trained the
-        index nor chose its settings; measured again after folding. 1 for flat, which is exact. A
-        modality of which the store has too few rows to ask with is left out.
+        index nor chose its settings. Measured again after folding: half with spots that were folded in
+        since the build, half with spots of before (of the indexed modality some that were held out).
+        1 for flat, which is exact. A modality of which the store has too few rows to ask with is left out.
     target_recall : float
         What was asked for.
     reached : bool
         Whether no recall lies below the target by more than its standard error.
     build_seconds : float
-        Wall time of training, filling and measuring.
+        Wall time of the whole build, that of runs that were killed included up to a second.
     seed : int
         Seed of the training sample and of the queries.
+    max_memory_bytes : int or None
+        What the build was allowed to take, as `build_index` says; holds when it is built again by itself.
     faiss_version : str
         Release of FAISS; "" for flat, which does not use it.
     gpu : bool
-        Whether a GPU trained it.
+        Whether FAISS saw a GPU, and the kind is one whose lists it trains there.
     files : dict of str to list of [int, str]
-        Every file but this one in the stretches in which it was written: bytes and SHA-256 of each.
+        Every file but this one and the plot in the stretches in which it was written: bytes and SHA-256 of each.
     """
 
     format: int
@@ -93,6 +96,7 @@ class IndexCard:
     reached: bool
     build_seconds: float
     seed: int
+    max_memory_bytes: int | None
     faiss_version: str
     gpu: bool
     files: dict[str, list[tuple[int, str]]]
@@ -137,8 +141,8 @@ class IndexCard:
         written = values.get("format")
         if written != FORMAT:
             msg = (
-                f"The index has format {written!r}; this release reads {FORMAT}. Build the index "
-                f"again, or use the release that made it."
+                f"It has format {written!r}; this release reads {FORMAT}. Build the index again "
+                f"(`stamp-index build STORE`), or use the release that made it."
             )
             raise AnnIndexError(msg)
         names = [field.name for field in fields(cls)]

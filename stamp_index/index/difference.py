@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from stamp_index.store import Modality, Store
 
-    # id, content hash, first row id and number of spots of a slide
-    SlideFacts = tuple[str, str, int, int]
+    # id, content hash, first row id, number of spots of a slide, and when it was added
+    SlideFacts = tuple[str, str, int, int, str]
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,21 @@ def compare(
     before : Difference, optional
         Of another version and the same index: vectors that it holds are not read again.
     """
-    version, newer = store.version, store.has_vector(modality)
-    gone = ~here(newer, rows)
-    inside = rows[rows < len(newer)]  # the store may be open at a version before the index's
-    newer[inside] = False
-    fresh = np.flatnonzero(newer)
+    gone = ~here(store.has_vector(modality), rows)
+    fresh = newer_rows(store, modality, rows)
     return Difference(
-        version,
+        store.version,
         gone if gone.any() else None,
         fresh,
         _vectors(store, modality, fresh, before),
     )
+
+
+def newer_rows(store: Store, modality: Modality, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row ids of a store that have the embedding and are not among those of an index, ascending."""
+    newer = store.has_vector(modality)
+    newer[rows[rows < len(newer)]] = False  # the store may be open at a version before the index's
+    return np.flatnonzero(newer)
 
 
 def count(store: Store, modality: Modality, rows: NDArray[np.int64]) -> tuple[int, int]:
@@ -96,14 +100,22 @@ def here(mask: NDArray[np.bool_], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return taken
 
 
+def places(rows: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of some row ids among ascending ones, (m,) to (m,), int64; -1 for those that are not there."""
+    if len(rows) == 0:
+        return np.full(len(wanted), -1, np.int64)
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.where(rows[at] == wanted, at, -1)
+
+
 def _vectors(
     store: Store, modality: Modality, rows: NDArray[np.int64], before: Difference | None
 ) -> NDArray[np.float16]:
     vectors = np.empty((len(rows), store.card.dim), np.float16)
     known = np.zeros(len(rows), np.bool_)
-    if before is not None and len(before.rows):
-        at = np.minimum(np.searchsorted(before.rows, rows), len(before.rows) - 1)
-        known = before.rows[at] == rows
+    if before is not None:
+        at = places(before.rows, rows)
+        known = at >= 0
         vectors[known] = before.vectors[at[known]]
     if not known.all():
         vectors[~known] = store.vectors(modality, rows[~known])
@@ -114,7 +126,8 @@ def slide_facts(store: Store) -> list[SlideFacts]:
     """List what tells slides from others, in the order in which they were added."""
     slides = store.slides()
     columns = ("slide_id", "content_hash", "first_spot", "n_spots")
-    return list(zip(*(slides[name].tolist() for name in columns), strict=True))
+    added = [when.isoformat() for when in slides["added_at"]]
+    return list(zip(*(slides[name].tolist() for name in columns), added, strict=True))
 
 
 def require_same_history(
@@ -128,7 +141,7 @@ def require_same_history(
     ----------
     store : Store
         At the version that it shows.
-    indexed : sequence of (str, str, int, int)
+    indexed : sequence of SlideFacts
         Slides when the index was built.
     rows : ndarray of shape (n,), int64
         Row ids of the index.
@@ -140,16 +153,17 @@ def require_same_history(
     AnnIndexError
         Naming a slide.
     """
-    then = {first: (slide_id, content, n) for slide_id, content, first, n in indexed}
-    for slide_id, content, first, n in slide_facts(store):
+    then = {facts[2]: facts for facts in indexed}
+    for facts in slide_facts(store):
+        slide_id, _, first, n, added = facts
         if first >= n_rows:
             continue
         known = then.get(first)
-        other = known is not None and known != (slide_id, content, n)
-        if other or (known is None and ((rows >= first) & (rows < first + n)).any()):
-            msg = (
-                f"The rows from {first} are slide '{slide_id}' in the store at {store.path}, and "
-                f"{'slide ' + repr(known[0]) if known else 'another slide'} in its index: the store was put "
-                f"back to an older copy since. Build the index again."
-            )
-            raise AnnIndexError(msg)
+        if known == facts or (known is None and not ((rows >= first) & (rows < first + n)).any()):
+            continue
+        other = "another slide" if known is None else f"slide '{known[0]}', added {known[4]},"
+        msg = (
+            f"The rows from {first} are slide '{slide_id}', added {added}, in the store at {store.path}, and {other} "
+            f"in its index: the store was put back to an older copy since. Build the index again."
+        )
+        raise AnnIndexError(msg)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import ExitStack, contextmanager
+from os.path import lexists
 from typing import TYPE_CHECKING
 
-from stamp_index.errors import AnnIndexError, EncoderMismatchError
+from stamp_index.errors import AnnIndexError, EncoderMismatchError, StoreBusyError
 from stamp_index.index.difference import require_same_history
 from stamp_index.index.folder import (
     BUILDING,
     builder,
+    card_of,
     current,
     has_index,
     index_folder,
     leftovers,
+    remove,
     sweep,
 )
-from stamp_index.index.generation import (
-    check_files,
-    open_generation,
-    read_card,
-    require_same_encoder,
-    write_stamps,
-)
+from stamp_index.index.generation import open_generation, require_same_encoder, write_stamps
 from stamp_index.store import Store
 from stamp_index.store.doctor import Finding
 from stamp_index.store.schema import MODALITIES, vector_column
@@ -42,7 +39,7 @@ def examine(store_path: Path) -> list[Finding]:
     StoreError
         If there is no store, or it cannot be opened.
     StoreBusyError
-        If an index is being built.
+        If an index is being built; one of an encoder that the store does not know is only reported.
     """
     findings: list[Finding] = []
     for store, modality in _indexes(store_path):
@@ -50,7 +47,9 @@ def examine(store_path: Path) -> list[Finding]:
         with builder(folder):
             findings += _damage(store, modality)
             findings += [_leftover(path) for path in _not_needed(folder)]
-    findings += [_leftover(path) for path in _strangers(store_path)]
+    for path in _strangers(store_path):
+        with _unless_busy(path) as busy:
+            findings.append(_leftover(path) if not busy else Finding("leftover", busy))
     return findings
 
 
@@ -70,16 +69,35 @@ def mend(store_path: Path) -> list[str]:
         with builder(folder):
             if has_index(store, modality) and not _damage(store, modality):
                 generation = current(folder)
-                write_stamps(folder, generation, read_card(folder, generation))
+                write_stamps(folder, generation, card_of(folder, generation))
             gone = sweep(folder)
-            if (folder / BUILDING).exists():
-                shutil.rmtree(folder / BUILDING)
+            if lexists(folder / BUILDING):
+                remove(folder / BUILDING)
                 gone.append(folder / BUILDING)
             done += [f"Removed {path}." for path in gone]
     for path in _strangers(store_path):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        done.append(f"Removed {path}.")
+        with _unless_busy(path) as busy:
+            if busy:
+                done.append(busy)
+            elif path in _strangers(store_path):  # else somebody has made it an index meanwhile
+                remove(path)
+                done.append(f"Removed {path}.")
     return done
+
+
+@contextmanager
+def _unless_busy(path: Path) -> Iterator[str]:
+    """Be the only one who changes something beside the indexes; gives words where somebody else does."""
+    if path.is_symlink() or not path.is_dir():
+        yield ""
+        return
+    with ExitStack() as stack:
+        busy = ""
+        try:
+            stack.enter_context(builder(path))
+        except StoreBusyError as exc:
+            busy = f"{path} stays, though the store has no such index: busy. {exc}"
+        yield busy
 
 
 def _indexes(store_path: Path) -> Iterator[tuple[Store, Modality]]:
@@ -95,12 +113,9 @@ def _damage(store: Store, modality: Modality) -> list[Finding]:
     if not has_index(store, modality):
         return []
     try:
-        generation = current(folder)
-        card = read_card(folder, generation)
-        check_files(folder, generation, card, known={})
-        require_same_encoder(store, modality, card)
-        opened = open_generation(folder)
-        require_same_history(store, opened.slides, opened.rows, card.n_rows)
+        opened = open_generation(folder, trust_stamps=False)
+        require_same_encoder(store, modality, opened.card)
+        require_same_history(store, opened.slides, opened.rows, opened.card.n_rows)
     except (AnnIndexError, EncoderMismatchError) as exc:
         return [Finding("damage", str(exc))]
     return []
@@ -112,7 +127,7 @@ def _not_needed(folder: Path) -> list[Path]:
     except AnnIndexError:
         gone = []  # the damage is told already
     unfinished = folder / BUILDING
-    return [*gone, unfinished] if unfinished.exists() else gone
+    return [*gone, unfinished] if lexists(unfinished) else gone
 
 
 def _leftover(path: Path) -> Finding:

@@ -26,6 +26,7 @@ _UNIT: Final = 1e-7
 _ROWS: Final = 16_384  # rows compared at once: 32 MB as float32 at d = 512
 _QUERIES: Final = 1_024  # queries compared at once
 _SPARE: Final = 6  # candidates besides k, where no more lie within the rounding of the last hit
+_TWINS: Final = 16  # queries whose rows within rounding of the last hit are held at once
 # Queries from which rows are converted for a matrix product. Float16 as it lies takes 82 us for
 # 1,000 rows and one query; converting them 500 us, and then 15 us a query (d = 512, one core).
 _CONVERT_FROM: Final = 12
@@ -159,21 +160,26 @@ def search_pieces(
         As in `exact_search`.
     """
     n = sum(len(p) if isinstance(p, np.ndarray) else p[1] - p[0] for p in pieces)
-    k = min(k, n)
+    k = min(int(k), n)
     scores = np.empty((len(queries), k), np.float32)
     found = np.empty((len(queries), k), np.int64)
+    width = min(n, k + max(_SPARE, k // 8))
     for start in range(0, len(queries) if k else 0, _QUERIES):
         block = queries[start : start + _QUERIES]
-        width = min(n, k + max(_SPARE, k // 8))
-        while True:
-            near, rows = _nearest(vectors, block, width, pieces)
-            if width == n or not (near[:, -1] >= near[:, k - 1] - SLACK).any():
-                break
-            width = min(n, 4 * width)  # many rows within rounding of the last hit: twins, mostly
-        stop = start + len(block)
+        near, rows = _nearest(vectors, block, width, pieces)
+        least = near[:, k - 1] - SLACK
+        # Where more rows than are kept lie within rounding of the last hit, as twins do, all of them are seen.
+        unsure = start + np.flatnonzero((near[:, -1] >= least) & (width < n))
         if not _as_it_lies(vectors, block):
             near = np.stack([score(vectors, *pair) for pair in zip(rows, block, strict=True)])
+        stop = start + len(block)
         scores[start:stop], found[start:stop] = in_order(near, rows, k)
+        for at in range(0, len(unsure), _TWINS):
+            some = unsure[at : at + _TWINS]
+            seen = _no_less(vectors, queries[some], least[some - start], pieces)
+            for i, these in zip(some, seen, strict=True):
+                whole = score(vectors, these, queries[i])[None]
+                scores[i], found[i] = (one[0] for one in in_order(whole, these[None], k))
     return scores, found
 
 
@@ -203,6 +209,21 @@ def _nearest(
     return best, rows
 
 
+def _no_less(
+    vectors: Vectors,
+    queries: NDArray[np.float32],
+    least: NDArray[np.float32],
+    pieces: Sequence[tuple[int, int] | NDArray[np.int64]],
+) -> list[NDArray[np.int64]]:
+    """Rows that score, up to rounding, no less with a query than its own number says: one array per query."""
+    seen: list[list[NDArray[np.int64]]] = [[] for _ in queries]
+    for chunk, numbers in _chunks(vectors, pieces):
+        high = queries @ as_float32(chunk).T >= least[:, None]
+        for rows, passed in zip(seen, high, strict=True):
+            rows.append(numbers[passed])
+    return [np.concatenate(rows) for rows in seen]
+
+
 def _chunks(
     vectors: Vectors, pieces: Sequence[tuple[int, int] | NDArray[np.int64]]
 ) -> Iterator[tuple[Vectors, NDArray[np.int64]]]:
@@ -225,14 +246,16 @@ def score(
     Float16 rows are scored by FAISS one at a time, always by the same function: a row has the same
     score to the last bit however it was found, and whatever else was asked at the same time.
     """
-    taken = vectors[rows]
-    if taken.dtype != np.float16:
-        # A product of matrices rounds by its shape; einsum adds up each row in the same order.
-        return np.asarray(np.einsum("md,d->m", taken, query), np.float32)
     scores = np.empty(len(rows), np.float32)
-    if len(rows):
-        near, order = half_index(np.ascontiguousarray(taken)).search(query[None], len(rows))
-        scores[order[0]] = near[0]
+    for start in range(0, len(rows), _ROWS):
+        taken, part = vectors[rows[start : start + _ROWS]], scores[start : start + _ROWS]
+        if taken.dtype == np.float16:
+            index = half_index(np.ascontiguousarray(taken))
+            near, order = index.search(query[None], len(taken))
+            part[order[0]] = near[0]
+        else:
+            # A product of matrices rounds by its shape; einsum adds up each row in the same order.
+            part[:] = np.einsum("md,d->m", taken, query)
     return scores
 
 
@@ -241,14 +264,6 @@ def in_order(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Hi
     order = np.lexsort((rows, -scores), axis=1)[:, :k]
     query = np.arange(len(rows))[:, None]
     return scores[query, order], rows[query, order]
-
-
-def rank_exactly(
-    vectors: Vectors, rows: NDArray[np.int64], query: NDArray[np.float32], k: int
-) -> Hits:
-    """Score rows (m,) with one query (d,): scores and rows of the best min(k, m)."""
-    scores, found = in_order(score(vectors, rows, query)[None], rows[None], k)
-    return scores[0], found[0]
 
 
 def merge_hits(

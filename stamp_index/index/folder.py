@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from stamp_index.errors import AnnIndexError, StoreError
+from stamp_index.index.card import IndexCard
 from stamp_index.index.engine.files import flush
 from stamp_index.index.files import segment
 from stamp_index.store import Modality
@@ -77,9 +79,42 @@ def current(folder: Path) -> Path:
     return folder / _read_current(folder)[0]
 
 
-def card_checksum(folder: Path) -> str:
-    """SHA-256 that the card of the current generation must have."""
-    return _read_current(folder)[1]
+def card_of(folder: Path, generation: Path) -> IndexCard:
+    """Read the card of the current generation.
+
+    Raises
+    ------
+    AnnIndexError
+        If it is missing, damaged, or of another release.
+    """
+    path = generation / CARD
+    values = read_json(path)
+    if segment(path)[1] != _read_current(folder)[1]:
+        msg = f"{path} is damaged: its checksum is not that in {CURRENT}. Build the index again."
+        raise AnnIndexError(msg)
+    if not isinstance(values, dict):
+        msg = f"{path} is not a JSON object. Build the index again."
+        raise AnnIndexError(msg)
+    try:
+        return IndexCard.from_dict(values)
+    except AnnIndexError as exc:
+        msg = f"The index at {folder} cannot be used. {exc}"
+        raise AnnIndexError(msg) from exc
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Read a file of a generation.
+
+    Raises
+    ------
+    AnnIndexError
+        If it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:  # not there, not UTF-8, not JSON
+        msg = f"{path} is missing or damaged ({exc}). Build the index again."
+        raise AnnIndexError(msg) from exc
 
 
 def _read_current(folder: Path) -> tuple[str, str]:
@@ -147,10 +182,8 @@ def leftovers(folder: Path) -> list[Path]:
     """
     kept = {CURRENT, BUILDING, LOCK_FILE}
     if (folder / CURRENT).is_file():
-        from stamp_index.index.generation import read_card
-
         generation = current(folder)
-        kept |= {generation.name, read_card(folder, generation).sidecar}
+        kept |= {generation.name, card_of(folder, generation).sidecar}
     return sorted(path for path in folder.iterdir() if path.name not in kept)
 
 
@@ -167,8 +200,13 @@ def sweep(folder: Path) -> list[Path]:
     except AnnIndexError:
         return []  # then nobody knows what is needed; the next build decides
     for path in gone:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
     return gone
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all it holds, or a link, but not what that leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stamp_index.errors import AnnIndexError
-from stamp_index.index.difference import compare, require_same_history, slide_facts
+from stamp_index.index.difference import newer_rows, require_same_history, slide_facts
 from stamp_index.index.engine import Engine, measure, read_index, write_index
-from stamp_index.index.files import segment, write_json
+from stamp_index.index.engine.files import cannot_write
+from stamp_index.index.files import read_stamps, segment, write_json
 from stamp_index.index.folder import (
     CARD,
     FAISS,
@@ -25,13 +26,14 @@ from stamp_index.index.folder import (
     sweep,
 )
 from stamp_index.index.generation import (
+    check_files,
     map_vectors,
-    open_generation,
+    read_contents,
     require_same_encoder,
     write_stamps,
 )
 from stamp_index.index.halves import as_float32
-from stamp_index.index.held_out import held_out, write_backgrounds
+from stamp_index.index.held_out import held_out_again, write_backgrounds
 from stamp_index.index.plots import draw_card
 
 if TYPE_CHECKING:
@@ -40,9 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.index.card import IndexCard
-    from stamp_index.index.difference import Difference
     from stamp_index.index.files import Segment
-    from stamp_index.index.generation import Generation
+    from stamp_index.index.generation import Contents
     from stamp_index.store import Modality, Store
 
 _BLOCK_ROWS: Final = 16_384
@@ -72,21 +73,23 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
         If somebody else builds or folds it.
     """
     folder = index_folder(store, modality)
+    current(folder)  # refused before a lock is made where there is no index
     with builder(folder):
         sweep(folder)
-        old = open_generation(folder)
+        old = read_contents(folder)
         require_same_encoder(store, modality, old.card)
         require_same_history(store, old.slides, old.rows, old.card.n_rows)
         if store.version < old.card.store_version:
             return None  # the index knows a newer version than is shown here
-        newer = compare(store, modality, old.rows)
-        if len(newer.rows) == 0:
+        newer = newer_rows(store, modality, old.rows)
+        if len(newer) == 0:
             return None
+        known = read_stamps(old.folder)
+        check_files(folder, old.folder, old.card, known=known, only=None)
         try:
             return _fold(store, old, newer)
         except OSError as exc:
-            msg = f"The index at {folder} cannot be written ({exc}). Free disk space and try again."
-            raise AnnIndexError(msg) from exc
+            raise AnnIndexError(cannot_write(f"The index at {folder}", exc)) from exc
         finally:
             if current(folder) == old.folder:  # it was not finished
                 os.truncate(folder / old.card.sidecar, old.card.sidecar_bytes)
@@ -94,28 +97,28 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
             sweep(folder)
 
 
-def _fold(store: Store, old: Generation, newer: Difference) -> IndexCard:
-    folder, card, n = old.folder.parent, old.card, old.card.n + len(newer.rows)
+def _fold(store: Store, old: Contents, newer: NDArray[np.int64]) -> IndexCard:
+    folder, card, n = old.folder.parent, old.card, old.card.n + len(newer)
     draft = folder / _FOLDING / new_name()[0]
     draft.mkdir(parents=True)
-    rows = np.concatenate([old.rows, newer.rows])
+    rows = np.concatenate([old.rows, newer])
     np.save(draft / ROWS, rows)
     # Slides that were deleted stay known: a reader of an older version has them.
     slides = {facts[2]: facts for facts in (*old.slides, *slide_facts(store))}
     write_json(draft / SLIDES, list(slides.values()))
-    added = _append(folder / card.sidecar, newer.vectors, at=card.sidecar_bytes)
+    added = _append(folder / card.sidecar, store, card, newer)
     files = {card.sidecar: [*card.files[card.sidecar], added]}
     vectors = map_vectors(folder / card.sidecar, n, card.dim)
     index = None if card.kind == "flat" else read_index(old.folder / FAISS)
     if index is not None:
-        _add(index, newer.vectors)
+        _add(index, vectors[card.n :])
         write_index(index, draft / FAISS)
     engine = Engine(index, vectors, settings=card.settings_for(card.target_recall))
     recalls = {}
     if index is not None:
-        queries = held_out(store, card.modality, rows, vectors, n=_QUERIES, seed=card.seed + n)
+        queries = held_out_again(store, card, rows, vectors, n=_QUERIES)
         recalls = measure(engine, queries, engine.settings)
-    write_backgrounds(store, rows, engine, draft, seed=card.seed)
+    write_backgrounds(store, card.modality, rows, engine, folder=draft, seed=card.seed)
     files |= {path.name: [segment(path)] for path in draft.iterdir()}
     card = _grown_card(card, store, n, files=files, recalls=recalls)
     write_json(draft / CARD, card.to_dict())
@@ -148,18 +151,17 @@ def _grown_card(
     )
 
 
-def _append(path: Path, vectors: NDArray[np.float16], *, at: int) -> tuple[int, str]:
-    """Write vectors from byte `at` on, over what a killed writer may have left there."""
+def _append(path: Path, store: Store, card: IndexCard, rows: NDArray[np.int64]) -> Segment:
+    """Write vectors of a store behind those of the card, over what a killed writer may have left there."""
+    at = card.sidecar_bytes
     with path.open("r+b") as file:
         file.truncate(at)
         file.seek(at)
-        try:
-            file.write(np.ascontiguousarray(vectors).data)
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(at)
-            raise
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            part = store.vectors(card.modality, rows[start : start + _BLOCK_ROWS])
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        os.fsync(file.fileno())
     return segment(path, start=at)
 
 

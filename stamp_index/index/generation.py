@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from stamp_index.errors import AnnIndexError, EncoderMismatchError
 from stamp_index.index.background import Background
-from stamp_index.index.card import IndexCard
+from stamp_index.index.difference import places
 from stamp_index.index.engine import Engine, on_gpus_if_any, read_index
-from stamp_index.index.files import STAMPS, check_file, read_stamps, segment, stamp, write_json
+from stamp_index.index.files import STAMPS, check_file, read_stamps, stamp, write_json
 from stamp_index.index.folder import (
     BACKGROUND,
-    CARD,
-    CURRENT,
     FAISS,
     ROWS,
     SLIDES,
-    card_checksum,
+    card_of,
+    check_modality,
     current,
+    index_folder,
+    read_json,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stamp_index.index.card import IndexCard
     from stamp_index.index.difference import SlideFacts
     from stamp_index.store import Modality, Store
 
@@ -38,79 +40,120 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 
-@dataclass(frozen=True)
-class Generation:
-    """What is needed to search.
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What an index holds, without the vectors and the FAISS file.
 
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        Where the generation lies.
     card : IndexCard
         What it is.
-    engine : Engine
-        Finds positions.
     rows : ndarray of shape (n,), int64
         Row id of each position.
-    slides : list of (str, str, int, int)
+    slides : list of SlideFacts
         Slides of the store when it was built.
-    backgrounds : dict of str to Background
-        Scores of random queries, by their modality.
     """
 
     folder: Path
     card: IndexCard
-    engine: Engine
     rows: NDArray[np.int64]
     slides: list[SlideFacts]
+
+    @cached_property
+    def order(self) -> NDArray[np.int64] | None:
+        """Positions by ascending row id, (n,), int64; None where positions ascend with row ids.
+
+        They do until rows are folded in that are older than some that were there: a slide that got its
+        vectors of this encoder after a younger one (`Store.fill`).
+        """
+        return None if (np.diff(self.rows) > 0).all() else np.argsort(self.rows)
+
+    def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of some row ids, (m,) to (m,), int64; -1 for those that are not in the index."""
+        at = places(self._ascending, rows)
+        return at if self.order is None else np.where(at < 0, -1, self.order[at])
+
+    @cached_property
+    def _ascending(self) -> NDArray[np.int64]:
+        return self.rows if self.order is None else self.rows[self.order]
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Contents):
+    """What is needed to search.
+
+    Attributes
+    ----------
+    engine : Engine
+        Finds positions.
+    backgrounds : dict of str to Background
+        Scores of random queries, by their modality.
+    """
+
+    engine: Engine
     backgrounds: dict[str, Background]
 
 
-def read_card(folder: Path, generation: Path) -> IndexCard:
-    """Read the card of the current generation.
+def read_card(store: Store, modality: Modality) -> IndexCard:
+    """Read the card of a store's index, and nothing else of it.
+
+    Parameters
+    ----------
+    store : Store
+        The store.
+    modality : {"image", "gene"}
+        Which embedding is indexed.
 
     Raises
     ------
     AnnIndexError
-        If it is missing, damaged, or of another release.
+        If there is no index, or its card is missing, damaged, or of another store or release.
+    EncoderMismatchError
+        If its embeddings are not of the encoder that the store was opened with.
+    ValueError
+        If the modality is unknown.
     """
-    path = generation / CARD
-    values = _read_json(path)
-    if segment(path)[1] != card_checksum(folder):
-        msg = f"{path} is damaged: its checksum is not that in {CURRENT}. Build the index again."
-        raise AnnIndexError(msg)
-    if not isinstance(values, dict):
-        msg = f"{path} is not a JSON object. Build the index again."
-        raise AnnIndexError(msg)
-    return IndexCard.from_dict(values)
+    check_modality(modality)
+    card = _current_of(index_folder(store, modality), card_of)
+    require_same_encoder(store, modality, card)
+    return card
 
 
-def open_generation(folder: Path) -> Generation:
+def read_contents(folder: Path) -> Contents:
+    """Read what the generation that counts holds, without opening its vectors and its FAISS file.
+
+    Raises
+    ------
+    AnnIndexError
+        If there is none, or one of these files is missing or damaged.
+    """
+
+    def read(folder: Path, generation: Path) -> Contents:
+        card, known = card_of(folder, generation), read_stamps(generation)
+        check_files(folder, generation, card, known=known, only={ROWS, SLIDES})
+        return Contents(generation, card, *_rows_and_slides(generation))
+
+    return _current_of(folder, read)
+
+
+def open_generation(folder: Path, *, trust_stamps: bool = True) -> Generation:
     """Open the generation that counts, after comparing its files with what was written.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the index.
+    trust_stamps : bool
+        Whether a file need not be read whose checksum was right before and that nobody has touched since.
 
     Raises
     ------
     AnnIndexError
         If there is none, or something in it is missing or damaged.
     """
-    return _current_of(folder, _open)
-
-
-def read_rows(folder: Path) -> tuple[IndexCard, NDArray[np.int64]]:
-    """Card and row ids (n,) of the generation that counts, without opening the rest.
-
-    Raises
-    ------
-    AnnIndexError
-        If there is none, or one of them is missing or damaged.
-    """
-
-    def read(folder: Path, generation: Path) -> tuple[IndexCard, NDArray[np.int64]]:
-        card = read_card(folder, generation)
-        check_file(generation / ROWS, card.files[ROWS], None)
-        return card, np.load(generation / ROWS, allow_pickle=False)
-
-    return _current_of(folder, read)
+    return _current_of(folder, partial(_open, trust_stamps=trust_stamps))
 
 
 def _current_of(folder: Path, read: Callable[[Path, Path], Read]) -> Read:
@@ -127,11 +170,12 @@ def _current_of(folder: Path, read: Callable[[Path, Path], Read]) -> Read:
             raise AnnIndexError(msg) from exc
 
 
-def _open(folder: Path, generation: Path) -> Generation:
-    card = read_card(folder, generation)
-    check_files(folder, generation, card, read_stamps(generation))
-    rows = np.load(generation / ROWS, allow_pickle=False)
-    slides = [tuple(slide) for slide in _read_json(generation / SLIDES)]
+def _open(folder: Path, generation: Path, *, trust_stamps: bool) -> Generation:
+    card = card_of(folder, generation)
+    check_files(
+        folder, generation, card, known=read_stamps(generation) if trust_stamps else {}, only=None
+    )
+    rows, slides = _rows_and_slides(generation)
     vectors = map_vectors(folder / card.sidecar, card.n, card.dim)
     index = None if card.kind == "flat" else read_index(generation / FAISS)
     settings = None if card.kind == "flat" else card.settings_for(card.target_recall)
@@ -140,13 +184,34 @@ def _open(folder: Path, generation: Path) -> Generation:
     backgrounds = {
         name.removesuffix(BACKGROUND): Background.load(generation / name) for name in held
     }
-    return Generation(generation, card, engine, rows, slides, backgrounds)
+    return Generation(generation, card, rows, slides, engine, backgrounds)
+
+
+def _rows_and_slides(generation: Path) -> tuple[NDArray[np.int64], list[SlideFacts]]:
+    rows = np.load(generation / ROWS, allow_pickle=False)
+    return rows, [tuple(slide) for slide in read_json(generation / SLIDES)]
 
 
 def check_files(
-    folder: Path, generation: Path, card: IndexCard, known: dict[str, list[int]]
+    folder: Path,
+    generation: Path,
+    card: IndexCard,
+    *,
+    known: dict[str, list[int]],
+    only: set[str] | None,
 ) -> None:
-    """Compare every file with its checksum, but for those whose stamp is known.
+    """Compare files with their checksums, but for those whose stamp is known.
+
+    Parameters
+    ----------
+    folder, generation : Path
+        Of the index, and of what counts in it.
+    card : IndexCard
+        Names the files.
+    known : dict of str to list of int
+        Stamps by name.
+    only : set of str or None
+        Names to compare; None for all.
 
     Raises
     ------
@@ -157,7 +222,7 @@ def check_files(
     if not needed <= set(card.files):
         msg = f"The card of the index at {generation} does not list its files. Build it again."
         raise AnnIndexError(msg)
-    for name in sorted(card.files):
+    for name in sorted(card.files if only is None else only):
         path = (folder if name == card.sidecar else generation) / name
         check_file(path, card.files[name], known.get(name))
 
@@ -202,11 +267,3 @@ def require_same_encoder(store: Store, modality: Modality, card: IndexCard) -> N
             f"the store's is {store.card.fingerprint}. Build the index again."
         )
         raise EncoderMismatchError(msg)
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:  # not there, not UTF-8, not JSON
-        msg = f"{path} is missing or damaged ({exc}). Build the index again."
-        raise AnnIndexError(msg) from exc

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stamp_index.index.card import IndexCard
     from stamp_index.index.engine import Engine
     from stamp_index.store import Modality, Store
 
@@ -70,36 +71,92 @@ def held_out(
     return out
 
 
+def held_out_again(
+    store: Store,
+    card: IndexCard,
+    rows: NDArray[np.int64],
+    vectors: NDArray[np.float16],
+    *,
+    n: int,
+) -> dict[str, HeldOut]:
+    """Draw queries of each modality after a fold: half of the spots folded in since the build, half of before.
+
+    Parameters
+    ----------
+    store : Store
+        Where queries of the other modality are read.
+    card : IndexCard
+        Of the index before the fold.
+    rows : ndarray of shape (m,), int64
+        Row ids of the index after it.
+    vectors : ndarray of shape (m, d), float16
+        What is indexed after it.
+    n : int
+        Queries of each modality.
+
+    Returns
+    -------
+    dict of str to HeldOut
+        Of the indexed modality those of before are some that the build held out and reported with: they neither
+        trained the index nor chose its settings. Of the other they are of any spots that the build had.
+    """
+    before, modality = card.n_trained, card.modality
+    drawn = held_out(
+        store, modality, rows[:before], vectors[:before], n=card.recipe["n_queries"], seed=card.seed
+    )
+    out: dict[str, HeldOut] = {}
+    for stream, name in enumerate(MODALITIES):
+        rng = np.random.default_rng([card.seed, len(rows), stream])
+        at = [np.arange(before), np.arange(before, len(rows))]
+        if name == modality:
+            known = drawn[name].half(1).own if name in drawn else None
+            at[0] = at[0][:0] if known is None else known
+        else:
+            has = here(store.has_vector(name), rows)
+            at = [part[has[part]] for part in at]
+        chosen = np.concatenate(
+            [rng.choice(part, min(n // 2, len(part)), replace=False) for part in at]
+        )
+        if len(chosen) >= 2:
+            queries = vectors[chosen] if name == modality else store.vectors(name, rows[chosen])
+            out[name] = HeldOut(queries.astype(np.float32), chosen if name == modality else None)
+    return out
+
+
 def write_backgrounds(
-    store: Store, rows: NDArray[np.int64], engine: Engine, folder: Path, *, seed: int
-) -> list[Path]:
+    store: Store,
+    modality: Modality,
+    rows: NDArray[np.int64],
+    engine: Engine,
+    *,
+    folder: Path,
+    seed: int,
+) -> None:
     """Ask an index with random rows of each modality, and keep what was found: see `Background`.
 
     Parameters
     ----------
     store : Store
         Where the queries are read.
+    modality : {"image", "gene"}
+        That is indexed.
     rows : ndarray of shape (m,), int64
-        Row ids of the index.
+        Row ids of the index. Those that the store does not have any more are neither drawn nor found.
     engine : Engine
         Finds positions.
     folder : Path
-        Gets a file for each modality of queries.
+        Gets a file for each modality of queries; none where there are fewer than two rows.
     seed : int
         Of the draw.
-
-    Returns
-    -------
-    list of Path
-        The files; none where there are fewer than two rows.
     """
-    if len(rows) < 2:
-        return []
+    live = np.flatnonzero(here(store.has_vector(modality), rows))
+    if len(live) < 2:
+        return
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.choice(len(rows), min(SAMPLE_ROWS, len(rows)), replace=False))
+    drawn = np.sort(rng.choice(live, min(SAMPLE_ROWS, len(live)), replace=False))
     sample = np.asarray(engine.vectors[drawn])
-    searched = np.zeros(max(store.n_rows, int(rows.max()) + 1), np.bool_)
-    searched[rows] = True
+    searched = np.zeros(store.n_rows, np.bool_)
+    searched[rows[live]] = True
 
     def search(
         queries: NDArray[np.float32], allowed: NDArray[np.bool_]
@@ -107,12 +164,9 @@ def write_backgrounds(
         scores, at = engine.search(queries, 2, allowed=engine.prepare(here(allowed, rows)))
         return scores, rows[at]
 
-    files = []
     for name in MODALITIES:
         if store.has_vector(name).any():
             background = background_of_rows(
-                store, name, sample, searched=searched[: store.n_rows], search=search, seed=seed
+                store, name, sample, searched=searched, search=search, seed=seed
             )
-            files.append(folder / f"{name}{BACKGROUND}")
-            background.save(files[-1])
-    return files
+            background.save(folder / f"{name}{BACKGROUND}")

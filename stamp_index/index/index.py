@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
 
 from stamp_index.index.building import build_index
-from stamp_index.index.difference import Difference, compare, here, require_same_history
-from stamp_index.index.exact import check_allowed, check_queries, exact_search, merge_hits
+from stamp_index.index.difference import (
+    Difference,
+    compare,
+    here,
+    places,
+    require_same_history,
+)
+from stamp_index.index.exact import (
+    check_allowed,
+    check_queries,
+    exact_search,
+    in_order,
+    merge_hits,
+    score,
+)
 from stamp_index.index.folder import check_modality, current, index_folder
 from stamp_index.index.generation import open_generation, require_same_encoder
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
 
     from stamp_index.index import engine
     from stamp_index.index.background import Background
@@ -24,6 +41,8 @@ if TYPE_CHECKING:
     from stamp_index.store import Modality, Store
 
     Hits = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+_WIDER: Final = 4  # times as many hits, while more may score as the last does
 
 
 @dataclass(frozen=True)
@@ -191,6 +210,7 @@ class Index:
         *,
         allowed: NDArray[np.bool_] | Prepared | None = None,
         settings: Settings | None = None,
+        recall: float | None = None,
     ) -> Hits:
         """Find the rows of highest cosine.
 
@@ -205,6 +225,10 @@ class Index:
             again.
         settings : Settings, optional
             How thoroughly to search; by default what the recipe's target needs. Without effect on a flat index.
+        recall : float, optional
+            Instead of `settings`: share of the exact top 10 to find. The settings are those that were measured for
+            it (see `IndexCard.settings_for`), of the very index that answers, whatever was put in place since
+            `allowed` was prepared. At 1, and whatever is asked of a flat index, all rows are compared.
 
         Returns
         -------
@@ -217,38 +241,82 @@ class Index:
         Raises
         ------
         ValueError
-            If shapes, dtypes, values or numbers are wrong.
+            If shapes, dtypes, values or numbers are wrong, both `settings` and `recall` are given, or nothing was
+            measured for a recall so high.
         """
         ready = allowed if isinstance(allowed, Prepared) else self.prepare(allowed)
-        engine = ready.generation.engine
-        return _merged(
-            ready, queries, k, engine.search(queries, k, settings=settings, allowed=ready.old)
-        )
+        engine, card = ready.generation.engine, ready.generation.card
+        exactly = False
+        if recall is not None:
+            _check_recall(recall, settings)
+            exactly = recall == 1 or engine.source is None
+            settings = None if exactly else card.settings_for(recall)
 
-    def search_exactly(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        *,
-        allowed: NDArray[np.bool_] | Prepared | None = None,
-    ) -> Hits:
-        """Find the rows of highest cosine by comparing all of them; otherwise as `search`."""
-        ready = allowed if isinstance(allowed, Prepared) else self.prepare(allowed)
-        engine = ready.generation.engine
-        unit = check_queries(queries, self.card.dim, k)
-        return _merged(ready, queries, k, engine.exact(unit, k, ready.old))
+        def ask(queries: NDArray[np.float32], k: int) -> Hits:
+            if exactly:
+                return engine.exact(check_queries(queries, card.dim, k), k, ready.old)
+            return engine.search(queries, k, settings=settings, allowed=ready.old)
+
+        found = _found(ready.generation, queries, k, ask)
+        since = ready.since
+        newer, at = exact_search(since.vectors, queries, k, allowed=ready.newer)
+        # Also where nothing is newer: equal scores come by ascending row, whatever their positions.
+        return merge_hits((found[0], newer), (found[1], since.rows[at]), k)
+
+    def cosines(self, rows: ArrayLike, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosine of some rows with one query, at the version that the store shows.
+
+        Parameters
+        ----------
+        rows : array of shape (m,), int
+            Row ids of the store, in any order.
+        query : ndarray of shape (d,), float32
+            Scaled to unit length.
+
+        Returns
+        -------
+        ndarray of shape (m,), float32
+            The scores that `search` gives these rows, to the last bit; -inf for rows without the embedding, and
+            for those that the store does not have.
+
+        Raises
+        ------
+        ValueError
+            If shapes, dtypes or values are wrong.
+        """
+        asked = np.asarray(rows)
+        if asked.ndim != 1 or (len(asked) and asked.dtype.kind not in "iu"):
+            msg = f"Rows are {asked.dtype} of shape {asked.shape}; expected whole numbers of shape (m,)."
+            raise ValueError(msg)
+        state = self._now()
+        generation, since = state.generation, state.since
+        unit = check_queries(np.asarray(query)[None], generation.card.dim, 1)[0]
+        cosines = np.full(len(asked), -np.inf, np.float32)
+        at = generation.positions(asked)
+        there = at >= 0
+        if since.gone is not None:
+            there &= ~since.gone[at]
+        cosines[there] = score(generation.engine.vectors, at[there], unit)
+        at = places(since.rows, asked)
+        there = at >= 0
+        cosines[there] = score(since.vectors, at[there], unit)
+        return cosines
 
     # ---- helpers -----------------------------------------------------------------------------
 
     def _now(self) -> _State:
         """State at the version that the store shows."""
-        state = self._state
+        before = state = self._state
         if state.since.version != self.store.version:
-            state = self._state = self._compare(state.generation, state.since)
+            state = self._compare(state.generation, state.since)
+            if (
+                self._state is before
+            ):  # else another thread went over to a newer generation meanwhile
+                self._state = state
         return state
 
     def _compare(self, generation: Generation, before: Difference | None) -> _State:
-        store = self.store
+        store = copy(self.store)  # another thread may move the original on meanwhile
         require_same_encoder(store, self.modality, generation.card)
         require_same_history(store, generation.slides, generation.rows, generation.card.n_rows)
         since = compare(store, self.modality, generation.rows, before)
@@ -256,10 +324,39 @@ class Index:
         return _State(generation, since, Prepared(generation, since, old, None))
 
 
-def _merged(ready: Prepared, queries: NDArray[np.float32], k: int, found: Hits) -> Hits:
-    """Join what was found in the index, by position, with newer rows."""
-    scores, rows = found[0], ready.generation.rows[found[1]]
-    since = ready.since
-    newer, at = exact_search(since.vectors, queries, k, allowed=ready.newer)
-    # Also where nothing is newer: equal scores come by ascending row, whatever their positions.
-    return merge_hits((scores, newer), (rows, since.rows[at]), k)
+def _check_recall(recall: float, settings: Settings | None) -> None:
+    if settings is not None:
+        msg = f"Both {settings} and a recall of {recall:g} were given to search with; give one of them."
+        raise ValueError(msg)
+    if not 0 < recall <= 1:
+        msg = f"recall is {recall!r}; expected a number above 0, at most 1."
+        raise ValueError(msg)
+
+
+def _found(
+    generation: Generation,
+    queries: NDArray[np.float32],
+    k: int,
+    ask: Callable[[NDArray[np.float32], int], Hits],
+) -> Hits:
+    """Scores and row ids of what is found in an index, of equal scores the lowest row ids.
+
+    An engine gives the lowest positions. Where row ids do not ascend with them, it is asked for more, until all
+    that score as the last hit does are seen.
+    """
+    if generation.order is None:
+        scores, at = ask(queries, k)
+        return scores, generation.rows[at]
+    width = k + 1
+    scores, at = ask(queries, width)
+    best, rows = in_order(scores, generation.rows[at], k)
+    left = np.arange(len(queries))
+    while scores.shape[1] == width:  # else that is all there is
+        tied = scores[:, -1] == scores[:, k - 1]
+        left = left[tied]
+        if len(left) == 0:
+            break
+        width *= _WIDER
+        scores, at = ask(queries[left], width)
+        best[left], rows[left] = in_order(scores, generation.rows[at], k)
+    return best, rows

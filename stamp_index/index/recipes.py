@@ -1,13 +1,12 @@
 """How an index is to be built: one frozen dataclass for each kind, read from TOML.
 
-Sizes and costs below are for n vectors of d dimensions. `SIZES` of each kind is what the files come
-to before anything is built: see `estimate`.
+Sizes and costs below are for n vectors of d dimensions. `engine.estimate` says what the files will come to.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 PER_CENTRE: Final = 39  # training rows per centre below which FAISS calls a clustering poor
 FOLDER: Final = "recipes"
+_MOST_BYTES: Final = 65_536
 ID_BYTES: Final = 8  # per vector in an inverted list
 
 
@@ -252,8 +252,17 @@ def load_recipe(name_or_path: str | Path) -> IndexRecipe:
         )
         raise AnnIndexError(msg)
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            msg = (
+                f"Index recipe {path} has {path.stat().st_size:,} bytes; a recipe has a few lines."
+            )
+            raise AnnIndexError(msg)
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as exc:  # of TOML, UTF-8 and numbers too long for Python
         msg = f"Index recipe {path} is not valid TOML: {exc}."
         raise AnnIndexError(msg) from exc
     return from_dict({"name": path.stem, **values})
@@ -282,11 +291,6 @@ def from_dict(values: Mapping[str, Any]) -> IndexRecipe:
         )
         raise AnnIndexError(msg)
     return recipe(**given)
-
-
-def with_target(recipe: IndexRecipe, target_recall: float) -> IndexRecipe:
-    """Return the same recipe with another target."""
-    return replace(recipe, target_recall=target_recall)
 
 
 def _folder() -> Path:

@@ -10,7 +10,7 @@ from stamp_index.index.building import build_index
 from stamp_index.index.difference import count
 from stamp_index.index.folder import has_index, index_folder
 from stamp_index.index.folding import fold_index
-from stamp_index.index.generation import read_rows, require_same_encoder
+from stamp_index.index.generation import read_contents, require_same_encoder
 from stamp_index.index.recipes import from_dict
 from stamp_index.store import Store
 from stamp_index.store.schema import MODALITIES
@@ -40,7 +40,7 @@ def keep_up(
 ) -> IndexCard | None:
     """Fold newer rows into an index if there are many, or build it again if it is no longer the same.
 
-    It is built again, by its own recipe, when more than a fifth of its rows were deleted, when more rows were
+    It is built again, by its own recipe and in as much memory as before, when more than a fifth of its rows were deleted, when more rows were
     folded in than half of those that trained it, or when folding left its recall below the target.
 
     Parameters
@@ -66,7 +66,8 @@ def keep_up(
     """
     if not has_index(store, modality) or not store.has_vector(modality).any():
         return None
-    now, rows = read_rows(index_folder(store, modality))
+    contents = read_contents(index_folder(store, modality))
+    now, rows = contents.card, contents.rows
     require_same_encoder(store, modality, now)
     if store.version < now.store_version:
         return None  # the index knows a newer version than is shown here
@@ -78,11 +79,18 @@ def keep_up(
     try:
         if not stale and n_newer < fold_rows:
             return None
-        card = None if stale else fold_index(store, modality)
-        if card is not None and not _lost_recall(card):
-            return card
-        recipe = from_dict(now.recipe)
-        return build_index(store, modality, recipe, seed=now.seed, progress=progress)
+        if not stale:
+            card = fold_index(store, modality)
+            if card is None or not _lost_recall(card):
+                return card  # None where somebody else has folded them meanwhile
+        return build_index(
+            store,
+            modality,
+            from_dict(now.recipe),
+            seed=now.seed,
+            max_memory_bytes=now.max_memory_bytes,
+            progress=progress,
+        )
     except StoreBusyError:
         return None
 
@@ -101,7 +109,7 @@ class Keeper:
     """Keeps the indexes of a store up in a thread of its own while slides are added.
 
     Use it in a ``with`` statement and call `nudge` after each change. Leaving the statement waits for what is going
-    on, and raises what went wrong in it; leaving it by an error stops what is going on.
+    on, and raises what went wrong in it; leaving it by an error stops that after the block or stage that is on.
     """
 
     def __init__(self, store_path: Path, encoder: str) -> None:

@@ -7,6 +7,7 @@ from stamp_index.search.hits import Hits
 from stamp_index.search.predict import predict_expression, predict_expression_batch
 from stamp_index.search.regions import Region, RegionHits, RegionSettings
 from stamp_index.search.searcher import Searcher
+from stamp_index.search.vector_searcher import VectorSearcher
 
 __all__ = [
     "Hits",
@@ -14,6 +15,7 @@ __all__ = [
     "RegionHits",
     "RegionSettings",
     "Searcher",
+    "VectorSearcher",
     "all_of",
     "field_in",
     "field_not_in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from stamp_index.store.schema import MODALITIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from stamp_index.search.filtering import Condition
 
@@ -26,6 +26,7 @@ Against: TypeAlias = Modality | Mapping[Modality, float]
 OnePer: TypeAlias = Literal["slide", "patient"] | float | None
 
 DEFAULT_K: Final = 48
+_MOST_UM: Final = 1e9  # longer than any slide
 DEFAULT_RECALL: Final = 0.99
 RECALLS: Final = (0.95, 0.99, 1.0)
 
@@ -167,6 +168,9 @@ def check_modality(modality: object) -> Modality:
 
 def _weights(against: Against) -> tuple[tuple[Modality, float], ...]:
     if not isinstance(against, Mapping):
+        if against not in MODALITIES:
+            msg = f"against is {against!r}; expected 'image', 'gene', or weights such as {{'image': 0.5, 'gene': 0.5}}."
+            raise ValueError(msg)
         return ((check_modality(against), 1.0),)
     given = {check_modality(modality): weight for modality, weight in against.items()}
     good = [_is_number(weight) and 0 <= weight < math.inf for weight in given.values()]
@@ -183,7 +187,7 @@ def _weights(against: Against) -> tuple[tuple[Modality, float], ...]:
 def _checked_one_per(one_per: OnePer) -> OnePer:
     if one_per is None or (isinstance(one_per, str) and one_per in ("slide", "patient")):
         return one_per
-    if not _is_number(one_per) or not 0 < float(one_per) < math.inf:
+    if not _is_number(one_per) or not 0 < one_per <= _MOST_UM:
         msg = (
             f"one_per is {one_per!r}; expected 'slide', 'patient', or a radius in microns above 0."
         )
@@ -191,5 +195,51 @@ def _checked_one_per(one_per: OnePer) -> OnePer:
     return float(one_per)
 
 
-def _is_number(value: Any) -> bool:  # noqa: ANN401 - whatever a caller gave
+def _is_number(value: Any) -> TypeGuard[float]:  # noqa: ANN401 - whatever a caller gave
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def checked_vector(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
+    """One unit vector, as (1, d).
+
+    Raises
+    ------
+    ValueError
+        If it has another shape, holds NaN or infinite values, or is all zeros.
+    """
+    values: NDArray[Any] = np.asarray(vector)
+    if values.shape != (dim,) or values.dtype.kind not in "fiu":
+        msg = (
+            f"The vector is {values.dtype} of shape {values.shape}; this store's embeddings have "
+            f"{dim} numbers."
+        )
+        raise ValueError(msg)
+    return checked_vectors(values[None], dim)
+
+
+def checked_vectors(vectors: ArrayLike, dim: int) -> NDArray[np.float32]:
+    """Scale vectors (q, d) to unit length.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, or one of them has no direction.
+    """
+    values: NDArray[Any] = np.asarray(vectors)
+    if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind not in "fiu":
+        msg = (
+            f"The vectors are {values.dtype} of shape {values.shape}; expected (q, {dim}): this "
+            f"store's embeddings have {dim} numbers."
+        )
+        raise ValueError(msg)
+    asked = values.astype(np.float64)
+    lengths = np.linalg.norm(asked, axis=1)
+    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    if len(wrong):
+        which = f"Vector {wrong[0]}" if len(values) > 1 else "The vector"
+        msg = (
+            f"{which} has length {lengths[wrong[0]]}; expected a finite one that is not all zeros."
+        )
+        raise ValueError(msg)
+    unit: NDArray[np.float32] = (asked / lengths[:, None]).astype(np.float32)
+    return unit

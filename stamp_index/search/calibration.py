@@ -33,6 +33,7 @@ from stamp_index.index.background import (
     background_of_rows,
     sample_rows,
 )
+from stamp_index.index.halves import as_float32
 from stamp_index.search.asking import DEFAULT_RECALL, NO_KIND, check_modality
 from stamp_index.search.kept import Kept
 from stamp_index.search.nearest import finder
@@ -47,10 +48,17 @@ if TYPE_CHECKING:
 _KEPT: Final = 16  # 2 MB each at d = 512
 _N_SIGNATURES: Final = 128  # 6 ms each to encode with the demo's encoder, on one core
 _MOST_ROWS: Final = 200_000  # searched exactly, 256 queries take seconds of more rows
+_MOST_FUSED: Final = 20_000  # the same of two embeddings that have indexes: 32 reads of all vectors
 _LEAST_ROWS: Final = 2
+_OUTGROWN: Final = 1.2  # times the spots that a stored background was made with
 # Percentile of the best hit below which nothing stands out, and the random queries that it takes to say so.
 _ALARMS: Final = {"image": (0.01, 100), "gene": (0.01, 100), "signature": (0.5, 20)}
 _SEED: Final = 0
+NO_PERCENTILES: Final = (
+    "Percentiles are not known: random queries of both embeddings would take long among so many spots. Read z, or "
+    "search one embedding."
+)
+NOTHING_STANDS_OUT: Final = "Nothing stands out"  # how a note begins that says so
 
 
 class Backgrounds:
@@ -80,18 +88,37 @@ class Backgrounds:
         Returns
         -------
         Background or None
-            Without queries where finding their best hits would take long: two embeddings together
-            through an index, or more than 200,000 rows without one. None for fewer than 2 rows.
+            Without queries where finding their best hits would take long: more than 20,000
+            rows by two embeddings that have indexes, or more than 200,000 rows without any. None for fewer than 2 rows.
         """
         usual = replace(ask, k=1, condition=None, one_per=None, recall=DEFAULT_RECALL)
-        return self._kept.get((usual.against, kind), lambda: self._make(usual, kind))
+        return self._kept.get((usual.against, kind), lambda: _widened(self._make(usual, kind)))
+
+    def outgrown(self, ask: Ask, kind: QueryKind) -> tuple[str, ...]:
+        """Say so where percentiles compare with what was found when the store had far fewer spots."""
+        if self._stored(ask, kind) is None:
+            return ()
+        modality = ask.modalities[0]
+        then = self._sources.n_indexed(modality)
+        now = int(np.count_nonzero(self._sources.has_vector(modality)))
+        if now <= _OUTGROWN * then:
+            return ()
+        return (
+            f"Percentiles are a little too high: they compare with random queries that were asked when the "
+            f"{modality} index held {then:,} spots, and {now:,} are searched now. Fold the newer ones into the index.",
+        )
+
+    def _stored(self, ask: Ask, kind: QueryKind) -> Background | None:
+        """Background that an index carries for this way of asking, if it does."""
+        if len(ask.modalities) > 1:
+            return None
+        return self._sources.background(ask.modalities[0], kind.name)
 
     def _make(self, ask: Ask, kind: QueryKind) -> Background | None:
         sources, modalities = self._sources, ask.modalities
-        if len(modalities) == 1:
-            stored = sources.background(modalities[0], kind.name)
-            if stored is not None:
-                return stored
+        stored = self._stored(ask, kind)
+        if stored is not None:
+            return stored
         searched = sources.has_vectors(modalities)
         n = int(np.count_nonzero(searched))
         if n < _LEAST_ROWS:
@@ -99,7 +126,9 @@ class Backgrounds:
         sample = self._sample(ask, searched)
         indexed = [sources.has_index(modality) for modality in modalities]
         fused, plain = len(indexed) > 1, not any(indexed)
-        is_slow = (fused and not plain) or (plain and n > _MOST_ROWS)
+        is_slow = plain and n > _MOST_ROWS
+        if fused and not plain:
+            is_slow, ask = n > _MOST_FUSED, replace(ask, recall=1.0)
         if is_slow or kind == NO_KIND:
             return Background.compute(sample)
         find = finder(sources, ask)
@@ -108,14 +137,13 @@ class Backgrounds:
             queries = self._drawn.get(
                 kind, lambda: draw(_N_SIGNATURES, np.random.default_rng(_SEED))
             )
-            scores, _ = find(queries, 1, Findable(searched, n))
-            return Background.compute(sample, scores[:, 0])
+            return Background.compute(sample, find(queries, 1, Findable(searched, n))[0][:, 0])
         return background_of_rows(
             sources.store,
             check_modality(kind.name),
             sample,
             searched=searched,
-            search=lambda asked, allowed: find(asked, 2, Findable(allowed, int(allowed.sum()))),
+            search=lambda asked, allowed: find(asked, 2, Findable(allowed, int(allowed.sum())))[:2],
             seed=_SEED,
         )
 
@@ -127,6 +155,13 @@ class Backgrounds:
             return store.vectors(ask.modalities[0], rows)
         weighted = [w * store.vectors(m, rows).astype(np.float32) for m, w in ask.against]
         return np.asarray(np.sum(weighted, axis=0), np.float32)
+
+
+def _widened(background: Background | None) -> Background | None:
+    """Convert the sample once, not with every query."""
+    if background is None:
+        return None
+    return replace(background, sample=as_float32(background.sample))
 
 
 def what_it_says(
@@ -147,12 +182,12 @@ def what_it_says(
     alarm, least = _ALARMS.get(kind.name, (0.0, 0))
     if n < least or not percentile < alarm:
         return ()
+    start = f"{NOTHING_STANDS_OUT}: the best score, {score:.2f}, is below that of {1 - percentile:.0%} of {n}"
     if kind.name == "signature":
         return (
-            f"Nothing stands out: the best score, {score:.2f}, is below that of {1 - percentile:.0%} of "
-            f"{n} random signatures.",
+            f"{start} random signatures. Few spots can be told by these genes: they may be found everywhere, or in tissues that exclude each other.",
         )
     return (
-        f"Nothing stands out: the best score, {score:.2f}, is below that of {1 - percentile:.0%} of {n} "
-        f"spots of this store as queries. This one may be unlike all that is in it.",
+        f"{start} spots of this store as queries. This one may be unlike all that is in it; if it is a "
+        f"picture, check its pixel size and its stain.",
     )

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stamp_index.search.sources import Nearest
     from stamp_index.store import Store
-
-    Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 _PER_HIT: Final = 4  # candidates looked at for each hit at first
 _WIDER: Final = 2  # times as many in each further look
@@ -32,7 +31,7 @@ class Spread(Protocol):
 
     @property
     def words(self) -> str:
-        """What hits have for themselves, to finish "Only 3 of the spots that can be found ..."."""
+        """Of what there is one hit, to finish "With one hit ..."."""
 
     def block(self, blocked: NDArray[np.bool_], row: int) -> None:
         """Mark the rows that `row` keeps out, itself among them; `blocked` is (n_rows,)."""
@@ -71,7 +70,7 @@ class PerNeighbourhood:
     first, n : ndarray of shape (s,), int64
         As in `PerGroup`.
     xy_um : ndarray of shape (n_rows, 2), float64
-        Centres in microns by row id; NaN where not known.
+        Centres in microns by row id, as `places_of` reads them.
     radius_um : float
         Spots as far apart as this are neighbours too.
     """
@@ -80,7 +79,11 @@ class PerNeighbourhood:
     n: NDArray[np.int64]
     xy_um: NDArray[np.float64]
     radius_um: float
-    words: str
+
+    @property
+    def words(self) -> str:
+        """As `Spread` says."""
+        return f"within {self.radius_um:g} um"
 
     def block(self, blocked: NDArray[np.bool_], row: int) -> None:
         """Mark the neighbours of `row`, and itself."""
@@ -91,7 +94,16 @@ class PerNeighbourhood:
         blocked[row] = True
 
 
-def spread_of(store: Store, one_per: str | float) -> Spread:
+def places_of(store: Store) -> NDArray[np.float64]:
+    """Centres of all spots in microns by row id, (n_rows, 2); NaN where not known. 16 bytes a spot."""
+    xy_um = np.full((store.n_rows, 2), np.nan)
+    xy_um[store.rows()] = store.spots(["x_um", "y_um"]).to_numpy(np.float64)
+    return xy_um
+
+
+def spread_of(
+    store: Store, one_per: str | float, places: Callable[[], NDArray[np.float64]]
+) -> Spread:
     """Read what a way of spreading hits needs of a store.
 
     Parameters
@@ -100,22 +112,20 @@ def spread_of(store: Store, one_per: str | float) -> Spread:
         At one version.
     one_per : {"slide", "patient"} or float
         A number is a radius in microns. A slide whose patient is not known is a patient of its own.
+    places : callable
+        Gives what `places_of` reads; asked for a radius only, so that all radii share one copy.
     """
     slides = store.slides()
     first, n = (slides[name].to_numpy(np.int64) for name in ("first_spot", "n_spots"))
     own = np.arange(len(slides))
     if one_per == "slide":
-        return PerGroup(first, n, own, "are on slides of their own")
+        return PerGroup(first, n, own, "per slide")
     if one_per == "patient":
         names = slides["patient_id"].fillna("").to_numpy(object)
         _, group = np.unique(names.astype(str), return_inverse=True)
         group = np.where(names == "", own + len(slides), group)
-        return PerGroup(first, n, group, "are of patients of their own")
-    radius_um = float(one_per)
-    xy_um = np.full((store.n_rows, 2), np.nan)
-    xy_um[store.rows()] = store.spots(["x_um", "y_um"]).to_numpy(np.float64)
-    words = f"lie more than {radius_um:g} um from each other"
-    return PerNeighbourhood(first, n, xy_um, radius_um, words)
+        return PerGroup(first, n, group, "per patient")
+    return PerNeighbourhood(first, n, places(), float(one_per))
 
 
 def width_for(k: int, n: int) -> int:
@@ -124,13 +134,13 @@ def width_for(k: int, n: int) -> int:
 
 
 def take_spread(
-    first: Found,
+    first: Nearest,
     k: int,
     *,
     spread: Spread,
     among: NDArray[np.bool_],
-    look: Callable[[int, Findable], Found],
-) -> Found:
+    look: Callable[[int, Findable], Nearest],
+) -> Nearest:
     """Take hits of one query greedily, looking further until there are k or no more.
 
     Parameters

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stamp_index.genes import GeneResolver
-from stamp_index.search.calibration import Backgrounds, what_it_says
-from stamp_index.search.diversity import Spread, spread_of
+from stamp_index.search.asking import NO_KIND
+from stamp_index.search.calibration import NO_PERCENTILES, Backgrounds, what_it_says
+from stamp_index.search.diversity import Spread, places_of, spread_of
 from stamp_index.search.filtering import evaluate
+from stamp_index.search.fusion import SEARCHED_EXACTLY
 from stamp_index.search.hits import Answer, Hits, make_hits
 from stamp_index.search.kept import Kept
 from stamp_index.search.nearest import nearest_rows, table_of
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
     from stamp_index.index import Index
     from stamp_index.search.asking import Ask, Asked
     from stamp_index.search.filtering import Allowed, Condition
+    from stamp_index.search.sources import Nearest
     from stamp_index.store import Modality, Store
 
-_KEPT: Final = 8  # filters, selections and ways of spreading; up to 16 bytes a row each
+_KEPT: Final = 8  # filters, and selections with what indexes make of them: some bytes a row each
 
 
 class SearchEngine:
@@ -47,7 +50,7 @@ class SearchEngine:
         self.backgrounds = Backgrounds(self.sources)
         self._allowed: Kept[Allowed] = Kept(_KEPT)
         self._selections: Kept[Selection] = Kept(_KEPT)
-        self._spreads: Kept[Spread] = Kept(_KEPT)
+        self._places: Kept[NDArray[np.float64]] = Kept(1)
 
     @cached_property
     def resolver(self) -> GeneResolver:
@@ -75,6 +78,7 @@ class SearchEngine:
         found = self.find(queries, ask, own=own, excluded=excluded)
         scores, _ = table_of([pair for pair, _ in found])
         z, percentile, said = self._calibrated(queries, ask, asked, scores)
+        short = self._shortfalls(ask)
         answers = [
             Answer(
                 asked=asked[i],
@@ -82,7 +86,7 @@ class SearchEngine:
                 rows=rows,
                 z=z[i, : len(rows)],
                 percentile=percentile[i, : len(rows)],
-                notes=(*notes, *said[i]),
+                notes=(*notes, *short, *said[i]),
             )
             for i, ((values, rows), notes) in enumerate(found)
         ]
@@ -105,11 +109,25 @@ class SearchEngine:
             at = np.array([i for i, one in enumerate(asked) if one.kind == kind])
             z[at] = background.z_scores(queries[at], scores[at])
             percentile[at] = background.percentiles(scores[at])
-            if ask.condition is not None:
-                continue  # the best of few spots is worse than the best of all, whatever was asked
+            old = self.backgrounds.outgrown(ask, kind)
             for i in at:
-                said[i] = what_it_says(background, kind, scores[i, 0], percentile[i, 0])
+                # The best of few spots is worse than the best of all, whatever was asked.
+                best = scores[i, 0], percentile[i, 0]
+                alarm = what_it_says(background, kind, *best) if ask.condition is None else ()
+                said[i] = (*alarm, *old)
+                if len(background.best) == 0 and kind != NO_KIND and len(ask.against) > 1:
+                    said[i] += (NO_PERCENTILES,)
         return z, percentile, said
+
+    def _shortfalls(self, ask: Ask) -> list[str]:
+        """Say where an index finds less than was asked for."""
+        found = {name: self.sources.shortfall(name, ask.recall) for name in ask.modalities}
+        return [
+            f"The {name} index was measured to find {share:.2%} of the best hits, not the {ask.recall:.0%} "
+            f"asked for. Ask with a recall of 1 to search exactly, or build the index with another recipe."
+            for name, share in found.items()
+            if share is not None
+        ]
 
     def find(
         self,
@@ -118,7 +136,7 @@ class SearchEngine:
         *,
         own: NDArray[np.int64] | None = None,
         excluded: Sequence[Excluded | None] = (),
-    ) -> list[tuple[tuple[NDArray[np.float32], NDArray[np.int64]], tuple[str, ...]]]:
+    ) -> list[tuple[Nearest, tuple[str, ...]]]:
         """Find the rows that answer queries.
 
         Parameters
@@ -135,7 +153,8 @@ class SearchEngine:
         Returns
         -------
         list of ((scores, rows), notes)
-            Of shape (k',), float32 and int64, best first; notes say why there are fewer than `ask.k`.
+            Of shape (k',), float32 and int64, best first; notes say why there are fewer than `ask.k`, or
+            why it took long.
 
         Raises
         ------
@@ -146,9 +165,7 @@ class SearchEngine:
         own = np.full(len(queries), -1, np.int64) if own is None else own
         spread = self._spread(ask)
         left_out = list(excluded) or [None] * len(queries)
-        out: list[tuple[tuple[NDArray[np.float32], NDArray[np.int64]], tuple[str, ...]]] = [
-            ((np.empty(0, np.float32), np.empty(0, np.int64)), ())
-        ] * len(queries)
+        out: dict[int, tuple[Nearest, tuple[str, ...]]] = {}
         for leave_out in dict.fromkeys(left_out):
             at = np.array([i for i, other in enumerate(left_out) if other == leave_out])
             selection = self.selection(ask, leave_out)
@@ -161,10 +178,10 @@ class SearchEngine:
                 self.sources, queries[at], ask, selection.rows, own=here, spread=spread
             )
             words = "" if spread is None else spread.words
-            for i, row, (scores, rows) in zip(at, here.tolist(), found, strict=True):
-                notes = selection.notes(ask.k, len(rows), own=row, words=words)
-                out[i] = (scores, rows), notes
-        return out
+            for i, row, (pair, exactly) in zip(at.tolist(), here.tolist(), found, strict=True):
+                notes = selection.notes(ask.k, len(pair[1]), own=row, words=words)
+                out[i] = pair, (*notes, SEARCHED_EXACTLY) if exactly else notes
+        return [out[i] for i in range(len(queries))]
 
     def selection(self, ask: Ask, excluded: Excluded | None) -> Selection:
         """Rows that a query may find; kept for the next that is asked alike."""
@@ -190,7 +207,8 @@ class SearchEngine:
         return self._allowed.get(condition, lambda: evaluate(condition, columns))
 
     def _spread(self, ask: Ask) -> Spread | None:
-        one_per = ask.one_per
-        if one_per is None:
+        if ask.one_per is None:
             return None
-        return self._spreads.get(one_per, lambda: spread_of(self.store, one_per))
+        return spread_of(
+            self.store, ask.one_per, lambda: self._places.get("um", lambda: places_of(self.store))
+        )

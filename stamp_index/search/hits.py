@@ -31,6 +31,13 @@ PLACE_COLUMNS: Final = (
     Keys.Y_UM,
 )
 FIXED_COLUMNS: Final = (Keys.RANK, Keys.SCORE, Keys.Z, Keys.PERCENTILE, *PLACE_COLUMNS)
+_SHOWN: Final = 10  # names in a note
+_TAKEN: Final = frozenset({*FIXED_COLUMNS, Keys.MEASURED})
+
+
+def gene_column(gene: str) -> str:
+    """Column of `Hits.table` with what was measured of a gene: its name, or ``expr(z)`` for a gene called z."""
+    return f"expr({gene})" if gene in _TAKEN else gene
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,7 @@ class Hits:
           signature weighs them, low genes counted negative (``sum(w * x) / sum(abs(w))``); NaN where
           the slide did not measure all of them.
         - one column per gene of `genes`: measured log1p CP10k, NaN where the slide did not measure
-          it.
+          it. A gene that has the name of another column, such as z, is in ``expr(z)``.
 
         Do not change it; `to_pandas` gives a copy.
     rows : ndarray of shape (k,), int64
@@ -125,9 +132,10 @@ class Hits:
         """
         import anndata
 
-        obs = self.table.drop(columns=list(self.genes)).set_index(Keys.SPOT_ID)
+        measured = [gene_column(gene) for gene in self.genes]
+        obs = self.table.drop(columns=measured).set_index(Keys.SPOT_ID)
         return anndata.AnnData(
-            X=self.table[list(self.genes)].to_numpy(np.float32).reshape(len(self), -1),
+            X=self.table[measured].to_numpy(np.float32).reshape(len(self), -1),
             obs=obs,
             var=pd.DataFrame(index=pd.Index(self.genes, dtype="str")),
             obsm={"spatial": self.table[[Keys.X_PX, Keys.Y_PX]].to_numpy(np.float64)},
@@ -205,7 +213,7 @@ def _hits(
     }
     if asked.weights:
         columns[Keys.MEASURED] = _measured_score(expression, dict(asked.weights))
-    columns |= expression
+    columns |= {gene_column(gene): values for gene, values in expression.items()}
     order, notes = np.arange(len(at)), [*asked.notes, *answer.notes]
     if asked.by_measured:
         order = np.argsort(-columns[Keys.MEASURED], kind="stable")  # NaN last
@@ -244,15 +252,20 @@ def _ranked_last(measured: NDArray[np.float32]) -> list[str]:
 
 
 def _not_measured(table: pd.DataFrame, genes: tuple[str, ...]) -> list[str]:
-    notes = []
+    """Say which genes the slides of some hits lack: one sentence for all that the same slides lack."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
     for gene in genes:
-        lacking = np.isnan(table[gene].to_numpy())
-        if lacking.any():
-            n_slides = table[Keys.SLIDE_ID].nunique()
-            slides = table.loc[lacking, Keys.SLIDE_ID].unique()
-            shown = ", ".join(slides[:10]) + (", ..." if len(slides) > 10 else "")
-            notes.append(
-                f"{gene} was not measured on {len(slides)} of the {n_slides} slides of these hits "
-                f"({shown})."
-            )
-    return notes
+        missing = np.isnan(table[gene_column(gene)].to_numpy())
+        if missing.any():
+            slides = tuple(table.loc[missing, Keys.SLIDE_ID].unique())
+            lacking.setdefault(slides, []).append(gene)
+    n_slides = table[Keys.SLIDE_ID].nunique() if lacking else 0
+    return [
+        f"{_listed(names)} {'was' if len(names) == 1 else 'were'} not measured on {len(slides)} of the "
+        f"{n_slides} slides of these hits ({_listed(slides)})."
+        for slides, names in lacking.items()
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

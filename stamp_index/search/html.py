@@ -7,6 +7,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from stamp_index.search.hits import gene_column
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -44,7 +46,8 @@ def _tile(hit: Mapping[Any, Any], jpeg: bytes | None, genes: tuple[str, ...]) ->
             f'alt="patch of {spot_id}">'
         )
     readings = "".join(
-        f"<br>{escape(gene)} {_reading(float(hit[gene]))}" for gene in genes[:_GENES_SHOWN]
+        f"<br>{escape(gene)} {_reading(float(hit[gene_column(gene)]))}"
+        for gene in genes[:_GENES_SHOWN]
     )
     return (
         f'<div style="width:116px;font-size:11px;overflow-wrap:anywhere">{picture}'

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from stamp_index.search.asking import Ask
     from stamp_index.search.diversity import Spread
-    from stamp_index.search.sources import Findable, Sources
+    from stamp_index.search.sources import Findable, Nearest, Sources
 
-    Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+    # Scores and rows of each query, and which queries were searched exactly though that was not asked for.
+    Find = Callable[
+        [NDArray[np.float32], int, Findable],
+        tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.bool_]],
+    ]
 
 
 def nearest_rows(
@@ -29,7 +33,7 @@ def nearest_rows(
     *,
     own: NDArray[np.int64],
     spread: Spread | None,
-) -> list[Found]:
+) -> list[tuple[Nearest, bool]]:
     """Find the hits of each query.
 
     Parameters
@@ -49,50 +53,59 @@ def nearest_rows(
 
     Returns
     -------
-    list of (scores, rows) of shape (k',), float32 and int64
-        Best first, equal scores by ascending row. k' is `ask.k`, or all there are.
+    list of ((scores, rows), bool)
+        Of shape (k',), float32 and int64, best first, equal scores by ascending row. k' is `ask.k`, or
+        all there are. And whether the query was searched exactly although `ask.recall` did not ask for it.
     """
     besides = int((own >= 0).any())
     width = ask.k if spread is None else width_for(ask.k, among.n)
     find = finder(sources, ask)
-    scores, rows = find(queries, min(width + besides, among.n), among)
+    scores, rows, exactly = find(queries, min(width + besides, among.n), among)
     found = [_without(*pair) for pair in zip(scores, rows, own.tolist(), strict=True)]
     if spread is None:
-        return [(values[: ask.k], here[: ask.k]) for values, here in found]
+        short = [(values[: ask.k], here[: ask.k]) for values, here in found]
+        return list(zip(short, exactly.tolist(), strict=True))
     answers = []
-    for query, first, row in zip(queries, found, own.tolist(), strict=True):
+    for at, (query, first, row) in enumerate(zip(queries, found, own.tolist(), strict=True)):
         mask = (sources.has_vectors(ask.modalities) if among.mask is None else among.mask).copy()
         if row >= 0:
             mask[row] = False
+        looks = [bool(exactly[at])]
 
-        def look(m: int, left: Findable, query: NDArray[np.float32] = query) -> Found:
-            values, here = find(query[None], m, left)
+        def look(
+            m: int,
+            left: Findable,
+            query: NDArray[np.float32] = query,
+            looks: list[bool] = looks,
+        ) -> Nearest:
+            values, here, all_seen = find(query[None], m, left)
+            looks.append(bool(all_seen[0]))
             return values[0], here[0]
 
-        answers.append(take_spread(first, ask.k, spread=spread, among=mask, look=look))
+        taken = take_spread(first, ask.k, spread=spread, among=mask, look=look)
+        answers.append((taken, any(looks)))
     return answers
 
 
-def finder(sources: Sources, ask: Ask) -> Callable[[NDArray[np.float32], int, Findable], Found]:
+def finder(sources: Sources, ask: Ask) -> Find:
     """Return what finds the best rows of one embedding or of several: ``find(queries, k, among)``."""
     if len(ask.against) > 1:
         return lambda queries, k, among: Fusion(sources, ask.against, among, ask.recall).nearest(
             queries, k
         )
     modality = ask.modalities[0]
-    return lambda queries, k, among: sources.nearest(
-        modality, queries, k, among=among, recall=ask.recall
+    return lambda queries, k, among: (
+        *sources.nearest(modality, queries, k, among=among, recall=ask.recall),
+        np.zeros(len(queries), np.bool_),
     )
 
 
-def _without(scores: NDArray[np.float32], rows: NDArray[np.int64], own: int) -> Found:
+def _without(scores: NDArray[np.float32], rows: NDArray[np.int64], own: int) -> Nearest:
     keep = rows != own
     return scores[keep], rows[keep]
 
 
-def table_of(
-    found: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def table_of(found: Sequence[Nearest]) -> Nearest:
     """Hits of several queries as tables (q, k'), short ones filled up with NaN and -1."""
     width = max((len(rows) for _, rows in found), default=0)
     scores = np.full((len(found), width), np.nan, np.float32)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stamp_index.slides import PatchSpec
 
 _ROUNDING: Final = 1e-6  # relative; widths are products of floats
+_MOST_MPP: Final = 50.0  # a patch of 112 um is then two pixels wide
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class QueryPatch:
         if self.region is not None:
             return ()
         return (
-            f"The picture does not reach {encoder.region.width_um:g} um around the patch: its "
-            f"surroundings were not used.",
+            f"The picture does not show the {encoder.region.width_um:g} um around the middle of the patch: "
+            f"its surroundings were not used. Give a larger picture to search with them.",
         )
 
 
@@ -98,8 +99,8 @@ def _check_arguments(pixels: NDArray[np.uint8], mpp: float) -> None:
             f"(h, w, 3)."
         )
         raise ValueError(msg)
-    if not (math.isfinite(mpp) and mpp > 0):
-        msg = f"mpp is {mpp}; expected microns per pixel above 0, such as 0.5 for a 20x scan."
+    if isinstance(mpp, bool) or not 0 < mpp <= _MOST_MPP:
+        msg = f"mpp is {mpp}; expected microns per pixel above 0, at most {_MOST_MPP:g}, such as 0.5 for a 20x scan."
         raise ValueError(msg)
 
 

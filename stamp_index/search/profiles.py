@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.genes import GeneResolver
+
+
+_MOST_COUNT: Final = 10**9  # as in a store
 
 
 def encode_profile(
@@ -39,16 +42,21 @@ def encode_profile(
     DuplicateGenesError
         If two names mean the same gene.
     ValueError
-        If a count is negative or not finite.
+        If a count is negative, not finite or above 1e9.
+    TypeError
+        If it is no mapping of genes to numbers, nor a Series.
     """
+    try:
+        counts = {str(gene): float(count) for gene, count in counts.items()}
+    except (AttributeError, TypeError, ValueError) as exc:
+        msg = f"The profile is {type(counts).__name__}; expected counts by gene such as {{'CD8A': 12, 'CD3E': 4}}."
+        raise TypeError(msg) from exc
     if not counts:
         msg = "The profile holds no gene. Give counts such as {'CD8A': 12, 'CD3E': 4}."
         raise EmptyQueryError(msg)
-    wrong = [f"{gene} {n}" for gene, n in counts.items() if not (np.isfinite(n) and n >= 0)]
+    wrong = [f"{gene} {n}" for gene, n in counts.items() if not 0 <= n <= _MOST_COUNT]
     if wrong:
-        msg = (
-            f"Counts of a profile must be 0 or more; {len(wrong)} are not ({', '.join(wrong[:5])})."
-        )
+        msg = f"Counts of a profile must be 0 to {_MOST_COUNT:,}; {len(wrong)} are not ({', '.join(wrong[:5])})."
         raise ValueError(msg)
     panel = encoder.panel
     # names that the panel has are taken as they are; the store knows ids and other cases

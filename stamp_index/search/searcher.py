@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from stamp_index.errors import EncoderMismatchError
-from stamp_index.index import Index, has_index
 from stamp_index.search.asking import (
     DEFAULT_K,
     DEFAULT_RECALL,
@@ -17,12 +16,12 @@ from stamp_index.search.asking import (
     OnePer,
     QueryKind,
 )
+from stamp_index.search.indexes import open_indexes
 from stamp_index.search.pictures import cut_query
 from stamp_index.search.profiles import encode_profile
 from stamp_index.search.signatures import random_signatures, resolve_signature
 from stamp_index.search.vector_searcher import VectorSearcher
 from stamp_index.store import Modality, Store
-from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.genes import Signature
+    from stamp_index.index import Index
     from stamp_index.search.filtering import Condition
     from stamp_index.search.hits import Hits
 
@@ -46,11 +46,11 @@ class Searcher(VectorSearcher):
     Attributes
     ----------
     store : Store
-        At the version that was the newest when it was opened.
+        At the version that was the newest when it was opened, for reading.
     encoder : Encoder
         Embeds the queries; the same one that embedded the spots.
     indexes : dict
-        Index of each modality that has one; the others are searched exactly, in memory.
+        Index of each modality that has one, at that version; the others are searched exactly, in memory.
     """
 
     def __init__(
@@ -60,41 +60,47 @@ class Searcher(VectorSearcher):
             msg = (
                 f"The store at {store.path} holds embeddings of encoder '{store.card.name}' "
                 f"{store.card.fingerprint}; the encoder given is '{encoder.name}' "
-                f"{encoder.fingerprint}. Search with the store's own encoder."
+                f"{encoder.fingerprint}. Search with an encoder of the store: it has those named "
+                f"{', '.join(store.encoders)}."
             )
             raise EncoderMismatchError(msg)
         super().__init__(store, indexes)
         self.encoder = encoder
 
     @classmethod
-    def open(cls, store_path: Path | str, *, encoder: Encoder | None = None) -> Self:
+    def open(cls, store_path: Path | str, *, encoder: Encoder | str | None = None) -> Self:
         """Open a store for searching, at its newest version.
 
         Parameters
         ----------
         store_path : path
             Folder of the store.
-        encoder : Encoder, optional
-            By default the one that the store carries.
+        encoder : Encoder or str, optional
+            One of those whose embeddings the store has, or its name in the store (see `Store.encoders`), under which
+            the store carries it; the store's first by default.
 
         Raises
         ------
         StoreError, StoreVersionError
-            If the store cannot be opened, or carries no encoder and none is given.
+            If the store cannot be opened, has no encoder of that name, or carries none and none is given.
         EncoderError
             If the encoder that it carries cannot be loaded.
         EncoderMismatchError
-            If the encoder is not the one that embedded the store's spots.
+            If the encoder is not one that embedded the store's spots.
         AnnIndexError
             If the store has an index that cannot be used.
         """
-        newest = Store.open(store_path).version
-        store = Store.open(store_path, version=newest)  # later additions do not move the rows
-        if encoder is None:
+        if encoder is None or isinstance(encoder, str):
             from stamp_index.encoders import load_encoder
 
+            store = Store.open(store_path, encoder=encoder)
             encoder = load_encoder(store.encoder_path)
-        return cls(store, encoder, _load_indexes(store))
+        else:
+            store = Store.open(store_path)
+            for name, card in store.encoders.items():
+                if card.fingerprint == encoder.fingerprint:
+                    store = Store.open(store_path, encoder=name)
+        return cls(store, encoder, open_indexes(store))
 
     # ---- kinds of query ----------------------------------------------------------------------
 
@@ -233,7 +239,3 @@ class Searcher(VectorSearcher):
             kind=ROW_KINDS["gene"],
         )
         return self._engine.hits(vector[None], ask, [query])[0]
-
-
-def _load_indexes(store: Store) -> dict[Modality, Index]:
-    return {side: Index.open(store, side) for side in MODALITIES if has_index(store, side)}

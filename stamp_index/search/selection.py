@@ -65,15 +65,16 @@ class Selection:
         own : int
             Row that the query was not to find; -1 for none.
         words : str
-            What hits had to have for themselves, such as "are on slides of their own".
+            Of what there was to be one hit, such as "per slide".
         """
         if found >= k:
             return ()
         if found < self.count(own):
-            start = f"Only {found} of the spots that can be found {words}"
-        else:
-            start = f"Only {found} of {self.n_spots} spots {self._reason(own)}"
-        return (f"{start}: {found} hits instead of {k}.",)
+            return (
+                f"With one hit {words} there are {found} hits instead of {k}. Ask without one_per for more.",
+            )
+        reason = self._reason(own)
+        return (f"Only {found} of {self.n_spots} spots {reason}: {found} hits instead of {k}.",)
 
     def _reason(self, own: int) -> str:
         reasons = (*self.reasons, "are not the query spot itself") if own >= 0 else self.reasons

@@ -12,7 +12,6 @@ import numpy as np
 
 from stamp_index.index import exact_search
 from stamp_index.index.exact import score
-from stamp_index.search.asking import DEFAULT_RECALL
 from stamp_index.search.kept import Kept
 
 if TYPE_CHECKING:
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
     from stamp_index.index.background import Background
     from stamp_index.store import Modality, Store
 
-    Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+    # Scores and rows, best first along the last axis: (q, k) of several queries, (k,) of one.
+    Nearest = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-_BATCH_ROWS: Final = 16_384  # compared at once by exact search over a table: 16 MB at d = 512
+_BATCH_ROWS: Final = 16_384  # compared at once: 32 MB as float32 at d = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,31 +50,20 @@ class Findable:
         if self.mask is None:
             return None
         mask = self.mask
-        return self._prepared.get(modality, lambda: _prepare(index, mask))
+        return self._prepared.get(modality, lambda: index.prepare(mask))
 
 
-# What is asked of an index: these three functions and no more.
-
-
-def _prepare(index: Index, mask: NDArray[np.bool_]) -> Prepared:
-    return index.prepare(mask)
-
-
-def _search(
-    index: Index,
-    queries: NDArray[np.float32],
-    k: int,
-    *,
-    allowed: Prepared | None,
-    recall: float,
-) -> Found:
-    if recall == 1:
-        return index.search_exactly(queries, k, allowed=allowed)
-    return index.search(queries, k, allowed=allowed, settings=index.settings_for(recall))
-
-
-def _background(index: Index, query: str) -> Background | None:
-    return index.backgrounds.get(query)
+def _measured_below(index: Index, recall: float) -> float | None:
+    """Measured recall of the settings for `recall`, by the queries that fare worst, where it falls short."""
+    card = index.card
+    choices = [one for one in card.calibration.get("choices", ()) if one["target"] >= recall]
+    best = min(choices, key=lambda one: one["target"], default=None)
+    if best is None:
+        return None
+    again = best["target"] == card.target_recall  # of these the card knows what was measured last
+    reached = card.reached if again else best["reached"]
+    measured = (card.ann_recall_at_10 if again else best["recall"]).values()
+    return None if reached else min(measured, default=None)
 
 
 class Sources:
@@ -112,7 +101,17 @@ class Sources:
     def background(self, modality: Modality, query: str) -> Background | None:
         """Background that the index of an embedding carries for a kind of queries, if it does."""
         index = self._indexes.get(modality)
-        return None if index is None else _background(index, query)
+        return None if index is None else index.backgrounds.get(query)
+
+    def n_indexed(self, modality: Modality) -> int:
+        """Rows of the store that were in the index of an embedding when it, and its backgrounds, were made."""
+        index = self._indexes[modality]
+        return index.card.n - index.n_gone
+
+    def shortfall(self, modality: Modality, recall: float) -> float | None:
+        """Measured share of the best hits that an index finds, if it is less than was asked for."""
+        index = self._indexes.get(modality)
+        return None if index is None or recall == 1 else _measured_below(index, recall)
 
     def nearest(
         self,
@@ -122,7 +121,7 @@ class Sources:
         *,
         among: Findable,
         recall: float,
-    ) -> Found:
+    ) -> Nearest:
         """Find the rows of highest cosine with one embedding.
 
         Parameters
@@ -150,7 +149,7 @@ class Sources:
             scores, at = exact_search(vectors, queries, k, allowed=allowed)
             return scores, rows[at]
         ready = among.prepared(modality, index)
-        return _search(index, queries, k, allowed=ready, recall=recall)
+        return index.search(queries, k, allowed=ready, recall=recall)
 
     def cosines(
         self, modality: Modality, query: NDArray[np.float32], rows: NDArray[np.int64]
@@ -159,20 +158,11 @@ class Sources:
         if not self.has_index(modality):
             held, vectors = self._in_memory(modality)
             return score(vectors, np.searchsorted(held, rows), query)
-        mask = np.zeros(self.store.n_rows, np.bool_)
-        mask[rows] = True
-        among = Findable(
-            mask, len(rows)
-        )  # so few are compared exactly, with the index's own vectors
-        scores, found = self.nearest(
-            modality, query[None], len(rows), among=among, recall=DEFAULT_RECALL
-        )
-        cosines: NDArray[np.float32] = scores[0][np.argsort(found[0])]
-        return cosines
+        return self._indexes[modality].cosines(rows, query)
 
     def all_cosines(self, modality: Modality, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Cosine of each query with every row, (q, n_rows), up to rounding; -inf where there is none."""
-        scores = np.full((len(queries), self.store.n_rows), -np.inf, np.float32)
+        """Cosine of each query with every row, (q, n_rows), up to rounding; 0 where there is none."""
+        scores = np.zeros((len(queries), self.store.n_rows), np.float32)
         batches = (
             self.store.vector_batches(modality, batch_rows=_BATCH_ROWS)
             if self.has_index(modality)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,16 +17,22 @@ from stamp_index.search.asking import (
     Asked,
     OnePer,
     check_modality,
+    checked_vector,
+    checked_vectors,
 )
 from stamp_index.search.engine import SearchEngine
+from stamp_index.search.indexes import index_at, open_indexes
 from stamp_index.search.nearest import table_of
 from stamp_index.search.regions import RegionSettings
-from stamp_index.search.regions.query import ask_region
+from stamp_index.search.regions.query import ask_region, with_pixel_size
 from stamp_index.search.regions.search import DEFAULT_REGIONS, Task, find_regions
-from stamp_index.search.selection import Own, own_slides
+from stamp_index.search.selection import Own, check_k, own_slides
+from stamp_index.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     from stamp_index.search.filtering import Condition
     from stamp_index.search.hits import Hits
     from stamp_index.search.regions import Region, RegionHits
-    from stamp_index.store import Modality, Store
+    from stamp_index.store import Modality
 
 
 class VectorSearcher:
@@ -53,12 +60,14 @@ class VectorSearcher:
     - ``one_per``: ``"slide"`` or ``"patient"`` for one hit of each, the best (a slide without a patient
       is a patient of its own); or a radius in microns, within which there is one hit on a slide. Spots
       without a place in microns have no neighbours.
-    - ``recall``: share of the true best hits that an index must find on average: 0.95, 0.99 (the
-      settings that its card names), or 1.0 for exact search, which reads every vector.
+    - ``recall``: share of the true best hits that an index is to find on average: 0.95, 0.99 (the
+      settings that its card names), or 1.0 for exact search, which reads every vector. Where an index was
+      measured to find less than that, it is searched all the same, and `Hits.notes` names what was measured.
 
-    Z and percentile of a hit are against random queries of the whole store, none of which finds its own patient: a
-    filter makes them lower, hits of the query's own patient (see `exclude_own`) higher. So nothing is said about what
-    stands out where a filter is given. `search_region` has keywords of its own.
+    Z of a hit is against the same query's scores over the whole store; its percentile is against the best hits in
+    the whole store of random queries, none of which finds its own patient. Where a filter keeps the best spots out
+    both are lower, and nothing is said about what stands out. A stored spot may find its own patient, which scores
+    higher: leave it out (`exclude_own`) before reading its percentiles. `search_region` has keywords of its own.
 
     Every query raises `QueryError` if `k` is more than the spots of the store, or nothing passes
     the filters; `MissingGenesError` for unknown `genes`; `ValueError` for an `against`, `k`, `one_per`
@@ -67,15 +76,45 @@ class VectorSearcher:
     Attributes
     ----------
     store : Store
-        Opened at a version, so that later additions do not move the rows.
+        The store that was given, for reading, at the version that it showed then: what is added, deleted or
+        refreshed later changes no answer.
     indexes : dict
-        Index of each modality that has one; the others are searched exactly, in memory.
+        Index of each modality that has one, at that version; the others are searched exactly, in memory.
+
+    Raises
+    ------
+    AnnIndexError, EncoderMismatchError
+        If an index is of another store, embedding or encoder.
     """
 
     def __init__(self, store: Store, indexes: Mapping[Modality, Index] | None = None) -> None:
-        self.store = store
-        self.indexes: dict[Modality, Index] = dict(indexes or {})
-        self._engine = SearchEngine(store, self.indexes)
+        self.store = Store.open(store.path, version=store.version, encoder=store.encoder)
+        self.indexes: dict[Modality, Index] = {
+            modality: index_at(self.store, modality, index)
+            for modality, index in (indexes or {}).items()
+        }
+        self._engine = SearchEngine(self.store, self.indexes)
+
+    @classmethod
+    def open(cls, store_path: Path | str, *, encoder: str | None = None) -> Self:
+        """Open a store for searching by vectors, spots and regions, at its newest version; no encoder is loaded.
+
+        Parameters
+        ----------
+        store_path : path
+            Folder of the store.
+        encoder : str, optional
+            Name in the store of the encoder whose embeddings are searched; its first by default.
+
+        Raises
+        ------
+        StoreError, StoreVersionError
+            If the store cannot be opened, or has no encoder of that name.
+        AnnIndexError
+            If the store has an index that cannot be used.
+        """
+        store = Store.open(store_path, encoder=encoder)
+        return cls(store, open_indexes(store))
 
     def search_vector(
         self,
@@ -104,7 +143,7 @@ class VectorSearcher:
             If it has another shape, holds NaN or infinite values, or is all zeros.
         """
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
-        asked = _checked_vector(vector, self.store.card.dim)
+        asked = checked_vector(vector, self.store.card.dim)
         query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
         return self._engine.hits(asked, ask, [query])[0]
 
@@ -134,7 +173,7 @@ class VectorSearcher:
             As `search_vector`; the first vector that is wrong is named.
         """
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
-        asked = _checked_vectors(vectors, self.store.card.dim)
+        asked = checked_vectors(vectors, self.store.card.dim)
         query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
         return self._engine.hits(asked, ask, [query] * len(asked))
 
@@ -171,7 +210,7 @@ class VectorSearcher:
             As `search_vectors`.
         """
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
-        asked = _checked_vectors(vectors, self.store.card.dim)
+        asked = checked_vectors(vectors, self.store.card.dim)
         return table_of([pair for pair, _ in self._engine.find(asked, ask)])
 
     def search_spot(  # noqa: PLR0913 - what every query takes, and which embedding asks
@@ -241,6 +280,10 @@ class VectorSearcher:
             As `search_spot` says.
         """
         ids = [spot_ids] if isinstance(spot_ids, str) else list(spot_ids)
+        for spot_id in ids:
+            if not isinstance(spot_id, str):
+                msg = f"A spot is {spot_id!r}; expected ids such as 'SLIDE:BARCODE'."
+                raise TypeError(msg)
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         rows = np.array([self.store.row_of(spot_id) for spot_id in ids], np.int64)
         has_vector = self._engine.sources.has_vector(check_modality(query))
@@ -252,10 +295,10 @@ class VectorSearcher:
         reported = self._resolve(genes)
         kind = ROW_KINDS[query]
         asked = [Asked(f"{query} of spot {spot_id}", reported, kind=kind) for spot_id in ids]
-        vectors = _checked_vectors(self.store.vectors(query, rows), self.store.card.dim)
+        vectors = checked_vectors(self.store.vectors(query, rows), self.store.card.dim)
         return self._engine.hits(vectors, ask, asked, own=rows, excluded=excluded)
 
-    def search_region(
+    def search_region(  # noqa: PLR0913 - what every query takes, and which embedding asks
         self,
         region: Region | Sequence[str] | ArrayLike,
         *,
@@ -264,6 +307,7 @@ class VectorSearcher:
         exclude_own: Own = "slide",
         k: int = DEFAULT_REGIONS,
         filters: Condition | str | None = None,
+        recall: float = DEFAULT_RECALL,
         settings: RegionSettings | None = None,
     ) -> RegionHits:
         """Find regions like one of a slide: connected groups of spots with as much of the same kinds.
@@ -279,9 +323,11 @@ class VectorSearcher:
         exclude_own : {"nothing", "slide", "patient"}
             What to leave out besides the region's own spots: its slide, or all slides of its patient.
         k : int
-            Regions wanted.
+            Regions wanted. Fewer come back where fewer are found, and `RegionHits.notes` says so.
         filters
             As the class says; regions consist of spots that pass the filters.
+        recall
+            As the class says, for the rows that choose the slides to look at.
         settings : RegionSettings, optional
             How hard to look and how to judge.
 
@@ -291,26 +337,29 @@ class VectorSearcher:
             If there is no spot in the region, or it has no area.
         QueryError
             If the region's slide or a spot of it is unknown, its outline crosses itself, its spots lie on several slides
-            or are fewer than five, or the slide has no pixel size or no such embedding; or nothing may be found.
+            or are fewer than five, or the slide has no pixel size or no such embedding; `k` is more than the spots
+            of the store; or nothing may be found.
         ValueError
             If an argument is no such thing.
         """
+        ask = Ask.of(check_modality(against), k=k, filters=filters, recall=recall)
+        check_k(self.store, ask.k)
         asked = ask_region(self.store, region, check_modality(query))
         excluded = own_slides(self.store, int(asked.rows[0]), exclude_own)
-        ask = Ask.of(check_modality(against), k=1, filters=filters)
-        among = asked.narrowed(self.store, self._engine.selection(ask, excluded), exclude_own).rows
+        ask = replace(ask, condition=with_pixel_size(self.store, ask.condition))
+        selection, allowed = asked.besides(self.store, self._engine.selection(ask, excluded))
         sources = self._engine.sources
         task = Task(
             store=self.store,
             asked=asked,
             against=against,
             nearest=lambda queries, n: sources.nearest(
-                against, queries, n, among=among, recall=DEFAULT_RECALL
+                against, queries, n, among=selection.rows, recall=ask.recall
             ),
-            allowed=among.mask,
+            allowed=allowed,
             settings=settings or RegionSettings(),
         )
-        return find_regions(task, k)
+        return find_regions(task, ask.k)
 
     # ---- helpers -----------------------------------------------------------------------------
 
@@ -323,37 +372,3 @@ class VectorSearcher:
             msg = f"genes is the string {genes!r}; expected several names, as in ({genes!r},)."
             raise TypeError(msg)
         return tuple(self._resolver.resolve(genes).values())
-
-
-def _checked_vector(vector: ArrayLike, dim: int) -> NDArray[np.float32]:
-    """One unit vector, as (1, d)."""
-    values: NDArray[Any] = np.asarray(vector)
-    if values.shape != (dim,) or values.dtype.kind not in "fiu":
-        msg = (
-            f"The vector is {values.dtype} of shape {values.shape}; this store's embeddings have "
-            f"{dim} numbers."
-        )
-        raise ValueError(msg)
-    return _checked_vectors(values[None], dim)
-
-
-def _checked_vectors(vectors: ArrayLike, dim: int) -> NDArray[np.float32]:
-    """Scale vectors (q, d) to unit length; refuse what has no direction."""
-    values: NDArray[Any] = np.asarray(vectors)
-    if values.ndim != 2 or values.shape[1] != dim or values.dtype.kind not in "fiu":
-        msg = (
-            f"The vectors are {values.dtype} of shape {values.shape}; expected (q, {dim}): this "
-            f"store's embeddings have {dim} numbers."
-        )
-        raise ValueError(msg)
-    asked = values.astype(np.float64)
-    lengths = np.linalg.norm(asked, axis=1)
-    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(wrong):
-        which = f"Vector {wrong[0]}" if len(values) > 1 else "The vector"
-        msg = (
-            f"{which} has length {lengths[wrong[0]]}; expected a finite one that is not all zeros."
-        )
-        raise ValueError(msg)
-    unit: NDArray[np.float32] = (asked / lengths[:, None]).astype(np.float32)
-    return unit

@@ -55,12 +55,16 @@ def safe_open(source: bytes | Path | str) -> NDArray[np.uint8]:
         _check_header(image)
         try:
             image.load()
-            return to_rgb(image)
         except DECODE_ERRORS as exc:
             msg = (
                 f"The {image.format} file is damaged or cut short: its {image.size[0]} x "
                 f"{image.size[1]} px cannot be decoded. Save the picture again."
             )
+            raise ImageFormatError(msg) from exc
+        try:
+            return to_rgb(image)
+        except ValueError as exc:
+            msg = f"The {image.format} file cannot be used: {exc}."
             raise ImageFormatError(msg) from exc
 
 

@@ -18,7 +18,7 @@ from stamp_index.store.arrow import (
 )
 from stamp_index.store.labels import carried_over
 from stamp_index.store.reading import ROW_ID
-from stamp_index.store.rows import SlideRows, check_rows, content_hash
+from stamp_index.store.rows import SlideRows, check_rows, check_slide, content_hash
 from stamp_index.store.schema import EXPRESSION, LABELS, SLIDES, SPOTS, TABLES
 from stamp_index.store.transaction import transaction
 
@@ -39,6 +39,7 @@ def append_slide(path: Path, rows: SlideRows, lock_timeout_s: float, *, instead:
     EncoderMismatchError, DuplicateSlideError, StoreError, ValueError
         As `Store.add` says; the store is then as it was.
     """
+    check_slide(rows.slide)
     digest = content_hash(rows.slide)
     slide_id = rows.slide.slide_id
     with transaction(path, lock_timeout_s) as change:

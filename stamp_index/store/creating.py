@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
 from stamp_index.store.drafts import draft_of
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from stamp_index.store.card import EncoderCard
 
+_MOST_DIM: Final = 65_536
+_PLAIN: Final = re.compile(r"[\w\-]{1,100}")
+
 
 def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None:
     """Write version 1 beside `path` and move it there at the end.
@@ -45,6 +49,10 @@ def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None
     if checkpoint is not None and not checkpoint.is_dir():
         msg = f"The checkpoint {checkpoint} is not a folder. Give the folder that training wrote."
         raise StoreError(msg)
+    if checkpoint is not None and path.resolve().is_relative_to(checkpoint.resolve()):
+        msg = f"The store {path} would lie in the checkpoint {checkpoint}, which is copied into it. Choose another path."
+        raise StoreError(msg)
+    _check_card(card)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         msg = (
             f"There is something at {path} already. Open it with Store.open, or choose a path "
@@ -64,6 +72,19 @@ def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None
         raise StoreError(msg) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_card(card: EncoderCard) -> None:
+    """Refuse a card that columns cannot be named and sized by."""
+    whole = isinstance(card.dim, int) and not isinstance(card.dim, bool)
+    if not whole or not 1 <= card.dim <= _MOST_DIM:
+        msg = f"The encoder's card has dim {card.dim!r}; expected a whole number from 1 to {_MOST_DIM:,}."
+        raise StoreError(msg)
+    for field in ("name", "fingerprint"):
+        value = getattr(card, field)
+        if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+            msg = f"The encoder's card has {field} {value!r}; expected 1 to 100 letters, digits, '-' or '_'."
+            raise StoreError(msg)
 
 
 def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:

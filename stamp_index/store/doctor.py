@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stamp_index.errors import StoreError
@@ -12,13 +13,14 @@ from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.housekeeping import clean_table, require_whole
 from stamp_index.store.lock import WAIT_S, write_lock
 from stamp_index.store.manifest import MANIFESTS, read_manifest, stored_versions
-from stamp_index.store.reading import table_path
+from stamp_index.store.reading import open_table, table_path
 from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from stamp_index.store.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,30 @@ def _leftover(draft: Path) -> Finding:
 def _versions(path: Path) -> Iterator[Finding]:
     for number in stored_versions(path):
         try:
-            require_whole(path, read_manifest(path, number))
+            manifest = read_manifest(path, number)
+            require_whole(path, manifest)
+            yield from _lost_files(path, manifest)
         except StoreError as exc:
             yield Finding("damage", str(exc))
+        except (OSError, ValueError) as exc:  # Lance's, of what it cannot read
+            text = f"Version {number} of the store at {path} cannot be read ({exc}). Restore it from a copy."
+            yield Finding("damage", text)
+
+
+def _lost_files(path: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Files of the tables that are gone, or not as long as they were written."""
+    for name in TABLES:
+        folder = Path(table_path(path, name)) / "data"
+        for fragment in open_table(path, name, manifest.tables[name]).get_fragments():
+            for written in fragment.data_files():
+                place, length = folder / written.path, written.file_size_bytes
+                held = place.stat().st_size if place.is_file() else None
+                if held is None or (length is not None and held != length):
+                    text = (
+                        f"{place} has {'gone' if held is None else f'{held} bytes instead of {length}'}. Restore the "
+                        f"store from a copy, or embed its slides again."
+                    )
+                    yield Finding("damage", text)
 
 
 def _drafts(path: Path) -> list[Path]:

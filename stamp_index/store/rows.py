@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from stamp_index.slides.slide import Slide
 
+_MOST_COUNT: Final = 10**9  # molecules in a spot: float32 and sums over genes hold far more
+_LEAST_MPP, _MOST_MPP = 1e-3, 1e3  # from electron microscopes to thumbnails of whole slides
+_MOST_PX: Final = 10**8
 _UNIT_TOLERANCE: Final = 1e-3  # float16 keeps 11 bits, so a stored unit vector is off by < 5e-4
 
 
@@ -48,23 +51,32 @@ class SlideRows:
     fingerprint: str
 
 
-def check_rows(rows: SlideRows, dim: int) -> None:
-    """Refuse a slide that contradicts itself, and vectors or thumbnails that do not fit it.
+def check_slide(slide: Slide) -> None:
+    """Refuse a slide that contradicts itself.
 
     Raises
     ------
     DuplicateGenesError
         If a gene stands twice in the slide's gene list.
     ValueError
-        If a shape is wrong, a barcode stands twice, a count or position is not a valid number, or
-        a vector is not finite and of unit length.
+        If a shape is wrong, a barcode stands twice, or a count, position or pixel size is not a valid number.
     """
-    slide = rows.slide
     _check_genes(slide)
     problem = _problem(slide)
     if problem:
         msg = f"Slide '{slide.slide_id}' {problem}. Correct the slide, or leave it out."
         raise ValueError(msg)
+
+
+def check_rows(rows: SlideRows, dim: int) -> None:
+    """Refuse vectors or thumbnails that do not fit their slide.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or a vector is not finite and of unit length.
+    """
+    slide = rows.slide
     _check_vectors("gene", rows.gene, (slide.n_spots, dim), slide.slide_id)
     if rows.image is not None:
         _check_vectors("image", rows.image, (slide.n_spots, dim), slide.slide_id)
@@ -90,8 +102,8 @@ def _check_genes(slide: Slide) -> None:
 def _problem(slide: Slide) -> str:
     """Say what in the slide contradicts itself; "" where nothing does."""
     n, g = slide.n_spots, len(slide.genes)
-    if not slide.slide_id:
-        return "has an empty slide_id"
+    if not slide.slide_id or ":" in slide.slide_id:
+        return "needs a slide_id that is not empty and has no ':', where it ends in a spot_id"
     if n == 0:
         return "has no spots"
     if g == 0:
@@ -103,23 +115,34 @@ def _problem(slide: Slide) -> str:
     repeated = slide.spots.index[slide.spots.index.duplicated()]
     if len(repeated):
         return f"has barcode '{repeated[0]}' more than once"
+    unnamed = [gene for gene in slide.genes if not isinstance(gene, str) or not gene]
+    if unnamed:
+        return f"has {len(unnamed)} genes without a name, such as {unnamed[0]!r}"
+    return _wrong_number(slide)
+
+
+def _wrong_number(slide: Slide) -> str:
     values = slide.counts.data
-    bad = values[~(np.isfinite(values) & (values >= 0))]
+    if values.dtype.kind not in "biuf":
+        return f"has counts of dtype {values.dtype}; expected whole numbers"
+    bad = values[~(np.isfinite(values) & (values >= 0) & (values <= _MOST_COUNT))]
     if len(bad):
-        return f"has {len(bad)} counts that are not finite numbers of at least 0, such as {bad[0]}"
-    outside = np.flatnonzero(~np.isfinite(slide.xy_px).all(axis=1))
+        return f"has {len(bad)} counts that are not numbers from 0 to {_MOST_COUNT:,}, such as {bad[0]}"
+    if slide.mpp is not None and not _LEAST_MPP <= slide.mpp <= _MOST_MPP:
+        return f"has mpp {slide.mpp!r}; expected {_LEAST_MPP:g} to {_MOST_MPP:g} microns per pixel, or None"
+    outside = np.flatnonzero(~(np.abs(slide.xy_px) <= _MOST_PX).all(axis=1))  # NaN is outside too
     if len(outside):
-        return f"has {len(outside)} spots without a finite position, such as {outside[0]}"
+        return f"has {len(outside)} spots without a position within {_MOST_PX:,} px, such as {outside[0]}"
     return ""
 
 
 def _check_vectors(
     modality: str, vectors: NDArray[np.float32], shape: tuple[int, int], slide_id: str
 ) -> None:
-    if vectors.shape != shape:
+    if vectors.shape != shape or vectors.dtype.kind != "f":
         msg = (
-            f"The {modality} embeddings of slide '{slide_id}' have shape {vectors.shape}; expected "
-            f"{shape}: one row per spot, one column per dimension of the store's encoder."
+            f"The {modality} embeddings of slide '{slide_id}' are {vectors.dtype} of shape {vectors.shape}; expected "
+            f"float32 of shape {shape}: one row per spot, one column per dimension of the store's encoder."
         )
         raise ValueError(msg)
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)

@@ -211,6 +211,8 @@ class StoreView:
             msg = f"There is no label '{name}' in the store at {self.path}; its labels are {held}."
             raise QueryError(msg)
         at, layout = self._rows(rows), self._tables.spots
+        if len(at) == 0:
+            return pd.Series(np.empty(0))
         slide_of_row, slide_ids = layout.stretch_of(at), self._tables.slides["slide_id"]
         asked = slide_ids[np.unique(slide_of_row)].tolist()
         out = pd.Series(np.full(len(at), None, object), dtype=object)

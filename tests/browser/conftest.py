@@ -147,6 +147,10 @@ class Watch:
         parts = urlsplit(request.url)
         if parts.scheme not in {"data", "blob"} and parts.hostname != "127.0.0.1":
             self.problems.append(f"request off the origin: {request.url}")
+        if parts.path.startswith("/media/") and parts.path.endswith(".jpg"):
+            # Streamlit forgets a picture that it serves as a file as soon as the script has run
+            # again: a slow browser would find it gone. The tab's icon (.png) is of every run.
+            self.problems.append(f"a picture as a file of Streamlit's: {request.url}")
 
 
 @pytest.fixture

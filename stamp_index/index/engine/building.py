@@ -144,21 +144,32 @@ def _silent(stage: str, done: int, total: int) -> None:
 def _fill_lists(job: _Job) -> Index:
     n, step = len(job.vectors), shard_rows(len(job.vectors))
     whole = read_index(job.work / TRAINED)
-    filler = gpu.Filler(whole) if gpu.supports(whole) else None
+    filler = gpu.filler(whole)
     for start in range(0, n, step):
         path = job.work / f"shard-{start:012d}.faiss"
         stop = min(start + step, n)
         shard = _part(path)
         if shard is None:
-            shard = read_index(job.work / TRAINED)
-            _add(job, filler or shard, start, stop)
-            shard = filler.take() if filler else shard
+            shard = None if filler is None else _filled_on_gpu(job, filler, start, stop)
+            if shard is None:
+                filler, shard = None, read_index(job.work / TRAINED)
+                _add(job, shard, start, stop)
             write_index(shard, path)
         else:
             job.tell("fill", stop, n)
         inner_lists(whole).merge_from(inner_lists(shard), 0)
         whole.ntotal = inner_lists(whole).ntotal
     return whole
+
+
+def _filled_on_gpu(job: _Job, filler: gpu.Filler, start: int, stop: int) -> Index | None:
+    """Return a shard; None where the GPU fails."""
+    try:
+        _add(job, filler, start, stop)
+        return filler.take()
+    except gpu.FAILURES as exc:
+        gpu.warn("Filling an index", exc)
+        return None
 
 
 def _add(job: _Job, into: Index | gpu.Filler, start: int, stop: int) -> None:

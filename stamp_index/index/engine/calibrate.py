@@ -1,13 +1,15 @@
 """Measuring an index on held-out queries, and choosing how thoroughly to search it.
 
 Candidates are ranked again exactly, so a row of the exact top 10 is found if and only if it is among
-the candidates: one search with many candidates tells the recall of every smaller number of them.
+the candidates: one search with many candidates tells the recall of every smaller number of them. That
+holds for a graph too: FAISS walks it as far as efSearch says, and returns as many as are asked of what it met.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,6 +39,14 @@ _FILTER_QUERIES: Final = 64
 _FILTER_SHARES: Final = (0.5, 0.1, 0.01)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Queries of one modality, and their exact top 10 without the query itself: (q, 10), -1 where there are fewer."""
+
+    queries: HeldOut
+    truth: NDArray[np.int64]
+
+
 def calibrate(
     engine: Engine,
     held_out: Mapping[str, HeldOut],
@@ -50,7 +60,7 @@ def calibrate(
     Parameters
     ----------
     engine : Engine
-        What is measured; one thread of it.
+        What is measured. Its cost is that of one thread; recall is measured with all of them.
     held_out : mapping of modality to HeldOut
         Queries that did not train the index; at least one modality with two, unless search is exact.
     ladder : sequence of int
@@ -77,19 +87,21 @@ def calibrate(
     wanted = sorted(set(targets))
     rungs: list[Rung] = []
     filters: list[FilterRecall] = []
-    with _one_thread():
-        plain = Engine(None, engine.vectors)
-        exact_ms = _cpu_ms(plain, _timed(asked), Settings()) if asked else 0.0
-        if engine.source is None:
-            sure = dict.fromkeys(asked, 1.0)
-            none = dict.fromkeys(asked, 0.0)
-            choices = [
-                Choice(target, 1, 1, sure, none, reached=True, cpu_ms=exact_ms) for target in wanted
-            ]
-        else:
-            rungs = _climb(engine, asked, _usable(ladder, len(engine)), max(wanted))
-            choices = [_choose(engine, asked, rungs, target) for target in wanted]
-            filters = _filtered(engine, asked, choices[-1].settings, seed)
+    plain = Engine(None, engine.vectors)
+    exact_ms = _cpu_ms(plain, _timed(asked), Settings()) if asked else 0.0
+    if engine.source is None:
+        sure = dict.fromkeys(asked, 1.0)
+        none = dict.fromkeys(asked, 0.0)
+        choices = [
+            Choice(target, 1, 1, sure, none, reached=True, cpu_ms=exact_ms) for target in wanted
+        ]
+    else:
+        choosing, reporting = (_with_truth(engine, asked, half) for half in (0, 1))
+        depths = _usable(ladder, len(engine))
+        tables = _climb(engine.source, choosing, depths, max(wanted))
+        rungs = _rungs(tables, depths, _costs(engine, _timed(asked), list(tables), depths))
+        choices = [_choose(engine, reporting, rungs, target) for target in wanted]
+        filters = _filtered(engine, asked, choices[-1].settings, seed)
     return Calibration(
         choices=tuple(choices),
         rungs=tuple(rungs),
@@ -116,33 +128,44 @@ def measure(
     """
     out = {}
     for name, queries in held_out.items():
-        recalls = _engine_recalls(engine, queries, settings)
-        out[name] = float(recalls.mean()), float(recalls.std() / len(recalls) ** 0.5)
+        recalls = _engine_recalls(engine, _Asked(queries, _truth(engine, queries)), settings)
+        out[name] = float(recalls.mean()), _error(recalls)
     return out
 
 
 # ---- the ladder ----------------------------------------------------------------------------------
 
 
+def _with_truth(engine: Engine, held_out: Mapping[str, HeldOut], half: int) -> dict[str, _Asked]:
+    halves = {name: queries.half(half) for name, queries in held_out.items()}
+    return {name: _Asked(queries, _truth(engine, queries)) for name, queries in halves.items()}
+
+
 def _climb(
-    engine: Engine, held_out: Mapping[str, HeldOut], ladder: Sequence[int], target: float
-) -> list[Rung]:
-    """Try wider and wider searches until one is wide enough for the highest target."""
-    source = engine.source
-    if source is None:
-        return []
-    halves = {name: queries.half(0) for name, queries in held_out.items()}
-    truth = {name: _truth(engine, half) for name, half in halves.items()}
+    source: Source, asked: Mapping[str, _Asked], ladder: Sequence[int], target: float
+) -> dict[int, dict[str, NDArray[np.float64]]]:
+    """Try wider and wider searches until one is wide enough for the highest target.
+
+    Returns
+    -------
+    dict of int to dict of str to ndarray of shape (q, depths)
+        By breadth and modality, recall of each query with each number of candidates.
+    """
     tables: dict[int, dict[str, NDArray[np.float64]]] = {}
-    most = min(source.most(None), _MOST_BREADTH)
-    for breadth in _breadths(most):
+    for breadth in _breadths(min(source.most(None), _MOST_BREADTH)):
         tables[breadth] = {
-            name: _recalls(source, half, truth[name], breadth=breadth, ladder=ladder)
-            for name, half in halves.items()
+            name: _recalls(source, one, breadth, ladder) for name, one in asked.items()
         }
         if min(_safe(table[:, -1]) for table in tables[breadth].values()) >= target:
             break
-    costs = _costs(engine, halves, list(tables), ladder)
+    return tables
+
+
+def _rungs(
+    tables: Mapping[int, Mapping[str, NDArray[np.float64]]],
+    ladder: Sequence[int],
+    costs: Mapping[tuple[int, int], float],
+) -> list[Rung]:
     return [
         Rung(
             breadth=breadth,
@@ -184,34 +207,34 @@ def _without(rows: NDArray[np.int64], own: NDArray[np.int64] | None) -> NDArray[
 
 
 def _recalls(
-    source: Source,
-    queries: HeldOut,
-    truth: NDArray[np.int64],
-    *,
-    breadth: int,
-    ladder: Sequence[int],
+    source: Source, asked: _Asked, breadth: int, ladder: Sequence[int]
 ) -> NDArray[np.float64]:
     """Recall at 10 of each query with each number of candidates, (q, depths)."""
-    unit = check_queries(queries.vectors, queries.vectors.shape[1], K)
-    look = Look(source.breadth_for(breadth, K, None), max(ladder))
-    found = source.codes(unit, look)  # (q, depth)
-    there = truth >= 0
-    out = np.zeros((len(truth), len(ladder)))
-    for i in range(len(truth)):
-        hit = np.isin(found[i], truth[i][there[i]])
-        out[i] = [hit[:depth].sum() for depth in ladder]
-    out /= np.maximum(there.sum(axis=1, keepdims=True), 1)
-    return out
+    queries, truth = asked.queries.vectors, asked.truth
+    unit = check_queries(queries, queries.shape[1], K)
+    breadth = source.breadth_for(breadth, K, None)
+    found = source.codes(unit, Look(breadth, max(ladder)))  # (q, depth)
+    shares = np.zeros((len(truth), len(ladder)))
+    for i, hits in enumerate(found):
+        there = truth[i][truth[i] >= 0]
+        hit = np.isin(hits, there)
+        shares[i] = [hit[:depth].sum() / max(len(there), 1) for depth in ladder]
+    return shares
 
 
 def _safe(recalls: NDArray[np.float64]) -> float:
     """Mean less one standard error."""
-    return float(recalls.mean() - recalls.std() / len(recalls) ** 0.5)
+    return float(recalls.mean()) - _error(recalls)
+
+
+def _error(recalls: NDArray[np.float64]) -> float:
+    """Calculate the standard error of the mean."""
+    return float(recalls.std() / len(recalls) ** 0.5)
 
 
 def _costs(
     engine: Engine,
-    held_out: Mapping[str, HeldOut],
+    queries: NDArray[np.float32],
     breadths: Sequence[int],
     ladder: Sequence[int],
 ) -> dict[tuple[int, int], float]:
@@ -219,7 +242,6 @@ def _costs(
 
     A single time is too noisy to choose by; that cost grows with both numbers is not in doubt.
     """
-    queries = _timed(held_out)
     timed, times = [], []
     for breadth in breadths:
         for depth in {ladder[0], ladder[-1]}:
@@ -245,10 +267,11 @@ def _timed(held_out: Mapping[str, HeldOut]) -> NDArray[np.float32]:
 
 def _cpu_ms(engine: Engine, queries: NDArray[np.float32], settings: Settings) -> float:
     times = []
-    for _ in range(_ROUNDS):
-        began = time.thread_time()
-        engine.search(queries, K, settings=settings)
-        times.append(time.thread_time() - began)
+    with _one_thread():
+        for _ in range(_ROUNDS):
+            began = time.thread_time()
+            engine.search(queries, K, settings=settings)
+            times.append(time.thread_time() - began)
     return float(np.median(times)) / len(queries) * 1e3
 
 
@@ -268,7 +291,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _choose(
-    engine: Engine, held_out: Mapping[str, HeldOut], rungs: Sequence[Rung], target: float
+    engine: Engine, asked: Mapping[str, _Asked], rungs: Sequence[Rung], target: float
 ) -> Choice:
     """Cheapest rung that is safe for every modality, or the best; measured on the other half."""
     safe = [rung for rung in rungs if min(rung.safe.values()) >= target]
@@ -277,10 +300,9 @@ def _choose(
     else:
         best = max(rungs, key=lambda rung: (min(rung.recall.values()), -rung.cpu_ms))
     settings = Settings(best.breadth, best.n_rerank)
-    halves = {name: queries.half(1) for name, queries in held_out.items()}
-    measured = measure(engine, halves, settings)
-    recall = {name: mean for name, (mean, _) in measured.items()}
-    error = {name: spread for name, (_, spread) in measured.items()}
+    recalls = {name: _engine_recalls(engine, one, settings) for name, one in asked.items()}
+    recall = {name: float(each.mean()) for name, each in recalls.items()}
+    error = {name: _error(each) for name, each in recalls.items()}
     reached = all(recall[name] + error[name] >= target for name in recall)
     return Choice(
         target=target,
@@ -294,10 +316,10 @@ def _choose(
 
 
 def _engine_recalls(
-    engine: Engine, queries: HeldOut, settings: Settings, allowed: Allowed | None = None
+    engine: Engine, asked: _Asked, settings: Settings, allowed: Allowed | None = None
 ) -> NDArray[np.float64]:
     """Recall at 10 of whole searches, (q,)."""
-    truth = _truth(engine, queries, allowed)
+    queries, truth = asked.queries, asked.truth
     _, rows = engine.search(queries.vectors, K + 1, settings=settings, allowed=allowed)
     found = _without(rows, queries.own)
     there = truth >= 0
@@ -320,10 +342,10 @@ def _filtered(
             if np.count_nonzero(mask) <= K:
                 continue
             allowed = engine.prepare(mask)
-            recall = {
-                name: float(_engine_recalls(engine, queries, settings, allowed).mean())
-                for name, queries in asked.items()
-            }
+            recall = {}
+            for name, queries in asked.items():
+                one = _Asked(queries, _truth(engine, queries, allowed))
+                recall[name] = float(_engine_recalls(engine, one, settings, allowed).mean())
             out.append(FilterRecall(share, follows, recall))
     return out
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import AnnIndexError
 from stamp_index.index.faiss_library import load_faiss
@@ -14,24 +15,37 @@ if TYPE_CHECKING:
     import faiss
 
 
+_BUFFER_BYTES: Final = 2**20
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
 def write_index(index: faiss.Index, path: Path) -> None:
     """Write under another name, flush to the disk, rename.
+
+    FAISS's own files do not tell when their last bytes found no room, so Python writes them.
 
     Raises
     ------
     AnnIndexError
         If it cannot be written, as on a full disk.
     """
-    scratch = path.with_name(f".{path.name}.new")
+    scratch, faiss = path.with_name(f".{path.name}.new"), load_faiss()
     try:
-        load_faiss().write_index(index, str(scratch))
+        with scratch.open("wb", buffering=_BUFFER_BYTES) as file:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
         flush(scratch)
         scratch.replace(path)
         flush(path.parent)
     except (RuntimeError, OSError) as exc:  # FAISS raises RuntimeError
         scratch.unlink(missing_ok=True)
-        msg = f"{path} cannot be written ({_first_line(exc)}). Free disk space and try again."
-        raise AnnIndexError(msg) from exc
+        raise AnnIndexError(cannot_write(path, exc)) from exc
+
+
+def cannot_write(what: object, exc: Exception) -> str:
+    """Say why something cannot be written, and what to do."""
+    full = isinstance(exc, OSError) and exc.errno in _FULL
+    remedy = "Free disk space" if full else "Put right what this says"
+    return f"{what} cannot be written ({_first_line(exc)}). {remedy} and try again."
 
 
 def read_index(path: Path) -> faiss.Index:

@@ -1,4 +1,4 @@
-"""IVF-PQ on GPUs, where FAISS sees any; everything works without.
+"""IVF-PQ on GPUs, where FAISS sees any; everything works without, and goes on without when one fails.
 
 Checked against the headers of FAISS 1.15: `GpuClonerOptions` (useFloat16: lookup tables of float16,
 which 64 sub-quantisers of 8 bits need half as much shared memory for; INDICES_64_BIT: ids stay with
@@ -8,6 +8,7 @@ refuses them, so copies are searched from here).
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     Hits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
+_log = logging.getLogger(__name__)
+# What FAISS raises where a GPU has no room, or is broken
+FAILURES: Final = (RuntimeError, MemoryError)
 MOST: Final = 2_048  # candidates and lists that FAISS selects on a GPU
 # Lengths of codes that it has there (IVFPQ::isSupportedPQCodeLength), the longest with float16 tables
 _CODE_BYTES: Final = frozenset({1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96})
@@ -37,6 +41,11 @@ def n_gpus() -> int:
     """GPUs that FAISS can use; 0 where it was built without."""
     faiss = load_faiss()
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+def warn(what: str, exc: Exception) -> None:
+    """Log what is gone on without."""
+    _log.warning("%s failed on the GPU (%s); going on without.", what, exc)
 
 
 @contextmanager
@@ -53,6 +62,17 @@ def clustering(index: faiss.Index) -> Iterator[None]:
         yield
     finally:
         lists.clustering_index = None
+
+
+def filler(trained: faiss.Index) -> Filler | None:
+    """Return what fills an index on a GPU; None where none can."""
+    if not supports(trained):
+        return None
+    try:
+        return Filler(trained)
+    except FAILURES as exc:
+        warn("Filling an index", exc)
+        return None
 
 
 class Filler:
@@ -122,22 +142,20 @@ class GpuLists(Lists):
                 f"with 'ivf_pq'."
             )
             raise AnnIndexError(msg)
-        faiss = load_faiss()
-        if shard:
-            options = _options(faiss, faiss.GpuMultipleClonerOptions())
-            options.shard = True
-            copies = [faiss.index_cpu_to_all_gpus(index, co=options)]
-        else:
-            self._resources = [faiss.StandardGpuResources() for _ in range(n_gpus())]
-            copies = [
-                faiss.index_cpu_to_gpu(resources, device, index, _options(faiss))
-                for device, resources in enumerate(self._resources)
+        try:
+            self._on_gpu = [
+                (load_faiss().IndexRefine(copy, self._rows), Lock())
+                for copy in _copies(index, shard=shard)
             ]
-        self._on_gpu = [(faiss.IndexRefine(copy, self._rows), Lock()) for copy in copies]
+        except FAILURES as exc:
+            msg = f"The index does not go to the GPU ({exc}). Search on the CPU, or divide it over more GPUs."
+            raise AnnIndexError(msg) from exc
 
     def best(self, queries: NDArray[np.float32], width: int, look: Look) -> Hits:
         """See `Source`."""
-        if look.allowed is not None or max(look.depth, look.breadth) > MOST or not len(queries):
+        on_gpu = self._on_gpu
+        deep = max(look.depth, look.breadth) > MOST
+        if not on_gpu or look.allowed is not None or deep or not len(queries):
             return super().best(queries, width, look)
         faiss = load_faiss()
         parameters = faiss.IndexRefineSearchParameters(
@@ -146,17 +164,38 @@ class GpuLists(Lists):
         )
 
         def search(number: int, part: NDArray[np.float32]) -> Hits:
-            index, lock = self._on_gpu[number]
+            index, lock = on_gpu[number]
             with lock:
                 scores, rows = index.search(np.ascontiguousarray(part), width, params=parameters)
             return scores, rows
 
-        parts = np.array_split(queries, min(len(self._on_gpu), len(queries)))
-        if len(parts) == 1:
-            return search(0, queries)
-        with ThreadPoolExecutor(len(parts)) as pool:
-            hits = list(pool.map(search, range(len(parts)), parts))
+        parts = np.array_split(queries, min(len(on_gpu), len(queries)))
+        try:
+            if len(parts) == 1:
+                return search(0, queries)
+            with ThreadPoolExecutor(len(parts)) as pool:
+                hits = list(pool.map(search, range(len(parts)), parts))
+        except FAILURES as exc:
+            warn("Searching", exc)
+            self._on_gpu = []  # a GPU that failed once is not asked again
+            return super().best(queries, width, look)
         return np.concatenate([hit[0] for hit in hits]), np.concatenate([hit[1] for hit in hits])
+
+
+def _copies(index: faiss.Index, *, shard: bool) -> list[Any]:
+    """Copy an index to every GPU, or divide it over all."""
+    faiss = load_faiss()
+    if shard:
+        options = _options(faiss, faiss.GpuMultipleClonerOptions())
+        options.shard = True
+        return [faiss.index_cpu_to_all_gpus(index, co=options)]
+    copies = []
+    for device in range(n_gpus()):
+        resources = faiss.StandardGpuResources()
+        copy = faiss.index_cpu_to_gpu(resources, device, index, _options(faiss))
+        copy.kept_resources = resources  # must outlive the copy
+        copies.append(copy)
+    return copies
 
 
 def _options(faiss: Any, options: Any = None) -> Any:  # noqa: ANN401 - FAISS's module and options

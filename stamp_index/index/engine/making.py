@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stamp_index.errors import AnnIndexError
 from stamp_index.index.engine.building import INDEX, build
 from stamp_index.index.engine.calibrate import TARGETS, calibrate
+from stamp_index.index.engine.measured import GivenUp
+from stamp_index.index.engine.memory import share_out
 from stamp_index.index.engine.search import Engine
-from stamp_index.index.recipes import AutoRecipe, FlatRecipe
+from stamp_index.index.recipes import PER_CENTRE, AutoRecipe, FlatRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from stamp_index.index.engine.measured import Calibration, HeldOut
     from stamp_index.index.recipes import IndexRecipe
 
-_TINY = 4 * 39  # fewer rows than this cannot train codes
+_TINY: Final = 4 * PER_CENTRE  # fewer rows than this cannot train codes
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,15 @@ class Made:
         Of `recipe`.
     path : Path or None
         FAISS file; None for ``flat``.
-    tried : dict of str to Calibration
-        Kinds that ``auto`` gave up: they missed the target, or were no quicker than exact search.
+    tried : dict of str to GivenUp
+        Kinds that ``auto`` gave up.
     """
 
     engine: Engine
     recipe: IndexRecipe
     calibration: Calibration
     path: Path | None
-    tried: dict[str, Calibration]
+    tried: dict[str, GivenUp]
 
 
 def make(
@@ -60,7 +64,7 @@ def make(
     max_memory_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Made:
-    """Build, measure, and fall back where ``auto`` may.
+    """Build, measure, and fall back where ``auto`` may: also from what does not fit into the memory.
 
     Parameters
     ----------
@@ -83,33 +87,83 @@ def make(
     chain = recipe.chain_for(len(vectors)) if isinstance(recipe, AutoRecipe) else (recipe,)
     if len(vectors) < _TINY:
         chain = (FlatRecipe(target_recall=recipe.target_recall, n_queries=recipe.n_queries),)
-    tried: dict[str, Calibration] = {}
-    targets = sorted({*TARGETS, recipe.target_recall})
-    for step in chain:
-        index = build(
-            vectors,
-            step,
-            work / step.kind,
-            seed=seed,
-            leave_out=_own(held_out),
-            max_memory_bytes=max_memory_bytes,
-            progress=progress,
+    attempt = partial(
+        _attempt,
+        vectors,
+        work=work,
+        held_out=held_out,
+        seed=seed,
+        max_memory_bytes=max_memory_bytes,
+        progress=progress,
+    )
+    n, dim = vectors.shape
+    tried: dict[str, GivenUp] = {}
+    for step in chain[:-1]:
+        try:
+            share_out(step, n, dim, max_memory_bytes)
+        except AnnIndexError as exc:
+            tried[step.kind] = GivenUp(str(exc), None)
+            continue
+        made = attempt(step)
+        why = _fault(made)
+        if not why:
+            return replace(made, tried=tried)
+        tried[step.kind] = GivenUp(why, made.calibration)
+        del made  # or it would lie in memory beside the next
+    return replace(attempt(chain[-1]), tried=tried)
+
+
+def _attempt(
+    vectors: NDArray[np.float16],
+    recipe: IndexRecipe,
+    *,
+    work: Path,
+    held_out: Mapping[str, HeldOut],
+    seed: int,
+    max_memory_bytes: int | None,
+    progress: Progress | None,
+) -> Made:
+    """Build and measure one kind."""
+    work /= recipe.kind
+    index = build(
+        vectors,
+        recipe,
+        work,
+        seed=seed,
+        leave_out=_own(held_out),
+        max_memory_bytes=max_memory_bytes,
+        progress=progress,
+    )
+    engine = Engine(index, vectors)
+    if progress is not None:
+        progress("measure", 0, 1)
+    calibration = calibrate(
+        engine,
+        held_out,
+        ladder=getattr(recipe, "rerank_ladder", ()),
+        targets=sorted({*TARGETS, recipe.target_recall}),
+        seed=seed,
+    )
+    if progress is not None:
+        progress("measure", 1, 1)
+    engine.settings = calibration.choice(recipe.target_recall).settings
+    return Made(engine, recipe, calibration, None if index is None else work / INDEX, {})
+
+
+def _fault(made: Made) -> str:
+    """Why ``auto`` does not take what was made; "" if it does."""
+    choice, exact_ms = (
+        made.calibration.choice(made.recipe.target_recall),
+        made.calibration.exact_cpu_ms,
+    )
+    if not choice.reached:
+        found = ", ".join(
+            f"{recall:.3f} of {name} queries" for name, recall in choice.recall.items()
         )
-        engine = Engine(index, vectors)
-        ladder = getattr(step, "rerank_ladder", ())
-        if progress is not None:
-            progress("measure", 0, 1)
-        calibration = calibrate(engine, held_out, ladder=ladder, targets=targets, seed=seed)
-        if progress is not None:
-            progress("measure", 1, 1)
-        choice = calibration.choice(recipe.target_recall)
-        pays = choice.reached and choice.cpu_ms < calibration.exact_cpu_ms
-        if pays or step is chain[-1]:
-            break
-        tried[step.kind] = calibration
-    engine = Engine(index, vectors, settings=choice.settings)
-    path = None if index is None else work / step.kind / INDEX
-    return Made(engine, step, calibration, path, tried)
+        return f"recall at 10 is {found}; the target is {choice.target:g}"
+    if choice.cpu_ms >= exact_ms:
+        return f"a query costs {choice.cpu_ms:.2g} ms, and {exact_ms:.2g} ms by exact search"
+    return ""
 
 
 def _own(held_out: Mapping[str, HeldOut]) -> NDArray[np.int64]:

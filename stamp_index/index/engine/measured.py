@@ -50,7 +50,7 @@ class Rung:
         The same less one standard error: the best of many settings looks better on the queries
         that chose it than on others.
     cpu_ms : float
-        CPU time of a query on one thread in a batch of 64, from a line through measured times.
+        CPU time of a query on one thread in a batch of 64, from a plane through measured times.
     """
 
     breadth: int
@@ -150,11 +150,22 @@ class Calibration:
         """
         return {choice.target: choice for choice in self.choices}[target]
 
-    @property
-    def missed(self) -> tuple[float, ...]:
-        """Targets that are not reached."""
-        return tuple(choice.target for choice in self.choices if not choice.reached)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A kind of index that ``auto`` did not take.
+
+    Attributes
+    ----------
+    why : str
+        It does not fit into the memory, missed the target, or is no quicker than exact search.
+    calibration : Calibration or None
+        What was measured of it; None where it was not built.
+    """
+
+    why: str
+    calibration: Calibration | None

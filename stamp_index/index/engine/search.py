@@ -116,7 +116,7 @@ class Engine:
         Raises
         ------
         AnnIndexError
-            If FAISS sees no GPU, or the index is not of a kind that it has there.
+            If FAISS sees no GPU, the index is not of a kind that it has there, or they have no room for it.
         """
         if not isinstance(self.source, Lists):
             msg = "Only inverted lists go to a GPU; build with the recipe 'ivf_pq'."
@@ -184,7 +184,7 @@ class Engine:
         settings = settings or self.settings
         if allowed is not None and allowed.n == len(self):
             allowed = None
-        k = min(k, len(self) if allowed is None else allowed.n)
+        k = min(int(k), len(self) if allowed is None else allowed.n)
         if self.source is None or k == 0 or len(queries) == 0:
             return self.exact(queries, k, allowed)
         look = Look(
@@ -257,7 +257,14 @@ class Engine:
 
 
 def on_gpus_if_any(engine: Engine) -> Engine:
-    """Return an engine that searches on the GPUs where there are any and FAISS has its kind there."""
+    """Return an engine that searches on the GPUs, where FAISS has its kind there and they have room for it.
+
+    Each gets a copy; where one has no room for that, the rows are divided over all.
+    """
     if isinstance(engine.source, Lists) and gpu.supports(engine.source.index):
-        return engine.on_gpus()
+        for shard in (False, True) if gpu.n_gpus() > 1 else (False,):
+            try:
+                return engine.on_gpus(shard=shard)
+            except AnnIndexError as exc:
+                gpu.warn("Opening an index", exc)
     return engine

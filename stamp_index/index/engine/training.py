@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,8 +49,16 @@ def train(
     """
     rows = sample_rows(len(vectors), n_sample, seed=seed, leave_out=leave_out)
     sample = as_float32(vectors[rows])
-    index = empty_index(recipe, *vectors.shape, seed=seed, n_sample=len(sample))
-    with gpu.clustering(index):
+    make = partial(empty_index, recipe, *vectors.shape, seed=seed, n_sample=len(sample))
+    index = make()
+    try:
+        with gpu.clustering(index):
+            index.train(sample)
+    except gpu.FAILURES as exc:
+        if gpu.n_gpus() == 0:
+            raise
+        gpu.warn("Training an index", exc)
+        index = make()
         index.train(sample)
     return index
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, identity
 from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ TOUCH: Final = 1.3
 ROUNDED_UP: Final = 1.0 + 1e-6
 _HEXAGONAL: Final = 5  # neighbours from which an array is no square one
 _HEXAGON: Final = np.sqrt(3.0) / 2.0  # area of a spot of a hexagonal array, in squared pitches
+_COUNTED: Final = 4_096  # units whose neighbours are counted to tell how many all have
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,20 @@ class Grid:
 
     def within(self, radius_um: float, *, itself: bool = True) -> csr_matrix:
         """Which units lie within a distance of which: (u, u), float32, 1 where they do."""
-        tree = cKDTree(self.xy_um)
-        pairs = tree.query_pairs(radius_um * ROUNDED_UP, output_type="ndarray")
-        own = np.arange(len(self.xy_um) if itself else 0)
-        rows = np.concatenate([pairs[:, 0], pairs[:, 1], own])
-        columns = np.concatenate([pairs[:, 1], pairs[:, 0], own])
-        shape = (len(self.xy_um), len(self.xy_um))
-        return csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+        tree, n = cKDTree(self.xy_um), len(self.xy_um)
+        pairs = tree.query_pairs(radius_um * ROUNDED_UP, output_type="ndarray").astype(np.int32)
+        values = np.ones(len(pairs), np.float32)
+        half = csr_matrix((values, (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+        both = half + half.T
+        return csr_matrix(both + identity(n, np.float32, "csr") if itself else both)
+
+    def n_within(self, radius_um: float) -> float:
+        """Entries of `within`, about: counted for some units, spread evenly over the slide."""
+        step = max(1, len(self.xy_um) // _COUNTED)
+        counted = cKDTree(self.xy_um).query_ball_point(
+            self.xy_um[::step], radius_um * ROUNDED_UP, return_length=True
+        )
+        return float(counted.mean() * len(self.xy_um))
 
     def total(self, of_spots: NDArray[np.float32]) -> NDArray[np.float32]:
         """Sum values of spots, (n, p), over the spots of each unit: (u, p)."""
@@ -129,16 +137,20 @@ def make_grid(xy_um: NDArray[np.float64], lattice: Lattice, unit_area_um2: float
     lattice : Lattice
         Of all spots of the slide.
     unit_area_um2 : float
-        Least area of a unit. Spots of that area or more are units themselves; smaller ones, such as bins of
-        Visium HD, are joined in squares a whole number of pitches wide.
+        Least area of a unit. Spots of that area or more are units themselves, those at one place together; smaller
+        ones, such as bins of Visium HD, are joined in squares a whole number of pitches wide.
     """
     per_side = int(np.ceil(np.sqrt(unit_area_um2 / lattice.spot_area_um2) - 1e-6))
     if per_side <= 1:
-        return Grid(xy_um, np.ones(len(xy_um)), np.arange(len(xy_um)), lattice.pitch_um, lattice)
+        places, unit_of, n = np.unique(xy_um, axis=0, return_inverse=True, return_counts=True)
+        if len(places) == len(xy_um):
+            places, unit_of = xy_um, np.arange(len(xy_um))
+        return Grid(places, n.astype(np.float64), unit_of, lattice.pitch_um, lattice)
     side = per_side * lattice.pitch_um
     corner = xy_um.min(axis=0) - lattice.pitch_um / 2  # so that no spot lies on a border
     square = np.floor((xy_um - corner) / side).astype(np.int64)
-    kept, unit_of = np.unique(square, axis=0, return_inverse=True)
+    columns = square[:, 1].max() + 1
+    kept, unit_of = np.unique(square @ (columns, 1), return_inverse=True)
     n_spots = np.bincount(unit_of).astype(np.float64)
-    centres = (kept + 0.5) * side + corner
+    centres = (np.stack(np.divmod(kept, columns), axis=1) + 0.5) * side + corner
     return Grid(centres, n_spots, unit_of.astype(np.int64), side, lattice)

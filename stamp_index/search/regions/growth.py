@@ -69,7 +69,7 @@ def grow(
     inside = np.zeros(len(n_spots), np.bool_)
     contact = np.zeros(len(n_spots), np.float32)  # neighbours inside
     held, total, new = np.zeros(shares.shape[1] - 1), 0.0, np.array([seed])
-    away = np.hypot(*(grid.xy_um - grid.xy_um[seed]).T) / max(target.reach_um, grid.pitch_um)
+    may, reach_um = np.flatnonzero(near), max(target.reach_um, grid.pitch_um)
     enough = target.n_spots - n_spots.min() / 2
     at_once = max(1, int(np.ceil(target.n_spots / n_spots.mean() / _STEPS)))
     while True:
@@ -78,15 +78,16 @@ def grow(
         held += n_spots[new] @ shares[new, :-1]
         for unit in new:
             contact[touching.indices[touching.indptr[unit] : touching.indptr[unit + 1]]] += 1
-        edge = np.flatnonzero((contact > 0) & ~inside & near)
+        edge = may[(contact[may] > 0) & ~inside[may]]
         touch = contact[edge] / degree[edge]
-        wanted = (shares[edge, -1] < 0.5) | (touch >= _SURROUNDED)
-        edge, touch = edge[wanted], touch[wanted]
+        belongs = (shares[edge, -1] < 0.5) | (touch >= _SURROUNDED)
+        edge, touch = edge[belongs], touch[belongs]
         if total >= enough or not len(edge):
             return inside
         # One spot of the query is added to what is held, so that no prototype is missing without end.
         missing = np.sqrt(target.shares * (total + 1) / (held + target.shares).clip(1e-9))
-        worth = shares[edge, :-1] @ missing + _CONTACT * touch - _FAR * away[edge]
+        away = np.hypot(*(grid.xy_um[edge] - grid.xy_um[seed]).T) / reach_um
+        worth = shares[edge, :-1] @ missing + _CONTACT * touch - _FAR * away
         best = edge[np.argsort(-worth, kind="stable")[:at_once]]
         before = np.cumsum(n_spots[best]) - n_spots[best]
         new = best[before < enough - total]

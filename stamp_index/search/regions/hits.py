@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stamp_index.errors import QueryError
 from stamp_index.keys import Keys
-from stamp_index.search.regions.outline import feature
+from stamp_index.search.regions.geojson import feature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,18 @@ class RegionHits:
         dict
             One annotation for each region, (x, y) in level-0 pixels; score, composition, content, n_spots and area_um2 are
             its measurements; slide, query, store version and encoder its metadata.
+
+        Raises
+        ------
+        QueryError
+            If the store has no such slide.
         """
+        if slide_id is not None and slide_id not in set(self.store.slides()[Keys.SLIDE_ID]):
+            msg = (
+                f"There is no slide '{slide_id}' in the store; regions were found on "
+                f"{', '.join(dict.fromkeys(self.table[Keys.SLIDE_ID])) or 'none'}."
+            )
+            raise QueryError(msg)
         features = []
         for shape, (_, row) in zip(self.outlines, self.table.iterrows(), strict=True):
             if slide_id is not None and row[Keys.SLIDE_ID] != slide_id:

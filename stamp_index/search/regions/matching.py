@@ -39,14 +39,10 @@ class Matching:
     floor: float
     softness: float
 
-    def cosines(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Cosine of spots (n, d) with each prototype, (n, p)."""
-        return np.asarray(vectors.astype(np.float32) @ self.prototypes.vectors.T)
-
     def levels(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """Put cosines (n, p) on the scale where a random spot has 0 and an answer has 1."""
-        reach = np.maximum(self.high - self.low, _LEAST_RANGE)
-        return np.asarray((cosines - self.low) / reach, np.float32)
+        span = np.maximum(self.high - self.low, _LEAST_RANGE)
+        return np.asarray((cosines - self.low) / span, np.float32)
 
     def shares(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
         """How much of each spot answers each prototype, and in the last column none: (n, p + 1), rows sum to 1."""

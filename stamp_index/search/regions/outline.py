@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
     from shapely import Polygon
@@ -64,21 +62,3 @@ def scaled(shape: Polygon, factor: float) -> Polygon:
     from shapely import affinity
 
     return affinity.scale(shape, factor, factor, origin=(0.0, 0.0))
-
-
-def feature(
-    shape: Polygon, name: str, measured: Mapping[str, float], said: Mapping[str, str]
-) -> dict[str, Any]:
-    """GeoJSON feature of an outline as QuPath reads it: an annotation with measurements and metadata."""
-    from shapely.geometry import mapping
-
-    return {
-        "type": "Feature",
-        "geometry": mapping(shape),
-        "properties": {
-            "objectType": "annotation",
-            "name": name,
-            "measurements": dict(measured),
-            "metadata": dict(said),
-        },
-    }

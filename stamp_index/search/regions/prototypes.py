@@ -32,6 +32,10 @@ class Prototypes:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    def cosines(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Cosine of spots (n, d) with each prototype, (n, p)."""
+        return np.asarray(vectors.astype(np.float32) @ self.vectors.T)
+
 
 def make_prototypes(vectors: NDArray[np.float32], n: int, *, seed: int = 0) -> Prototypes:
     """Divide the spots of a region into at most `n` kinds by k-means.

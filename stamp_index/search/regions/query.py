@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import numpy as np
 
 from stamp_index.errors import EmptyQueryError, QueryError
+from stamp_index.search.filtering import Field, Known, all_of
+from stamp_index.search.regions.geojson import read_shape
 from stamp_index.search.selection import Selection
 from stamp_index.search.sources import Findable
+from stamp_index.store.schema import vector_column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
     from shapely import MultiPolygon, Polygon
 
+    from stamp_index.search.filtering import Condition
     from stamp_index.store import Modality, Store
 
-Own = Literal["nothing", "slide", "patient"]
 _NOT_FINITE: Final = "The outline holds NaN or infinite coordinates; expected finite (x, y)."
 MIN_SPOTS: Final = 5  # fewer say nothing of how much there is of what
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
     """A shape on a slide.
 
@@ -42,6 +46,26 @@ class Region:
     slide_id: str
     outline: ArrayLike | Polygon | MultiPolygon
     unit: Literal["um", "px"] = "um"
+
+    @classmethod
+    def from_geojson(cls, path: Path | str, slide_id: str) -> Self:
+        """Read a region from a GeoJSON file in level-0 pixels, such as QuPath exports.
+
+        Parameters
+        ----------
+        path : path
+            Polygons and MultiPolygons, alone or as features; several are one region together.
+        slide_id : str
+            Slide on which they lie. Features of `RegionHits.to_geojson` that are of other slides are left out.
+
+        Raises
+        ------
+        EmptyQueryError
+            If it holds no shape on this slide.
+        QueryError
+            If the file cannot be read or is no GeoJSON, or a shape is no polygon or crosses itself.
+        """
+        return cls(slide_id, read_shape(path, slide_id), "px")
 
     def shape(self) -> Polygon | MultiPolygon:
         """Return the outline as a shapely shape, in `unit`.
@@ -81,7 +105,7 @@ class Region:
         return shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AskedRegion:
     """Spots of one slide that are asked for.
 
@@ -91,7 +115,7 @@ class AskedRegion:
         Their slide.
     rows : ndarray of shape (m,), int64
         Their rows, ascending.
-    query : {"image", "gene"}
+    modality : {"image", "gene"}
         Which of their embeddings ask.
     words : str
         What was asked, for people.
@@ -99,45 +123,51 @@ class AskedRegion:
 
     slide_id: str
     rows: NDArray[np.int64]
-    query: Modality
+    modality: Modality
     words: str
 
-    def narrowed(self, store: Store, selection: Selection, own: Own) -> Selection:
-        """Leave out of what may be found the spots asked for, and slides without a pixel size.
+    def besides(self, store: Store, selection: Selection) -> tuple[Selection, NDArray[np.bool_]]:
+        """Leave out of what may be found the spots asked for.
 
         Parameters
         ----------
         store : Store
             Where they are.
         selection : Selection
-            What may be found otherwise.
-        own : {"nothing", "slide", "patient"}
-            What it leaves out already.
+            What may be found otherwise; kept as it is, with what indexes made of it, where these spots are not in it.
+
+        Returns
+        -------
+        Selection, and ndarray of shape (n_rows,), bool
+            What may be found, and the same as a mask.
 
         Raises
         ------
         QueryError
-            If nothing is left.
+            If nothing may be found.
         """
-        mask, reasons = selection.rows.mask, list(selection.reasons)
+        mask = selection.rows.mask
         if mask is None:
-            mask = np.zeros(store.n_rows, np.bool_)
-            mask[store.rows()] = True
-        mask = mask & ~np.isin(np.arange(store.n_rows), self.rows)
-        if own == "nothing":
-            reasons.append("are not spots of the query region itself")
-        unknown = store.slides()["mpp"].isna().to_numpy()
-        if unknown.any():
-            mask &= ~store.mask_of(unknown)
-            reasons.append(f"are not of the {unknown.sum()} slides without a pixel size")
-        rows = Findable(mask, int(np.count_nonzero(mask)))
-        narrow = Selection(rows, tuple(reasons), selection.n_spots)
-        narrow.count()  # refuses where there is nothing to be found
-        return narrow
+            mask = store.mask_of(np.ones(len(store.slides()), np.bool_))
+        if mask[self.rows].any():
+            mask = mask.copy()
+            mask[self.rows] = False
+            reasons = (*selection.reasons, "are not spots of the query region itself")
+            rows = Findable(mask, int(np.count_nonzero(mask)))
+            selection = Selection(rows, reasons, selection.n_spots)
+        selection.count()  # refuses where there is nothing to be found
+        return selection, mask
+
+
+def with_pixel_size(store: Store, condition: Condition | None) -> Condition | None:
+    """Add to a filter that slides say their pixel size, where some do not: their regions have no size."""
+    if not store.slides()["mpp"].isna().any():
+        return condition
+    return all_of(condition, Known(Field("mpp")))
 
 
 def ask_region(
-    store: Store, region: Region | Sequence[str] | ArrayLike, query: Modality
+    store: Store, region: Region | Sequence[str] | ArrayLike, modality: Modality
 ) -> AskedRegion:
     """Find the spots that a query region means.
 
@@ -147,7 +177,7 @@ def ask_region(
         Where they are.
     region : Region, sequence of str, or array of int
         A shape, or the ids or the rows of spots of one slide.
-    query : {"image", "gene"}
+    modality : {"image", "gene"}
         Which of their embeddings ask.
 
     Raises
@@ -158,7 +188,7 @@ def ask_region(
         If the slide or a spot is unknown, the shape crosses itself, the spots lie on several slides or are fewer
         than five, or the slide has no pixel size or no such embedding.
     ValueError
-        If it is neither a shape, nor spot ids, nor rows of the store, or `query` is no modality.
+        If it is neither a shape, nor spot ids, nor rows of the store.
     """
     if isinstance(region, Region):
         slide, rows = _inside(store, region)
@@ -175,10 +205,10 @@ def ask_region(
             f"another slide, or embed the slide again with its pixel size."
         )
         raise QueryError(msg)
-    if not store.has_vector(query)[rows[0]]:
-        msg = f"Slide '{slide['slide_id']}' has no {query} embeddings: it came without them."
+    if vector_column(store.encoder, modality) not in slide["embedded"]:
+        msg = f"Slide '{slide['slide_id']}' has no {modality} embeddings: it came without them."
         raise QueryError(msg)
-    return AskedRegion(str(slide["slide_id"]), rows, query, words)
+    return AskedRegion(str(slide["slide_id"]), rows, modality, words)
 
 
 def _inside(store: Store, region: Region) -> tuple[pd.Series[Any], NDArray[np.int64]]:
@@ -233,11 +263,10 @@ def _named(
 
 def _rows_of(store: Store, spot_ids: list[str]) -> NDArray[np.int64]:
     """Rows of spot ids, ascending, each once; a slide's ids are read once."""
-    wanted = set(spot_ids)
+    wanted, slides = set(spot_ids), store.slides()
     found: dict[str, int] = {}
     while wanted:
         row = store.row_of(min(wanted))  # or says what is wrong with it
-        slides = store.slides()
         slide = slides.iloc[int(np.searchsorted(slides["first_spot"], row, side="right")) - 1]
         rows = int(slide["first_spot"]) + np.arange(int(slide["n_spots"]))
         held = dict(zip(store.spots(["spot_id"], rows)["spot_id"], rows.tolist(), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from stamp_index.search.regions.matching import Matching
 from stamp_index.search.regions.outline import outline_of, scaled
 from stamp_index.search.regions.prototypes import make_prototypes
 from stamp_index.search.regions.slide_scan import Wanted, scan_slide
+from stamp_index.store.schema import vector_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +36,9 @@ if TYPE_CHECKING:
 
 DEFAULT_REGIONS: Final = 6
 _RANDOM: Final = 1024  # spots that say how near to a prototype any spot is
-_NEAREST: Final = (
-    4,
-    32,
-)  # rows that say how near an answer comes to a prototype: at least, at most
+_ANSWERS: Final = (4, 32)  # rows that say how near an answer comes to a prototype, from and to
 _BATCH: Final = 16_384  # vectors read at once
+_DIVIDED: Final = 8_192  # spots of a query that make its prototypes; of more, so many at random
 _WIDEST: Final = 3.0  # reach of a window, in radii of a disc of the query's area
 
 
@@ -56,8 +56,8 @@ class Task:
         Embeddings that are searched.
     nearest : callable
         Finds the nearest rows among those that may be found.
-    allowed : ndarray of shape (n_rows,), bool, or None
-        Rows that may be found; None for all.
+    allowed : ndarray of shape (n_rows,), bool
+        Rows that may be found.
     settings : RegionSettings
         How hard to look.
     """
@@ -66,8 +66,13 @@ class Task:
     asked: AskedRegion
     against: Modality
     nearest: Nearest
-    allowed: NDArray[np.bool_] | None
+    allowed: NDArray[np.bool_]
     settings: RegionSettings
+
+    @cached_property
+    def slides(self) -> pd.DataFrame:
+        """Slides table of the store."""
+        return self.store.slides()
 
 
 def find_regions(task: Task, k: int) -> RegionHits:
@@ -82,20 +87,18 @@ def find_regions(task: Task, k: int) -> RegionHits:
 
     Raises
     ------
-    ValueError
-        If `k` is not a whole number of 1 or more.
+    QueryError
+        If the query's slide is too small to have a size.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        msg = f"k is {k!r}; expected a whole number of regions, 1 or more."
-        raise ValueError(msg)
     plan = plan_of(task)
     chosen = plan.order[: task.settings.n_slides]
     regions = regions_on(task, plan, chosen)
-    slide_ids = tuple(task.store.slides()["slide_id"].iloc[chosen])
+    slide_ids = tuple(task.slides["slide_id"].iloc[chosen])
     notes: tuple[str, ...] = ()
     if len(regions) < k:
         notes = (
-            f"{len(regions)} regions instead of {k} were found on the {len(chosen)} slides with the nearest spots.",
+            f"{len(regions)} regions instead of {k} were found on the {len(chosen)} slides with the nearest spots, at most "
+            f"{task.settings.per_slide} on each.",
         )
     return _make_hits(task, plan, regions[:k], slides=slide_ids, notes=notes)
 
@@ -111,6 +114,8 @@ class Plan:
     ----------
     prototypes : Prototypes
         Kinds of spots in the query.
+    of_spot : ndarray of shape (m,), int64
+        Kind of each of the query's spots.
     matching : Matching
         Measures spots against them.
     wanted : Wanted
@@ -120,6 +125,7 @@ class Plan:
     """
 
     prototypes: Prototypes
+    of_spot: NDArray[np.int64]
     matching: Matching
     wanted: Wanted
     order: NDArray[np.int64]
@@ -127,37 +133,68 @@ class Plan:
 
 def plan_of(task: Task) -> Plan:
     """Read the query's spots, and ask the index where spots like them lie."""
-    store, settings = task.store, task.settings
-    vectors = store.vectors(task.asked.query, task.asked.rows).astype(np.float32)
+    settings, asked, sides = task.settings, task.asked.modality, (task.asked.modality, task.against)
+    rows = task.asked.rows
+    some = rows
+    if len(rows) > _DIVIDED:
+        some = np.sort(np.random.default_rng(settings.seed).choice(rows, _DIVIDED, replace=False))
+    vectors = task.store.vectors(asked, some).astype(np.float32)
     prototypes = make_prototypes(vectors, settings.n_prototypes, seed=settings.seed)
-    scores, rows = task.nearest(prototypes.vectors, settings.n_near)
-    firsts = store.slides()["first_spot"].to_numpy()
-    slide_of = np.searchsorted(firsts, rows, side="right") - 1
-    lows = {side: low_of(task, prototypes, side) for side in (task.asked.query, task.against)}
-    own = _matching(task, prototypes, lows[task.asked.query], high_of_query(prototypes, vectors))
+    cosines = prototypes.cosines(vectors)
+    lows = {side: low_of(task, prototypes, side) for side in dict.fromkeys(sides)}
+    within = _matching(task, prototypes, lows[asked], high_of_query(prototypes, cosines))
+    scores, near = task.nearest(prototypes.vectors, settings.n_near)
     matching = _matching(task, prototypes, lows[task.against], high_of_answers(prototypes, scores))
     levels = matching.levels(scores.T).T  # (p, n)
+    of_spot = prototypes.of_spot
+    if len(some) < len(rows):
+        cosines = _cosines(task, asked, rows, prototypes)
+        of_spot = cosines.argmax(axis=1)
+    firsts = task.slides["first_spot"].to_numpy()
+    slide_of = np.searchsorted(firsts, near, side="right") - 1
     return Plan(
         prototypes=prototypes,
+        of_spot=of_spot,
         matching=matching,
-        wanted=wanted_of(task, own.shares(own.cosines(vectors))),
+        wanted=wanted_of(task, within.shares(cosines)),
         order=rank_slides(slide_of, levels > settings.floor, prototypes, len(firsts)),
     )
 
 
+def _cosines(
+    task: Task, modality: Modality, rows: NDArray[np.int64], prototypes: Prototypes
+) -> NDArray[np.float32]:
+    """Cosine of spots with each prototype, (n, p); vectors are read a part at a time."""
+    out = np.empty((len(rows), len(prototypes)), np.float32)
+    for at in range(0, len(rows), _BATCH):
+        part = slice(at, at + _BATCH)
+        out[part] = prototypes.cosines(task.store.vectors(modality, rows[part]))
+    return out
+
+
 def low_of(task: Task, prototypes: Prototypes, modality: Modality) -> NDArray[np.float32]:
     """Mean cosine of random spots of the store with each prototype, (p,)."""
-    present = np.flatnonzero(task.store.has_vector(modality))
+    rows = random_rows(task, modality)
+    return np.asarray(_cosines(task, modality, rows, prototypes).mean(axis=0), np.float32)
+
+
+def random_rows(task: Task, modality: Modality) -> NDArray[np.int64]:
+    """Rows of random spots that have an embedding, ascending; drawn slide by slide, not from a list of all rows."""
+    column = vector_column(task.store.encoder, modality)
+    has = np.array([column in columns for columns in task.slides["embedded"]])
+    first, n = task.slides.loc[has, ["first_spot", "n_spots"]].to_numpy(np.int64).T
+    before = np.cumsum(n) - n
     rng = np.random.default_rng(task.settings.seed)
-    some = np.sort(rng.choice(present, min(_RANDOM, len(present)), replace=False))
-    cosines = task.store.vectors(modality, some).astype(np.float32) @ prototypes.vectors.T
-    return np.asarray(cosines.mean(axis=0), np.float32)
+    some = np.sort(rng.choice(n.sum(), min(_RANDOM, n.sum()), replace=False))
+    slide = np.searchsorted(before, some, side="right") - 1
+    rows: NDArray[np.int64] = first[slide] + some - before[slide]
+    return rows
 
 
-def high_of_query(prototypes: Prototypes, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean cosine of the query's own spots with the prototype that they stand for, (p,)."""
-    own = np.arange(len(prototypes)) == prototypes.of_spot[:, None]
-    return np.average(vectors @ prototypes.vectors.T, axis=0, weights=own).astype(np.float32)
+def high_of_query(prototypes: Prototypes, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean cosine of the spots that were divided, (m, p), with the prototype that they stand for, (p,)."""
+    of_kind = np.arange(len(prototypes)) == prototypes.of_spot[:, None]
+    return np.average(cosines, axis=0, weights=of_kind).astype(np.float32)
 
 
 def high_of_answers(prototypes: Prototypes, scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,7 +203,7 @@ def high_of_answers(prototypes: Prototypes, scores: NDArray[np.float32]) -> NDAr
     They lie farther away than the query's own spots do, as stain and patient differ and images and genes are not the
     same. As many count as the query has of that kind, within limits.
     """
-    sizes = np.clip(prototypes.weights * len(prototypes.of_spot), *_NEAREST).astype(np.int64)
+    sizes = np.clip(prototypes.weights * len(prototypes.of_spot), *_ANSWERS).astype(np.int64)
     pairs = zip(scores, sizes, strict=True)
     return np.array([nearest[:n].mean() for nearest, n in pairs], np.float32)
 
@@ -181,7 +218,7 @@ def _matching(
 def wanted_of(task: Task, shares: NDArray[np.float32]) -> Wanted:
     """Share of each prototype in the query, its area and its reach."""
     answering = shares[:, :-1].sum(axis=0, dtype=np.float64)
-    slide = int(np.flatnonzero(task.store.slides()["slide_id"] == task.asked.slide_id)[0])
+    slide = int(np.flatnonzero(task.slides["slide_id"] == task.asked.slide_id)[0])
     rows, xy_um = _places(task, slide)
     lattice = lattice_of(xy_um)
     if lattice is None:
@@ -197,7 +234,7 @@ def wanted_of(task: Task, shares: NDArray[np.float32]) -> Wanted:
 
 def _places(task: Task, slide: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows of a slide, ascending, and their centres in microns."""
-    about = task.store.slides().iloc[slide]
+    about = task.slides.iloc[slide]
     rows = int(about["first_spot"]) + np.arange(int(about["n_spots"]))
     return rows, task.store.spots([Keys.X_UM, Keys.Y_UM], rows).to_numpy(np.float64)
 
@@ -206,7 +243,9 @@ def _places(task: Task, slide: int) -> tuple[NDArray[np.int64], NDArray[np.float
 
 
 @dataclass(frozen=True)
-class _Region:
+class _Located:
+    """A region that was found, by the slide's number and the store's rows."""
+
     slide: int
     rows: NDArray[np.int64]
     matches: NDArray[np.int64]
@@ -214,51 +253,44 @@ class _Region:
     found: Found
 
 
-def regions_on(task: Task, plan: Plan, slides: NDArray[np.int64]) -> list[_Region]:
+def regions_on(task: Task, plan: Plan, slides: NDArray[np.int64]) -> list[_Located]:
     """Regions of some slides, best first."""
     found = [region for slide in slides for region in _look(task, plan, int(slide))]
     return sorted(found, key=lambda region: (-region.found.score, int(region.rows[0])))
 
 
-def _look(task: Task, plan: Plan, slide: int) -> list[_Region]:
+def _look(task: Task, plan: Plan, slide: int) -> list[_Located]:
     """Regions of one slide."""
     rows, xy_um = _places(task, slide)
     lattice = lattice_of(xy_um)
     if lattice is None:
         return []
-    if task.allowed is not None:
-        xy_um, rows = xy_um[task.allowed[rows]], rows[task.allowed[rows]]
+    xy_um, rows = xy_um[task.allowed[rows]], rows[task.allowed[rows]]
     order = np.lexsort(xy_um.T)  # equal worth is decided by place, not by the order of the file
     xy_um, rows = xy_um[order], rows[order]
-    matching = plan.matching
-    parts = [
-        matching.cosines(task.store.vectors(task.against, rows[at : at + _BATCH]))
-        for at in range(0, len(rows), _BATCH)
-    ]
-    cosines = np.concatenate(parts)
+    cosines = _cosines(task, task.against, rows, plan.prototypes)
     found = scan_slide(
-        xy_um, lattice, cosines, matching=matching, wanted=plan.wanted, settings=task.settings
+        xy_um, lattice, cosines, matching=plan.matching, wanted=plan.wanted, settings=task.settings
     )
-    answers = matching.answers(cosines)
+    answers = plan.matching.answers(cosines)
     regions = []
     for at in found:
         spots = at.spots[np.argsort(rows[at.spots])]
-        regions.append(_Region(slide, rows[spots], answers[spots], xy_um[spots], at))
+        regions.append(_Located(slide, rows[spots], answers[spots], xy_um[spots], at))
     return regions
 
 
 def _make_hits(
     task: Task,
     plan: Plan,
-    regions: list[_Region],
+    regions: list[_Located],
     *,
     slides: tuple[str, ...],
     notes: tuple[str, ...],
 ) -> RegionHits:
-    about = task.store.slides()
     outlines, table = [], []
     for rank, region in enumerate(regions, start=1):
-        found, slide = region.found, about.iloc[region.slide]
+        found, slide = region.found, task.slides.iloc[region.slide]
         shape = outline_of(found.units_um, found.pitch_um, squares=found.squares)
         mpp, (x_um, y_um) = float(slide["mpp"]), region.xy_um.mean(axis=0)
         outlines.append(scaled(shape, 1.0 / mpp))
@@ -272,8 +304,8 @@ def _make_hits(
         matches=tuple(region.matches for region in regions),
         outlines=tuple(outlines),
         query_rows=task.asked.rows,
-        query_matches=plan.prototypes.of_spot,
-        query=f"{task.asked.query} of {task.asked.words}",
+        query_matches=plan.of_spot,
+        query=f"{task.asked.modality} of {task.asked.words}",
         notes=notes,
         slides=slides,
         store_version=task.store.version,

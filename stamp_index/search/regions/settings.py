@@ -30,7 +30,7 @@ class RegionSettings:
     max_overlap : float
         Two regions of a slide have at most this share of their joint spots in common.
     seed : int
-        Of k-means and of the random spots.
+        Of k-means and of the random spots, 0 or more.
     """
 
     n_prototypes: int = 8
@@ -43,13 +43,14 @@ class RegionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_prototypes", "n_near", "n_slides", "per_slide"):
+        whole = {"n_prototypes": 1, "n_near": 1, "n_slides": 1, "per_slide": 1, "seed": 0}
+        for name, least in whole.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                msg = f"{name} is {value!r}; expected a whole number of 1 or more."
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                msg = f"{name} is {value!r}; expected a whole number of {least} or more."
                 raise ValueError(msg)
-        for name, least in (("floor", 0.0), ("softness", 1e-6), ("max_overlap", 0.0)):
+        for name, lowest in (("floor", 0.0), ("softness", 1e-6), ("max_overlap", 0.0)):
             value = getattr(self, name)
-            if not least <= value <= 1.0:
-                msg = f"{name} is {value!r}; expected a number from {least:g} to 1."
+            if not lowest <= value <= 1.0:
+                msg = f"{name} is {value!r}; expected a number from {lowest:g} to 1."
                 raise ValueError(msg)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from stamp_index.search.regions.settings import RegionSettings
 
 _UNITS: Final = 256  # units that cover the query's area; smaller spots are joined
+# Units in all windows of a slide together, some 25 bytes each while they are added up. Up to 3,162 units never have more,
+# nor does a Visium slide of 6.5 mm; a million bins do, and their windows are then made of larger squares.
+_PAIRS: Final = 10_000_000
 _STRENGTH: Final = (
     0.5  # weight of how well the spots of a window match beside how much of the query it holds
 )
@@ -108,14 +111,14 @@ def scan_slide(
     """
     grid = make_grid(xy_um, lattice, wanted.area_um2 / _UNITS)
     shares = matching.shares(cosines)
-    held = grid.total(shares)  # (u, p + 1), in spots
-    means = np.asarray(held / grid.n_spots[:, None], np.float32)
+    means = np.asarray(grid.total(shares) / grid.n_spots[:, None], np.float32)  # (u, p + 1)
     target = Target(wanted.shares, wanted.area_um2 / lattice.spot_area_um2, wanted.reach_um)
-    best = grid.highest(matching.levels(cosines)).max(axis=1)
-    worth = window_worth(grid, held, best, target)
+    coarse = window_grid(grid, xy_um, wanted.reach_um)
+    best = coarse.highest(matching.levels(cosines)).max(axis=1)
+    worth = window_worth(coarse, coarse.total(shares), best, target)
     found = []
-    for centre in peaks(grid.xy_um, worth, wanted.reach_um, settings.per_slide + _SPARE):
-        inside = _region_at(grid, means, centre, target)
+    for centre in peaks(coarse.xy_um, worth, wanted.reach_um, settings.per_slide + _SPARE):
+        inside = _region_at(grid, means, coarse.xy_um[centre], target)
         if inside is not None:
             found.append(
                 _judge(
@@ -124,6 +127,17 @@ def scan_slide(
             )
     found.sort(key=lambda region: (-region.score, int(region.spots[0])))
     return without_overlap(found, settings.per_slide, settings.max_overlap)
+
+
+def window_grid(grid: Grid, xy_um: NDArray[np.float64], reach_um: float) -> Grid:
+    """Units that windows are made of: those of the slide, or larger squares where that would be too many.
+
+    Squares `s` times as wide are fewer by the square of `s`, and so are those of a window.
+    """
+    while len(grid.xy_um) ** 2 > _PAIRS and (n := grid.n_within(reach_um)) > _PAIRS:
+        wider = max(2.0, np.ceil((n / _PAIRS) ** 0.25))
+        grid = make_grid(xy_um, grid.lattice, (wider * grid.pitch_um) ** 2)
+    return grid
 
 
 def window_worth(
@@ -176,10 +190,10 @@ def overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
 
 
 def _region_at(
-    grid: Grid, means: NDArray[np.float32], centre: int, target: Target
+    grid: Grid, means: NDArray[np.float32], centre_um: NDArray[np.float64], target: Target
 ) -> NDArray[np.bool_] | None:
     """Grow a region from the answering unit that is nearest to a window's centre."""
-    away = np.hypot(*(grid.xy_um - grid.xy_um[centre]).T)
+    away = np.hypot(*(grid.xy_um - centre_um).T)
     reach = target.reach_um * ROUNDED_UP
     starts = np.flatnonzero((means[:, -1] < 0.5) & (away <= reach))
     if not len(starts):
@@ -213,5 +227,5 @@ def _judge(
         content=meant,
         units_um=grid.xy_um[inside],
         pitch_um=grid.pitch_um,
-        squares=len(grid.xy_um) < len(grid.unit_of),
+        squares=grid.pitch_um > grid.lattice.pitch_um,
     )
