@@ -37,5 +37,8 @@ class Nums:
     PATCH_UM: Final = 112.0  # STAMP, recipes: 224 px at 0.5 um/px
     REGION_UM: Final = 336.0  # three patches wide
     COUNTS_PER_SPOT: Final = 10_000.0  # normalisation target, scanpy's and STAMP's
-    MPP_TOLERANCE: Final = 0.05  # relative; two pixel sizes that differ by more contradict
+    BIN_UM: Final = (
+        48.0  # near a Visium spot, and a whole number of Visium HD's 2, 8 and 16 um squares
+    )
+    MPP_TOLERANCE: Final = 0.03  # relative; two pixel sizes that differ by more contradict
     MAX_UPLOAD_PX: Final = 16_777_216  # 4096 x 4096, refused before decoding above this

@@ -162,7 +162,7 @@ def test_barcodes_that_repeat_are_refused(tmp_path: Path) -> None:
         pytest.param(
             lambda r: (r.path / "slide.toml").write_text("mpp = '0.5'"),
             SlideError,
-            "mpp is '0.5'; expected a number",
+            "mpp is '0.5'; expected microns per pixel above 0",
             id="sidecar_type",
         ),
         pytest.param(

@@ -20,6 +20,8 @@ from stamp_index.keys import Keys
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from stamp_index.readers.base import SlideOptions
     from stamp_index.slides import Slide
 
@@ -60,7 +62,8 @@ def validate(slide: Slide) -> Slide:
     Returns
     -------
     Slide
-        The same without spots that have no counts; a note says how many were dropped.
+        The same without spots that have no counts, where expression was measured; a note says how many
+        were dropped.
 
     Raises
     ------
@@ -76,8 +79,13 @@ def validate(slide: Slide) -> Slide:
         If counts are not whole numbers of 0 or more, or no spot is left.
     """
     _check_names(slide)
-    _check_counts(slide)
-    slide = _without_empty_spots(slide)
+    _check_given(slide)
+    if slide.has_counts:
+        _check_counts(slide)
+        slide = _without_empty_spots(slide)
+    elif not slide.n_spots:
+        msg = f"Slide {slide.slide_id} has no spots."
+        raise SlideError(msg)
     if slide.image is not None and slide.mpp is None:
         msg = (
             f"Slide {slide.slide_id} has an image but no microns per pixel. Give mpp "
@@ -149,6 +157,25 @@ def _check_names(slide: Slide) -> None:
     refuse_duplicates(slide.genes, f"slide {slide.slide_id}")
 
 
+def _check_given(slide: Slide) -> None:
+    given = slide.embeddings
+    if given is None:
+        return
+    if given.image.ndim != 2 or len(given.image) != slide.n_spots:
+        msg = (
+            f"Slide {slide.slide_id}: its embeddings of {given.encoder} have shape {given.image.shape} for "
+            f"{slide.n_spots} spots. Expected one row per spot."
+        )
+        raise BarcodeMismatchError(msg)
+    bad = ~np.isfinite(given.image).all(axis=1) | ~given.image.any(axis=1)
+    if bad.any():
+        msg = (
+            f"Slide {slide.slide_id}: {bad.sum()} of its {slide.n_spots} embeddings of {given.encoder} are not "
+            f"finite or all 0 (the first is row {np.flatnonzero(bad)[0]}). Make them again."
+        )
+        raise SlideError(msg)
+
+
 def _check_counts(slide: Slide) -> None:
     data = slide.counts.data
     if not np.all(np.isfinite(data)):
@@ -164,6 +191,27 @@ def _check_counts(slide: Slide) -> None:
     raise SlideError(msg)
 
 
+def keep_spots(slide: Slide, rows: NDArray[np.integer], note: str) -> Slide:
+    """Keep some of a slide's spots, with all that belongs to them.
+
+    Parameters
+    ----------
+    slide : Slide
+    rows : ndarray of shape (m,), integer
+        Which spots stay, in which order.
+    note : str
+        What happened to the others.
+    """
+    given = slide.embeddings
+    return replace(
+        slide,
+        spots=slide.spots.iloc[rows],
+        counts=slide.counts[rows],
+        embeddings=None if given is None else replace(given, image=given.image[rows]),
+        notes=(*slide.notes, note),
+    )
+
+
 def _without_empty_spots(slide: Slide) -> Slide:
     totals = np.asarray(slide.counts.sum(axis=1)).ravel()  # (n,)
     filled = totals > 0
@@ -177,12 +225,7 @@ def _without_empty_spots(slide: Slide) -> Slide:
         f"{len(empty)} of {slide.n_spots} spots have no counts and were dropped "
         f"({', '.join(map(str, empty[:3]))}{', ...' if len(empty) > 3 else ''})."
     )
-    return replace(
-        slide,
-        spots=slide.spots.iloc[np.flatnonzero(filled)],
-        counts=slide.counts[filled],
-        notes=(*slide.notes, note),
-    )
+    return keep_spots(slide, np.flatnonzero(filled), note)
 
 
 def _check_positions(slide: Slide) -> None:

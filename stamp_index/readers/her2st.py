@@ -39,6 +39,7 @@ class Her2stReader:
     """Reads one section of the HER2ST layout."""
 
     name = "HER2ST"
+    version = 1
     expects = "a counts file ST-cnts/<section>.tsv.gz beside ST-spotfiles/<section>_selection.tsv"
 
     def detect(self, path: Path) -> bool:
@@ -66,8 +67,7 @@ class Her2stReader:
         notes.append(note)
         scale = _image_scale(image, grid, options)
         mpp, note = choose_mpp(
-            derived=grid.mpp / scale,
-            how="the array's pitch of 200 um",
+            derived={"the array's pitch of 200 um": grid.mpp / scale},
             image=image,
             given=options.mpp,
         )
@@ -89,6 +89,7 @@ class Her2stReader:
             platform="Legacy ST",
             source=str(path),
             reader=self.name,
+            reader_version=self.version,
             notes=tuple(notes),
         )
         return make_slide(slide, options)

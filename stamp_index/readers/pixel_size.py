@@ -8,20 +8,21 @@ from stamp_index.errors import MissingPixelSizeError
 from stamp_index.keys import Nums
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stamp_index.slides import SlideImage
 
 
 def choose_mpp(
-    *, derived: float | None, how: str, image: SlideImage | None, given: float | None
+    *, derived: Mapping[str, float | None], image: SlideImage | None, given: float | None
 ) -> tuple[float, str]:
     """Choose the pixel size, and refuse two that contradict each other.
 
     Parameters
     ----------
-    derived : float or None
-        Microns per pixel of the image that follow from the distance between spots.
-    how : str
-        What it was derived from, for the note.
+    derived : mapping of str to float or None
+        Microns per pixel of the image that other sources give, by what they follow from (such as "the
+        spots' pitch of 100 um"), the surest first; None where a source gives none.
     image : SlideImage or None
         Its metadata may give a pixel size.
     given : float or None
@@ -30,26 +31,25 @@ def choose_mpp(
     Returns
     -------
     mpp : float
-        `given`, else the image's own, else `derived`.
+        `given`, else the image's own, else the first of `derived`.
     note : str
-        Which it was.
+        Which it was, and which others agree.
 
     Raises
     ------
     MissingPixelSizeError
-        If there is none, or two of them differ by more than 5 %.
+        If there is none, or one differs from the chosen one by more than 3 %.
     """
-    written = image.mpp if image is not None else None
-    sources = [
-        (given, "given by option or slide.toml"),
-        (written, "from the image's metadata"),
-        (derived, f"derived from {how}"),
-    ]
-    known = [(mpp, origin) for mpp, origin in sources if mpp is not None]
+    sources = {
+        "given by option or slide.toml": given,
+        "from the image's metadata": image.mpp if image is not None else None,
+        **{f"derived from {how}": mpp for how, mpp in derived.items()},
+    }
+    known = [(mpp, origin) for origin, mpp in sources.items() if mpp is not None]
     if not known:
         msg = (
-            f"{image.uri if image else 'The slide'} has no microns per pixel, and the spots do not "
-            "give one. Give mpp (SlideOptions(mpp=...) or `mpp` in slide.toml)."
+            f"{image.uri if image else 'The slide'} has no microns per pixel, and nothing else gives "
+            "one. Give mpp (--mpp, SlideOptions(mpp=...) or `mpp` in slide.toml)."
         )
         raise MissingPixelSizeError(msg)
     first, origin = known[0]
@@ -61,7 +61,8 @@ def choose_mpp(
                 f"{_remedy(origin, other_origin)}"
             )
             raise MissingPixelSizeError(msg)
-    agreeing = f", which agrees with {how}" if derived is not None and len(known) > 1 else ""
+    others = [text.removeprefix("derived from ") for _, text in known[1:]]
+    agreeing = f", which agrees with {' and '.join(others)}" if others else ""
     return first, f"Pixel size: {first:.4g} um/px, {origin}{agreeing}."
 
 

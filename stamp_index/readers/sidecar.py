@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import SlideError
-from stamp_index.readers.base import SlideOptions
+from stamp_index.readers.base import ABOVE_0, SlideOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,10 +54,10 @@ def read_sidecar(path: Path) -> SlideOptions:
 
 
 def _checked(key: str, value: object, path: Path) -> float | str:
-    if key == "mpp":
+    if key in ABOVE_0:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        msg = f"{path}: mpp is {value!r}; expected a number of microns per pixel, such as 0.5."
+        msg = f"{path}: {key} is {value!r}; expected {ABOVE_0[key]}."
         raise SlideError(msg)
     if isinstance(value, str):
         return value

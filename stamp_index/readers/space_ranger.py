@@ -33,6 +33,7 @@ class SpaceRangerReader:
     """Reads a Visium output folder."""
 
     name = "Space Ranger"
+    version = 1
     expects = (
         "a folder with filtered_feature_bc_matrix.h5 (or the folder of that name) and spatial/"
     )
@@ -67,7 +68,7 @@ class SpaceRangerReader:
         notes.append(note)
         mpp_full, how = folder.full_mpp()
         mpp, note = choose_mpp(
-            derived=mpp_full / scale if mpp_full else None, how=how, image=image, given=options.mpp
+            derived={how: mpp_full / scale if mpp_full else None}, image=image, given=options.mpp
         )
         notes.append(note)
         spots[[Keys.X_PX, Keys.Y_PX]] *= scale
@@ -84,6 +85,7 @@ class SpaceRangerReader:
             platform="Visium",
             source=str(path),
             reader=self.name,
+            reader_version=self.version,
             notes=tuple(notes),
         )
         return make_slide(slide, options)

@@ -7,10 +7,11 @@ from stamp_index.slides.images import SlideImage
 from stamp_index.slides.opening import open_image
 from stamp_index.slides.patches import PatchSpec, iter_patches, read_patches
 from stamp_index.slides.safe import safe_open
-from stamp_index.slides.slide import Slide
+from stamp_index.slides.slide import GivenEmbeddings, Slide
 
 __all__ = [
     "ArrayImage",
+    "GivenEmbeddings",
     "PatchSpec",
     "PlainImage",
     "Slide",

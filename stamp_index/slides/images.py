@@ -209,7 +209,7 @@ def one_mpp(mpp_x: float | None, mpp_y: float | None, uri: str) -> float | None:
     Raises
     ------
     MissingPixelSizeError
-        If the two differ by more than 5 %.
+        If the two differ by more than 3 %.
     """
     if mpp_x is None or mpp_y is None:
         return None

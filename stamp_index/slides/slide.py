@@ -12,6 +12,9 @@ from stamp_index.errors import MissingPixelSizeError
 from stamp_index.keys import Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import pandas as pd
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -20,8 +23,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class GivenEmbeddings:
+    """Embeddings that came with a slide, made by an encoder elsewhere.
+
+    Attributes
+    ----------
+    encoder : str
+        What the source calls the encoder that made them: its name or its fingerprint.
+    image : ndarray of shape (n, d), float32
+        One row per spot, in the order of the slide's spots; of any length.
+    """
+
+    encoder: str
+    image: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Slide:
-    """A section with its spots.
+    """A section with its spots, or a plain H&E slide with a grid of places and no genes.
 
     Attributes
     ----------
@@ -31,9 +50,10 @@ class Slide:
         Columns ``x_px`` and ``y_px`` (float64): patch centres in level-0 pixels of `image`.
         Further columns are labels that travel with the spot.
     counts : csr_matrix of shape (n, g), float32
-        Raw UMI counts; rows in the order of `spots`, columns in the order of `genes`.
+        Raw UMI counts; rows in the order of `spots`, columns in the order of `genes`. g is 0 where
+        nothing was measured: see `has_counts`.
     genes : tuple of str, length g
-        Gene symbols, unique.
+        Gene symbols, unique; empty where nothing was measured.
     gene_ids : tuple of str, length g, or empty
         Ensembl ids without version, where the source has them.
     image : SlideImage or None
@@ -41,11 +61,19 @@ class Slide:
     mpp : float or None
         Microns per level-0 pixel; None only where `image` is None.
     spot_diameter_um : float
-        Diameter of a capture location.
+        Diameter of a capture location; of a square bin or a place on a grid, its width.
     patient_id, organ, disease, species, platform : str
         Empty where unknown.
     source, reader : str
         Where it was read from, and by which reader.
+    reader_version : int
+        Of that reader; another number means that it may read the same files differently.
+    files : tuple of Path
+        Every file that the slide was read from, apart from the image.
+    parameters : mapping of str to str, int, float or bool
+        Choices that shaped the slide, such as the width of bins or the thresholds of a tissue mask.
+    embeddings : GivenEmbeddings or None
+        Embeddings that came with the slide.
     notes : tuple of str
         What the reader dropped, fell back to or derived, one sentence each.
     """
@@ -65,12 +93,21 @@ class Slide:
     platform: str = ""
     source: str = ""
     reader: str = ""
+    reader_version: int = 0
+    files: tuple[Path, ...] = ()
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    embeddings: GivenEmbeddings | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
     def n_spots(self) -> int:
         """Number of spots."""
         return len(self.spots)
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether expression was measured; False for plain H&E."""
+        return len(self.genes) > 0
 
     @property
     def spot_ids(self) -> list[str]:
