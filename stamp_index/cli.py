@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from stamp_index.cli_add import add
 from stamp_index.cli_build import build
 from stamp_index.cli_import import import_model
+from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
-from stamp_index.cli_store import compact, delete, doctor, embed, info, progress, read_slides
+from stamp_index.cli_store import compact, delete, doctor, info, progress, read_slides
 from stamp_index.errors import StampIndexError
 
 _PATH = click.Path(path_type=Path)
@@ -88,8 +90,9 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-for command in (import_model, embed, build, search, info, delete, compact, doctor):
+for command in (import_model, inspect, add, build, search, info, delete, compact, doctor):
     main.add_command(command)
+main.add_command(add, "embed")  # its older name
 
 
 def _trainer(verb: str, arguments: tuple[str, ...]) -> None:

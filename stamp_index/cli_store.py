@@ -19,52 +19,6 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 
-@click.command()
-@click.argument("store_path", metavar="STORE", type=_PATH)
-@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
-@click.option("--encoder", "encoder_path", type=_PATH, help="Checkpoint; needed for a new store.")
-@click.option("--features", type=_PATH, help="The trainer's feature cache, to save time.")
-@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
-@click.option("--patient", help="Patient, where the slides do not say.")
-@click.option("--organ", help="Organ, where the slides do not say.")
-@click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
-@click.option(
-    "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-def embed(  # noqa: PLR0913 - one argument per command-line option
-    store_path: Path,
-    paths: tuple[Path, ...],
-    encoder_path: Path | None,
-    features: Path | None,
-    *,
-    mpp: float | None,
-    patient: str | None,
-    organ: str | None,
-    replace: bool,
-    beside: bool,
-    quiet: bool,
-) -> None:
-    """Embed slides and add them to STORE, which is made if it is missing."""
-    from stamp_index.embed.folder import embed_into
-    from stamp_index.readers import SlideOptions
-
-    options = SlideOptions(mpp=mpp, patient_id=patient, organ=organ)
-    slides = read_slides(paths, options)
-    _notes(slides)
-    with progress("embedding", quiet=quiet) as show:
-        store = embed_into(
-            store_path,
-            slides,
-            encoder_path=encoder_path,
-            features=features,
-            beside=beside,
-            replace=replace,
-            progress=show,
-        )
-    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
-
-
 def read_slides(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: ANN401
     """Read slides, and those below folders."""
     from stamp_index.errors import SlideError
@@ -78,12 +32,6 @@ def read_slides(paths: Sequence[Path], options: Any) -> list[Slide]:  # noqa: AN
             raise SlideError(msg)
         found += below
     return [read(path, options) for path in found]
-
-
-def _notes(slides: Sequence[Slide]) -> None:
-    for slide in slides:
-        for note in slide.notes:
-            click.echo(f"{slide.slide_id}: {note}", err=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from stamp_index.encoders.base import Encoder
 from stamp_index.errors import MissingGenesError, QueryError, StoreError
 from stamp_index.slides.slide import Slide
 from stamp_index.store import EncoderCard, SlideRows, Store
-from stamp_index.store.arrow import expression_table, spots_table
+from stamp_index.store.arrow import expression_table, spots_batches
 from stamp_index.store.rows import canonical_counts, content_hash
 from tests.support import (
     TOY_GENES,
@@ -324,7 +324,8 @@ def test_both_tables_of_counts_decode_to_the_dense_counts(case):
     slide = as_slide(counts)
     vectors = np.tile(np.float32([1, 0]), (len(dense), 1))
     by_spot, by_gene = np.zeros_like(dense), np.zeros_like(dense)
-    spots = spots_table(SlideRows(slide, None, vectors, None, None, "f"), {"toy": 2}, "toy")
+    rows = SlideRows(slide, None, vectors, None, None, "f")
+    spots = spots_batches(rows, {"toy": 2}, "toy").read_all()
     for row, spot in enumerate(spots.to_pylist()):
         by_spot[row, spot["gene_indices"]] = spot["gene_counts"]
     for column, gene in enumerate(expression_table(slide).to_pylist()):

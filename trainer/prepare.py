@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +94,16 @@ def read_slides(paths: Sequence[Path], mpp: float | None = None) -> list[Slide]:
     Raises
     ------
     RecipeError
-        If there is no slide.
+        If there is no slide with counts.
     """
-    slides = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
+    found = [read(path, SlideOptions(mpp=mpp)) for given in paths for path in find_slides(given)]
+    slides = [slide for slide in found if slide.has_counts]
+    if len(slides) < len(found):
+        names = ", ".join(slide.slide_id for slide in found if not slide.has_counts)
+        print(f"Left out, as nothing was measured on them: {names}", file=sys.stderr)
     if not slides:
         msg = (
-            f"There is no slide at or below {', '.join(map(str, paths))}. Give Space Ranger folders or counts "
+            f"There is no slide with counts at or below {', '.join(map(str, paths))}. Give Space Ranger folders or counts "
             "files of legacy ST sections."
         )
         raise RecipeError(msg)

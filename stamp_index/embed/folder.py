@@ -65,20 +65,9 @@ def embed_into(
     EncoderMismatchError
         If the given encoder is not the store's.
     """
-    from stamp_index.encoders import FeatureCache, load_encoder
-    from stamp_index.encoders.published.locate import resolve_encoder
+    from stamp_index.encoders import FeatureCache
 
-    store_path = Path(store_path)
-    encoder_path = None if encoder_path is None else resolve_encoder(encoder_path)
-    if store_path.exists():
-        store, encoder = _open(store_path, encoder_path, beside=beside)
-    elif encoder_path is None:
-        msg = f"There is no store at {store_path}. To make one, say with which encoder: --encoder RUN/encoder."
-        raise StoreError(msg)
-    else:
-        encoder = load_encoder(encoder_path)
-        card = EncoderCard.of(encoder, checkpoint=encoder_path.name)
-        store = Store.create(store_path, card, checkpoint=encoder_path)
+    store, encoder = open_or_make(store_path, encoder_path, beside=beside)
     n_thumbnails = sum(slide.n_spots for slide in slides if slide.image is not None)
     count = Counter(n_thumbnails + sum(n_steps(encoder, slide) for slide in slides), progress)
     cache = None if features is None else FeatureCache(features, encoder, progress=count.add)
@@ -91,6 +80,36 @@ def embed_into(
                 raise
             keeper.nudge()
     return store
+
+
+def open_or_make(
+    store_path: Path | str, encoder_path: Path | str | None, *, beside: bool = False
+) -> tuple[Store, Trained]:
+    """Open a store and the encoder to embed with, or make the store with that encoder.
+
+    Parameters
+    ----------
+    store_path, encoder_path, beside
+        As in `embed_into`.
+
+    Raises
+    ------
+    StoreError
+        If there is no store and no encoder was given.
+    """
+    from stamp_index.encoders import load_encoder
+    from stamp_index.encoders.published.locate import resolve_encoder
+
+    store_path = Path(store_path)
+    checkpoint = None if encoder_path is None else resolve_encoder(encoder_path)
+    if store_path.exists():
+        return _open(store_path, checkpoint, beside=beside)
+    if checkpoint is None:
+        msg = f"There is no store at {store_path}. To make one, say with which encoder: --encoder RUN/encoder."
+        raise StoreError(msg)
+    encoder = load_encoder(checkpoint)
+    card = EncoderCard.of(encoder, checkpoint=checkpoint.name)
+    return Store.create(store_path, card, checkpoint=checkpoint), encoder
 
 
 def _open(store_path: Path, encoder_path: Path | None, *, beside: bool) -> tuple[Store, Trained]:

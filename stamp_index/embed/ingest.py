@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stamp_index.embed.provenance import provenance
+from stamp_index.embed.quality import spot_quality
+from stamp_index.embed.thumbnails import SpooledFiles
 from stamp_index.errors import EncoderMismatchError
 from stamp_index.slides import PatchSpec, iter_patches
 from stamp_index.store import SlideRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -37,6 +40,7 @@ def ingest(
     features: FeatureCache | None = None,
     replace: bool = False,
     progress: Callable[[int], object] | None = None,
+    request: Mapping[str, object] | None = None,
 ) -> int:
     """Embed one slide and add it to a store, all of it or nothing.
 
@@ -49,13 +53,15 @@ def ingest(
     encoder : Encoder
         Embeds patches and counts.
     slide : Slide
-        A slide without an image gets gene embeddings only.
+        A slide without an image gets gene embeddings only, one without counts image embeddings only.
     replace : bool
         Put it in the place of a slide of its id.
     features : FeatureCache, optional
         Where the trainer has already prepared the slide's images.
     progress : callable, optional
         As in `embed_slide`; a thumbnail is a step too.
+    request : mapping, optional
+        What was asked to be read, and how, for the slide's provenance.
 
     Returns
     -------
@@ -82,17 +88,20 @@ def ingest(
     if not lacking:  # refused before the minutes that embedding takes
         store.refuse_duplicate(slide, replace=replace)
     image, gene = embed_slide(encoder, slide, features=features, progress=progress)
-    spec = PatchSpec(encoder.patch.width_um, _THUMBNAIL_PX)
-    pictured = slide.image is not None
-    rows = SlideRows(
-        slide=slide,
-        image=image,
-        gene=gene,
-        thumbnails=_thumbnails(slide, spec, progress or _unheard) if pictured else None,
-        overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
-        fingerprint=encoder.fingerprint,
-    )
-    return store.fill(rows) if lacking else store.add(rows, replace=replace)
+    with SpooledFiles() as thumbnails:
+        if slide.image is not None:
+            _thumbnails(slide, encoder.patch, thumbnails, progress or _unheard)
+        rows = SlideRows(
+            slide=slide,
+            image=image,
+            gene=gene,
+            thumbnails=thumbnails if slide.image is not None else None,
+            overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
+            fingerprint=encoder.fingerprint,
+            quality=spot_quality(slide, encoder.patch),
+            provenance=provenance(slide, request=dict(request or {})),
+        )
+        return store.fill(rows) if lacking else store.add(rows, replace=replace)
 
 
 def embed_slide(
@@ -101,7 +110,7 @@ def embed_slide(
     *,
     features: FeatureCache | None = None,
     progress: Callable[[int], object] | None = None,
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
     """Embed all spots of a slide.
 
     Parameters
@@ -117,13 +126,22 @@ def embed_slide(
     Returns
     -------
     image : ndarray of shape (n, d), float32, or None
-        Unit vectors of patch and region; None where the slide has no image or the encoder sees none.
-    gene : ndarray of shape (n, d), float32
-        Unit vectors of the spots' counts, against the slide's own mean.
+        Unit vectors of patch and region; None where the slide has no image or the encoder sees none. Embeddings
+        that came with the slide are taken as they are.
+    gene : ndarray of shape (n, d), float32, or None
+        Unit vectors of the spots' counts, against the slide's own mean; None where nothing was measured.
+
+    Raises
+    ------
+    EncoderMismatchError
+        If embeddings came with the slide that another encoder made.
     """
     tell = progress or _unheard
-    gene = encoder.encode_spots(slide)
+    given = None if slide.embeddings is None else given_vectors(slide, encoder)
+    gene = encoder.encode_spots(slide) if slide.has_counts else None
     tell(slide.n_spots)
+    if given is not None:
+        return given, gene
     if not _n_images(encoder, slide):
         return None, gene
     if features is not None and hasattr(encoder, "encode_prepared"):
@@ -139,6 +157,31 @@ def embed_slide(
     return np.concatenate(parts), gene
 
 
+def given_vectors(slide: Slide, encoder: Encoder) -> NDArray[np.float32]:
+    """Embeddings that came with a slide, brought to unit length.
+
+    Raises
+    ------
+    EncoderMismatchError
+        If they are not of this encoder, by name or fingerprint, or not of its length.
+    """
+    given = slide.embeddings
+    if given is None:
+        msg = f"Slide {slide.slide_id} came without embeddings."
+        raise ValueError(msg)
+    known = given.encoder in (encoder.name, encoder.fingerprint)
+    if not known or given.image.shape[1] != encoder.dim:
+        msg = (
+            f"Slide {slide.slide_id} comes with embeddings of encoder {given.encoder}, of length "
+            f"{given.image.shape[1]}; the store's encoder is {encoder.name} {encoder.fingerprint}, of length "
+            f"{encoder.dim}. Embeddings of another encoder lie in another space: add the slide's image instead, "
+            f"or make a store of that encoder."
+        )
+        raise EncoderMismatchError(msg)
+    lengths = np.linalg.norm(given.image.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(given.image / lengths, np.float32)
+
+
 def n_steps(encoder: Encoder, slide: Slide) -> int:
     """Count what `embed_slide` does: images to read and prepare, and embeddings to make of them and of counts."""
     images = _n_images(encoder, slide)
@@ -147,7 +190,11 @@ def n_steps(encoder: Encoder, slide: Slide) -> int:
 
 def _n_images(encoder: Encoder, slide: Slide) -> int:
     """Images that an encoder looks at for each spot of a slide: none, its patch, or its region too."""
-    if slide.image is None or not getattr(encoder, "sees_images", True):
+    if (
+        slide.image is None
+        or slide.embeddings is not None
+        or not getattr(encoder, "sees_images", True)
+    ):
         return 0
     return 1 + bool(getattr(encoder, "sees_regions", True))
 
@@ -178,12 +225,14 @@ def _unheard(n: int) -> None:
     """Tell nobody."""
 
 
-def _thumbnails(slide: Slide, spec: PatchSpec, tell: Callable[[int], object]) -> list[bytes]:
-    found = []
+def _thumbnails(
+    slide: Slide, patch: PatchSpec, into: SpooledFiles, tell: Callable[[int], object]
+) -> None:
+    spec = PatchSpec(patch.width_um, _THUMBNAIL_PX)
     for batch in iter_patches(slide, spec, batch_size=_BATCH):
-        found += [_jpeg(patch) for patch in batch]
+        for picture in batch:
+            into.append(_jpeg(picture))
         tell(len(batch))
-    return found
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -252,7 +252,7 @@ def _features_of(run: Path) -> Path:
 
 
 def _sides(split: dict[str, Any], slides: Sequence[Slide]) -> tuple[list[Slide], list[Slide]]:
-    pictured = [slide for slide in slides if slide.image is not None]
+    pictured = [slide for slide in slides if slide.image is not None and slide.has_counts]
     train = [slide for slide in pictured if slide.slide_id in split["train"]]
     # A validation slide has chosen the epoch: it is neither.
     seen = {*split["train"], *split.get("validate", ())}
@@ -271,7 +271,7 @@ def _embed(encoder: Encoder, slides: Sequence[Slide], cache: FeatureCache) -> li
     found = []
     for slide in slides:
         image, gene = embed_slide(encoder, slide, features=cache, progress=cache.progress)
-        if image is not None:
+        if image is not None and gene is not None:
             found.append(Embedded(slide, image, gene))
     return found
 

@@ -60,7 +60,8 @@ class Her2stReader:
         """
         section, root = _section(path), path.parent.parent
         barcodes, genes, counts = read_counts(path)
-        positions = read_spotfile(root / "ST-spotfiles" / f"{section}_selection.tsv")
+        spotfile = root / "ST-spotfiles" / f"{section}_selection.tsv"
+        positions = read_spotfile(spotfile)
         rows, spots, notes = _join(barcodes, positions, section)
         grid = _fit_array(positions, section)
         image, note = _find_image(root, section, options)
@@ -90,6 +91,7 @@ class Her2stReader:
             source=str(path),
             reader=self.name,
             reader_version=self.version,
+            files=(path, spotfile),
             notes=tuple(notes),
         )
         return make_slide(slide, options)

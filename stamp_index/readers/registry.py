@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import SlideError
+from stamp_index.keys import Nums
 from stamp_index.readers.base import SlideOptions
 from stamp_index.readers.her2st import Her2stReader
 from stamp_index.readers.sidecar import read_sidecar
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 READERS: Final[tuple[Reader, ...]] = (SpaceRangerReader(), Her2stReader())
 
 
-def read(path: Path | str, options: SlideOptions | None = None) -> Slide:
+def read(
+    path: Path | str,
+    options: SlideOptions | None = None,
+    *,
+    grid_um: float = Nums.PATCH_UM,
+) -> Slide:
     """Read one slide; the format is found by what lies at `path`.
 
     Parameters
@@ -30,6 +36,9 @@ def read(path: Path | str, options: SlideOptions | None = None) -> Slide:
         (``her2st/ST-cnts/C2.tsv.gz``).
     options : SlideOptions, optional
         What the user says about the slide; wins over its ``slide.toml``.
+    grid_um : float
+        Distance of neighbouring places on a slide without spots, where neither says one: the width of the
+        patch that will be cut there.
 
     Returns
     -------
@@ -54,7 +63,11 @@ def read(path: Path | str, options: SlideOptions | None = None) -> Slide:
             said = (options or SlideOptions()).over(read_sidecar(reader.sidecar(path)))
             if said.image is not None:
                 said = replace(said, image=Path(said.image).absolute())
-            return reader.read(path, said)
+            if said.grid_um is None:
+                said = replace(said, grid_um=grid_um)
+            slide = reader.read(path, said)
+            sidecar = reader.sidecar(path)
+            return replace(slide, files=(*slide.files, sidecar)) if sidecar.exists() else slide
     tried = "; ".join(f"{reader.name}: {reader.expects}" for reader in READERS)
     inside = find_slides(path)[:3] if path.is_dir() else []
     hint = (

@@ -86,9 +86,14 @@ class SpaceRangerReader:
             source=str(path),
             reader=self.name,
             reader_version=self.version,
+            files=(*_files_of(matrix), *folder.files),
             notes=tuple(notes),
         )
         return make_slide(slide, options)
+
+
+def _files_of(matrix: Path) -> list[Path]:
+    return sorted(matrix.iterdir()) if matrix.is_dir() else [matrix]
 
 
 def _matrices(path: Path) -> list[Path]:

@@ -39,6 +39,7 @@ _POSITION_TYPES: Final = {
     "pxl_col_in_fullres": np.float64,
 }
 _POSITION_FILES: Final = ("tissue_positions.csv", "tissue_positions_list.csv")
+_SCALE_FACTORS: Final = "scalefactors_json.json"
 # Not the 55 um capture area: 10x Genomics documents spot_diameter_fullres as "a theoretical 65 um spot"
 # (Space Ranger 1.3, output/images), and on real slides it is 0.65 of the pitch of 100 um.
 _SPOT_DIAMETER_FULLRES_UM: Final = 65.0
@@ -63,6 +64,11 @@ class SpatialFolder:
     path: Path
     positions: pd.DataFrame
     scale_factors: dict[str, float]
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Files that positions and scale factors were read from."""
+        return _positions_path(self.path), self.path / _SCALE_FACTORS
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -186,11 +192,7 @@ def _why(kind: str) -> str:
 
 
 def _read_positions(folder: Path) -> pd.DataFrame:
-    path = next((folder / name for name in _POSITION_FILES if (folder / name).exists()), None)
-    if path is None:
-        hd = " Visium HD (tissue_positions.parquet) is not read yet." if _is_hd(folder) else ""
-        msg = f"{folder} has neither {' nor '.join(_POSITION_FILES)}; copy the whole folder.{hd}"
-        raise SlideError(msg)
+    path = _positions_path(folder)
     try:
         with path.open(encoding="utf-8") as stream:
             has_header = stream.readline().startswith("barcode,")
@@ -210,12 +212,21 @@ def _read_positions(folder: Path) -> pd.DataFrame:
     return table.rename(columns=renamed).set_index("barcode").rename_axis(Keys.BARCODE)
 
 
+def _positions_path(folder: Path) -> Path:
+    path = next((folder / name for name in _POSITION_FILES if (folder / name).exists()), None)
+    if path is None:
+        hd = " Visium HD (tissue_positions.parquet) is not read yet." if _is_hd(folder) else ""
+        msg = f"{folder} has neither {' nor '.join(_POSITION_FILES)}; copy the whole folder.{hd}"
+        raise SlideError(msg)
+    return path
+
+
 def _is_hd(folder: Path) -> bool:
     return (folder / "tissue_positions.parquet").exists()
 
 
 def _read_scale_factors(folder: Path) -> dict[str, float]:
-    path = folder / "scalefactors_json.json"
+    path = folder / _SCALE_FACTORS
     try:
         factors = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): float(value) for name, value in factors.items()}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal, Self
 
-from stamp_index.errors import EncoderMismatchError
+from stamp_index.errors import EncoderMismatchError, QueryError
+from stamp_index.genes import GeneResolver
 from stamp_index.search.asking import (
     DEFAULT_K,
     DEFAULT_RECALL,
@@ -102,6 +103,13 @@ class Searcher(VectorSearcher):
                     store = Store.open(store_path, encoder=name)
         return cls(store, encoder, open_indexes(store))
 
+    @cached_property
+    def _askable(self) -> GeneResolver:
+        """Knows the store's genes, and those that only the encoder has: plain H&E is searched by these too."""
+        genes, ids = self.store.genes, self.store.gene_ids
+        others = [gene for gene in self.encoder.panel.genes if gene not in set(genes)]
+        return GeneResolver((*genes, *others), (*ids, *[""] * len(others)))
+
     # ---- kinds of query ----------------------------------------------------------------------
 
     def search_genes(  # noqa: PLR0913 - what every query takes, and `rank_by`
@@ -133,21 +141,32 @@ class Searcher(VectorSearcher):
         EmptyQueryError
             If it names no gene.
         MissingGenesError
-            If the store did not measure a gene, or the encoder does not know it.
+            If the encoder does not know a gene. One that no slide of the store measured can be asked for: a note says
+            so.
         QueryError
-            If it cannot be read or contradicts itself.
+            If it cannot be read or contradicts itself, or hits are to be ordered by what nobody measured.
         """
         if rank_by not in ("score", "measured"):
             msg = f"rank_by is {rank_by!r}; expected 'score' or 'measured'."
             raise ValueError(msg)
-        asked = resolve_signature(signature, self._resolver, self.encoder)
+        asked = resolve_signature(signature, self._askable, self.encoder)
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
-        reported = (*asked.shown.genes, *self._resolve(genes))
+        stored = set(self.store.genes)
+        unmeasured = [gene for gene in asked.shown.genes if gene not in stored]
+        if unmeasured and rank_by == "measured":
+            msg = (
+                f"{', '.join(unmeasured)} was measured on no slide of the store, so hits cannot be ordered by what "
+                f"was measured. Leave out rank_by='measured'."
+            )
+            raise QueryError(msg)
+        measured = [gene for gene in asked.shown.genes if gene in stored]
+        reported = (*measured, *self.resolve_genes(genes))
         vector = self.encoder.encode_signature(asked.weights)
         query = Asked(
             asked.shown.text,
             reported,
-            weights=asked.shown.items,
+            weights=() if unmeasured else asked.shown.items,
+            notes=_measured_nowhere(unmeasured),
             by_measured=rank_by == "measured",
             kind=QueryKind("signature", partial(random_signatures, self.encoder)),
         )
@@ -192,7 +211,7 @@ class Searcher(VectorSearcher):
         width, height = patch.shape[1] * mpp, patch.shape[0] * mpp
         query = Asked(
             f"picture of {width:.4g} x {height:.4g} um at {mpp:g} um per pixel",
-            self._resolve(genes),
+            self.resolve_genes(genes),
             notes=cut.notes(self.encoder),
             kind=ROW_KINDS["image"],
         )
@@ -234,8 +253,17 @@ class Searcher(VectorSearcher):
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         query = Asked(
             f"profile of {len(counts)} genes",
-            self._resolve(genes),
+            self.resolve_genes(genes),
             notes=(note,) if note else (),
             kind=ROW_KINDS["gene"],
         )
         return self._engine.hits(vector[None], ask, [query])[0]
+
+
+def _measured_nowhere(genes: Sequence[str]) -> tuple[str, ...]:
+    if not genes:
+        return ()
+    was = "was" if len(genes) == 1 else "were"
+    return (
+        f"{', '.join(genes)} {was} measured on no slide of this store: hits rest on what the encoder learned elsewhere.",
+    )

@@ -144,7 +144,7 @@ class VectorSearcher:
         """
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         asked = checked_vector(vector, self.store.card.dim)
-        query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
+        query = Asked(f"vector of {asked.shape[1]} numbers", self.resolve_genes(genes))
         return self._engine.hits(asked, ask, [query])[0]
 
     def search_vectors(
@@ -174,7 +174,7 @@ class VectorSearcher:
         """
         ask = Ask.of(against, k=k, filters=filters, one_per=one_per, recall=recall)
         asked = checked_vectors(vectors, self.store.card.dim)
-        query = Asked(f"vector of {asked.shape[1]} numbers", self._resolve(genes))
+        query = Asked(f"vector of {asked.shape[1]} numbers", self.resolve_genes(genes))
         return self._engine.hits(asked, ask, [query] * len(asked))
 
     def nearest(
@@ -292,7 +292,7 @@ class VectorSearcher:
                 msg = f"Spot '{spot_id}' has no {query} embedding: its slide came without it."
                 raise QueryError(msg)
         excluded = [own_slides(self.store, row, exclude_own) for row in rows.tolist()]
-        reported = self._resolve(genes)
+        reported = self.resolve_genes(genes)
         kind = ROW_KINDS[query]
         asked = [Asked(f"{query} of spot {spot_id}", reported, kind=kind) for spot_id in ids]
         vectors = checked_vectors(self.store.vectors(query, rows), self.store.card.dim)
@@ -367,7 +367,14 @@ class VectorSearcher:
     def _resolver(self) -> GeneResolver:
         return self._engine.resolver
 
-    def _resolve(self, genes: Sequence[str]) -> tuple[str, ...]:
+    def resolve_genes(self, genes: Sequence[str]) -> tuple[str, ...]:
+        """Find the store's symbols of genes.
+
+        Raises
+        ------
+        MissingGenesError
+            If no slide of the store measured one of them.
+        """
         if isinstance(genes, str):
             msg = f"genes is the string {genes!r}; expected several names, as in ({genes!r},)."
             raise TypeError(msg)

@@ -13,7 +13,7 @@ from stamp_index.store.arrow import (
     expression_table,
     slide_table,
     source_labels,
-    spots_table,
+    spots_batches,
     vector_array,
 )
 from stamp_index.store.labels import carried_over
@@ -72,7 +72,7 @@ def _n_spots(change: Transaction, slide_id: str) -> int:
 def _append(change: Transaction, rows: SlideRows, digest: str, encoder: str) -> int:
     """Append a slide to every table; returns the row id of its first spot."""
     dims = {name: change.before.card(name).dim for name in change.before.encoders}
-    first_spot = change.append(SPOTS, spots_table(rows, dims, encoder))
+    first_spot = change.append(SPOTS, spots_batches(rows, dims, encoder))
     first_gene = change.append(EXPRESSION, expression_table(rows.slide))
     change.append(LABELS, source_labels(rows.slide))
     change.append(SLIDES, slide_table(rows, digest, (first_spot, first_gene), encoder))

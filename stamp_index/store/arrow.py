@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow as pa
 from stamp_index.store.rows import canonical_counts
 from stamp_index.store.schema import (
     SLIDE_TEXT,
+    SPOT_QUALITY,
     expression_schema,
     labels_schema,
     slides_schema,
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from stamp_index.slides.slide import Slide
     from stamp_index.store.rows import SlideRows
+
+_BATCH_SPOTS: Final = 2_048  # with thumbnails some 10 MB
 
 
 def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: str) -> pa.Table:
@@ -44,6 +49,7 @@ def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: s
         "height_px": height_px,
         "spot_diameter_um": slide.spot_diameter_um,
         "n_spots": slide.n_spots,
+        "provenance": json.dumps(dict(rows.provenance), sort_keys=True),
         "n_genes": len(slide.genes),
         "first_spot": first[0],
         "first_gene": first[1],
@@ -57,15 +63,28 @@ def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: s
     return pa.Table.from_pylist([values], schema=slides_schema())
 
 
-def spots_table(rows: SlideRows, encoders: Mapping[str, int], encoder: str) -> pa.Table:
-    """Lay out the slide's rows of the spots table, with the vectors of one of its encoders."""
-    slide = rows.slide
-    n = slide.n_spots
-    counts = canonical_counts(slide.counts)
-    barcodes = [str(barcode) for barcode in slide.spots.index]
-    xy_px = slide.spots[["x_px", "y_px"]].to_numpy(dtype=np.float64)  # (n, 2)
+def spots_batches(
+    rows: SlideRows, encoders: Mapping[str, int], encoder: str
+) -> pa.RecordBatchReader:
+    """Lay out the slide's rows of the spots table, with the vectors of one of its encoders, some at a time."""
+    schema = spots_schema(encoders)
+    counts = canonical_counts(rows.slide.counts)
+    starts = range(0, rows.slide.n_spots, _BATCH_SPOTS)
+    parts = (slice(start, start + _BATCH_SPOTS) for start in starts)
+    batches = (_spots_batch(rows, counts, schema, (part, encoder)) for part in parts)
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _spots_batch(
+    rows: SlideRows, counts: csr_matrix, schema: pa.Schema, wanted: tuple[slice, str]
+) -> pa.RecordBatch:
+    """Lay out some of the slide's spots; `wanted` says which, and by which encoder their vectors are."""
+    slide, (part, encoder) = rows.slide, wanted
+    spots, counts = slide.spots.iloc[part], counts[part]
+    n = len(spots)
+    barcodes = [str(barcode) for barcode in spots.index]
+    xy_px = spots[["x_px", "y_px"]].to_numpy(dtype=np.float64)  # (n, 2)
     xy_um = xy_px * (np.nan if slide.mpp is None else slide.mpp)
-    vectors = embeddings(rows, encoder)
     columns = {
         "spot_id": [f"{slide.slide_id}:{barcode}" for barcode in barcodes],
         **{name: [text] * n for name, text in _texts(slide).items()},
@@ -74,21 +93,33 @@ def spots_table(rows: SlideRows, encoders: Mapping[str, int], encoder: str) -> p
         "y_px": xy_px[:, 1],
         "x_um": xy_um[:, 0],
         "y_um": xy_um[:, 1],
-        "n_counts": np.asarray(counts.sum(axis=1), dtype=np.float64).ravel(),
-        "n_genes": np.diff(counts.indptr).astype(np.int32),
         "gene_indices": _lists(counts.indptr, counts.indices.astype(np.int32)),
         "gene_counts": _lists(counts.indptr, counts.data),
-        "thumbnail": [None] * n if rows.thumbnails is None else list(rows.thumbnails),
-        **{name: vector_array(values) for name, values in vectors.items()},
+        **_quality(rows, part),
+        **{name: vector_array(v[part]) for name, v in embeddings(rows, encoder).items()},
     }
-    schema = spots_schema(encoders)
+    if slide.has_counts:
+        columns["n_counts"] = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+        columns["n_genes"] = np.diff(counts.indptr).astype(np.int32)
+    if rows.thumbnails is not None:
+        columns["thumbnail"] = rows.thumbnails[part]
     arrays = [
         _as_array(columns[field.name], field.type)
         if field.name in columns
         else pa.nulls(n, field.type)
         for field in schema
     ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _quality(rows: SlideRows, part: slice) -> dict[str, pa.Array]:
+    """Quality of some spots as measured on the way in, else as the slide's source says; NaN is missing."""
+    spots = rows.slide.spots
+    given = {name: spots[name].to_numpy() for name in SPOT_QUALITY if name in spots}
+    return {
+        name: pa.array(values[part].astype(np.float32), from_pandas=True)
+        for name, values in {**given, **rows.quality}.items()
+    }
 
 
 def embeddings(rows: SlideRows, encoder: str) -> dict[str, NDArray[np.float32]]:
@@ -115,7 +146,7 @@ def expression_table(slide: Slide) -> pa.Table:
 
 def source_labels(slide: Slide) -> pa.Table:
     """Lay out what the slide's source says of its spots besides their position."""
-    extra = slide.spots.drop(columns=["x_px", "y_px"])
+    extra = slide.spots.drop(columns=["x_px", "y_px", *SPOT_QUALITY], errors="ignore")
     tables = [
         label_table(slide.slide_id, str(name), extra[name], author="", source=slide.source)
         for name in extra.columns

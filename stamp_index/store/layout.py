@@ -22,9 +22,9 @@ class Layout:
     Parameters
     ----------
     first : ndarray of shape (s,), int64
-        First row id of each stretch, ascending.
+        First row id of each stretch, ascending where it has any.
     n : ndarray of shape (s,), int64
-        How many ids it has.
+        How many ids it has; may be 0.
     table : ndarray of shape (n_live,), int64
         Row id of each row of the table, in the table's order.
 
@@ -49,6 +49,7 @@ class Layout:
         self.first = first
         self.n = n
         self.n_live = int(n.sum())
+        self._filled = np.flatnonzero(n > 0)  # a slide without counts has no genes
         if len(table) != self.n_live:
             msg = f"it has {len(table)} rows, but its slides say {self.n_live}"
             raise StoreError(msg)
@@ -60,20 +61,22 @@ class Layout:
         end = np.append(start[1:], len(table))
         by_id = np.argsort(table[start])
         start, end = start[by_id], end[by_id]
-        run = np.searchsorted(table[start], self.first, side="right") - 1
+        first, n = self.first[self._filled], self.n[self._filled]
+        run = np.searchsorted(table[start], first, side="right") - 1
         if (run < 0).any():
-            msg = f"it has no row {self.first[run < 0][0]}, which its slides say it has"
+            msg = f"it has no row {first[run < 0][0]}, which its slides say it has"
             raise StoreError(msg)
-        place: NDArray[np.int64] = start[run] + self.first - table[start][run]
-        cut = np.flatnonzero(place + self.n > end[run])
+        places = np.zeros(len(self.first), np.int64)
+        places[self._filled] = place = start[run] + first - table[start][run]
+        cut = np.flatnonzero(place + n > end[run])
         if len(cut):
             here = cut[0]
             msg = (
-                f"its rows {self.first[here]} to {self.first[here] + self.n[here] - 1}, of one slide, do not "
+                f"its rows {first[here]} to {first[here] + n[here] - 1}, of one slide, do not "
                 f"stand together"
             )
             raise StoreError(msg)
-        return place
+        return places
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
@@ -84,9 +87,10 @@ class Layout:
 
     def stretch_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Find the stretch that each row id lies in, by its number; -1 for ids that are not there."""
-        at = np.searchsorted(self.first, rows, side="right") - 1
-        ends = np.append(self.first + self.n, 0)  # the last is for -1
-        return np.where(rows < ends[at], at, -1)
+        first = self.first[self._filled]
+        at = np.searchsorted(first, rows, side="right") - 1
+        ends = np.append(first + self.n[self._filled], 0)  # the last is for -1
+        return np.where(rows < ends[at], np.append(self._filled, -1)[at], -1)
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where row ids lie in the table, all of which must be there."""

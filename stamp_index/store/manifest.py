@@ -23,8 +23,8 @@ from stamp_index.store.schema import TABLES
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT_VERSION: Final = 2  # raised whenever an older release could misread a store
-_OLDEST_FORMAT: Final = 2
+FORMAT_VERSION: Final = 3  # raised whenever an older release could misread a store
+_OLDEST_FORMAT: Final = 3
 MANIFESTS: Final = "versions"  # folder inside the store
 _FILE_NAME = re.compile(r"^(\d{8})\.json$")
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from stamp_index.errors import DuplicateGenesError
+from stamp_index.store.schema import SPOT_QUALITY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -34,21 +35,28 @@ class SlideRows:
     slide : Slide
         Its spots, counts and metadata.
     image, gene : ndarray of shape (n, d), float32, or None
-        Unit vectors in the order of the slide's spots. `image` is None for a slide without image.
+        Unit vectors in the order of the slide's spots. `image` is None for a slide without image, `gene`
+        for one without counts.
     thumbnails : list of n JPEG files as bytes, or None
         One picture per spot.
     overview : bytes or None
         JPEG of the whole slide, at most 1024 px on its longer side.
     fingerprint : str
         Of the encoder that made the vectors.
+    quality : mapping of str to ndarray of shape (n,), float32
+        Some of the columns `SPOT_QUALITY`.
+    provenance : mapping
+        What JSON holds of the files, the reader and the choices that the slide came from.
     """
 
     slide: Slide
     image: NDArray[np.float32] | None
-    gene: NDArray[np.float32]
+    gene: NDArray[np.float32] | None
     thumbnails: Sequence[bytes] | None
     overview: bytes | None
     fingerprint: str
+    quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
 
 def check_slide(slide: Slide) -> None:
@@ -77,15 +85,33 @@ def check_rows(rows: SlideRows, dim: int) -> None:
         If a shape is wrong, or a vector is not finite and of unit length.
     """
     slide = rows.slide
-    _check_vectors("gene", rows.gene, (slide.n_spots, dim), slide.slide_id)
-    if rows.image is not None:
-        _check_vectors("image", rows.image, (slide.n_spots, dim), slide.slide_id)
+    given = {"gene": rows.gene, "image": rows.image}
+    if all(vectors is None for vectors in given.values()):
+        msg = (
+            f"Slide '{slide.slide_id}' has neither image nor gene embeddings, so nothing could find it. Give it an "
+            f"image or counts."
+        )
+        raise ValueError(msg)
+    for modality, vectors in given.items():
+        if vectors is not None:
+            _check_vectors(modality, vectors, (slide.n_spots, dim), slide.slide_id)
+    _check_quality(rows)
     if rows.thumbnails is not None and len(rows.thumbnails) != slide.n_spots:
         msg = (
             f"Slide '{slide.slide_id}' has {slide.n_spots} spots but {len(rows.thumbnails)} "
             f"thumbnails were given. Give one per spot, or None."
         )
         raise ValueError(msg)
+
+
+def _check_quality(rows: SlideRows) -> None:
+    for name, values in rows.quality.items():
+        if name not in SPOT_QUALITY or values.shape != (rows.slide.n_spots,):
+            msg = (
+                f"Quality '{name}' of slide '{rows.slide.slide_id}' has shape {values.shape}; expected one of "
+                f"{', '.join(SPOT_QUALITY)}, with one value for each of {rows.slide.n_spots} spots."
+            )
+            raise ValueError(msg)
 
 
 def _check_genes(slide: Slide) -> None:
@@ -106,8 +132,6 @@ def _problem(slide: Slide) -> str:
         return "needs a slide_id that is not empty and has no ':', where it ends in a spot_id"
     if n == 0:
         return "has no spots"
-    if g == 0:
-        return "has no genes"
     if slide.counts.shape != (n, g):
         return f"has counts of shape {slide.counts.shape}; expected {(n, g)}: spots by genes"
     if len(slide.gene_ids) not in (0, g):
@@ -156,9 +180,17 @@ def _check_vectors(
 
 
 def content_hash(slide: Slide) -> str:
-    """Hash of the slide's image and counts, whatever the slide is called (sha256, hex)."""
+    """Hash of the slide's image and counts, whatever the slide is called (sha256, hex).
+
+    Where nothing was measured, of its image, its places and embeddings that came with it.
+    """
     image = "no image" if slide.image is None else slide.image.content_hash()
-    return hashlib.sha256(f"{image} {slide.counts_hash()}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{image} {slide.counts_hash()}".encode())
+    if not slide.has_counts:
+        digest.update(np.ascontiguousarray(slide.xy_px, dtype="<f8").tobytes())
+        if slide.embeddings is not None:
+            digest.update(np.ascontiguousarray(slide.embeddings.image, dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 def canonical_counts(counts: csr_matrix) -> csr_matrix:

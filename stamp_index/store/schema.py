@@ -26,6 +26,15 @@ TABLES: Final = (SLIDES, SPOTS, EXPRESSION, LABELS)
 
 # Text of a slide that its spots repeat, so that Lance can filter them.
 SLIDE_TEXT: Final = ("slide_id", "patient_id", "organ", "disease", "species", "platform")
+# Quality of a spot, float32 in [0, 1]; null where it is not known. See `stamp_index.embed.quality`.
+SPOT_QUALITY: Final = (
+    "mito_fraction",  # counts in mitochondrial genes
+    "tissue_fraction",  # of the patch
+    "pen_fraction",
+    "fold_fraction",
+    "blur_fraction",
+    "outside_fraction",  # of the patch, beyond the image's edges
+)
 # Scalar indexes of the spots table: what tells few values apart, and what is compared by size.
 BITMAP_COLUMNS: Final = SLIDE_TEXT
 BTREE_COLUMNS: Final = ("spot_id", "x_um", "y_um", "n_counts", "n_genes")
@@ -34,6 +43,9 @@ BTREE_COLUMNS: Final = ("spot_id", "x_um", "y_um", "n_counts", "n_genes")
 GENES: Final = "genes"
 GENE_IDS: Final = "gene_ids"
 OVERVIEW: Final = "overview"
+PROVENANCE: Final = (
+    "provenance"  # JSON: files with their hashes, reader, parameters, what became of genes
+)
 
 
 def vector_column(encoder: str, modality: Modality) -> str:
@@ -71,7 +83,7 @@ def key_field(name: str) -> pa.Field:
 
 def slides_schema() -> pa.Schema:
     """One row per slide."""
-    texts = (*SLIDE_TEXT[1:], "image_uri", "source", "reader", "content_hash")
+    texts = (*SLIDE_TEXT[1:], "image_uri", "source", "reader", "content_hash", PROVENANCE)
     return pa.schema(
         [
             key_field("slide_id"),
@@ -102,8 +114,9 @@ def spots_schema(encoders: Mapping[str, int]) -> pa.Schema:
             key_field("spot_id"),
             *(pa.field(name, pa.string()) for name in (*SLIDE_TEXT, "barcode")),
             *(pa.field(name, pa.float64()) for name in ("x_px", "y_px", "x_um", "y_um")),
-            pa.field("n_counts", pa.float64()),
+            pa.field("n_counts", pa.float64()),  # null where nothing was measured
             pa.field("n_genes", pa.int32()),
+            *(pa.field(name, pa.float32()) for name in SPOT_QUALITY),
             pa.field("gene_indices", pa.list_(pa.int32())),  # into the slide's gene list
             pa.field("gene_counts", pa.list_(pa.float32())),
             # Lance keeps a blob column apart, so that scans of the others never read it.

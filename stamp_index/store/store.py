@@ -280,6 +280,14 @@ class Store(StoreView):
             return False
         return names.isdisjoint(here["embedded"].iloc[0])
 
+    def same_content(self, slide: Slide) -> str:
+        """Name of the slide that has the image and counts of `slide`; "" where none has."""
+        slides = self._tables.slides
+        same: list[str] = slides.loc[
+            slides["content_hash"] == content_hash(slide), "slide_id"
+        ].tolist()
+        return same[0] if same else ""
+
     def refuse_duplicate(self, slide: Slide, *, replace: bool = False) -> None:
         """Raise DuplicateSlideError if `slide` is in the store, by id (unless `replace`) or by image and counts."""
         besides = slide.slide_id if replace else ""

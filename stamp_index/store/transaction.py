@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import StoreError
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import lance
-    import pyarrow as pa
 
 
 class Transaction:
@@ -55,7 +55,7 @@ class Transaction:
             self._touched[name] = lance.dataset(table_path(self.path, name))
         return self._touched[name]
 
-    def append(self, name: str, part: pa.Table) -> int:
+    def append(self, name: str, part: pa.Table | pa.RecordBatchReader) -> int:
         """Append rows; returns the row id of the first, which the others follow.
 
         Raises
@@ -66,7 +66,7 @@ class Transaction:
         import lance
 
         table = self.table(name)
-        if part.num_rows == 0:
+        if isinstance(part, pa.Table) and part.num_rows == 0:
             return 0
         known = {fragment.fragment_id for fragment in table.get_fragments()}
         table = lance.write_dataset(part, table, mode="append")
@@ -74,10 +74,10 @@ class Transaction:
         new = [part for part in table.get_fragments() if part.fragment_id not in known]
         ids = table.scanner(columns=[], with_row_id=True, fragments=new).to_table()
         rows = ids.column(ROW_ID).to_numpy().astype(np.int64)
-        if len(rows) != part.num_rows or (np.diff(rows) != 1).any():
+        if (np.diff(rows) != 1).any():
             msg = (
-                f"Table '{name}' of the store at {self.path} gave {len(rows)} row ids from {rows.min()} to "
-                f"{rows.max()} to {part.num_rows} rows; expected consecutive ones. Nothing was added."
+                f"Table '{name}' of the store at {self.path} gave row ids from {rows.min()} to {rows.max()} to "
+                f"{len(rows)} rows; expected consecutive ones. Nothing was added."
             )
             raise StoreError(msg)
         return int(rows[0])

@@ -13,7 +13,7 @@ from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.labels import read_labels
 from stamp_index.store.manifest import lease_manifest, stored_versions
 from stamp_index.store.reading import Tables
-from stamp_index.store.schema import Modality, vector_column
+from stamp_index.store.schema import SPOT_QUALITY, Modality, vector_column
 from stamp_index.store.slide_columns import SlideColumns
 from stamp_index.store.spot_columns import read_spots
 from stamp_index.store.spot_counts import sparse_counts
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Columns of `spots` that are plain values, in the order in which they are shown.
 SPOT_COLUMNS = (
     "spot_id", "slide_id", "barcode", "patient_id", "organ", "disease", "species", "platform",
-    "x_px", "y_px", "x_um", "y_um", "n_counts", "n_genes",
+    "x_px", "y_px", "x_um", "y_um", "n_counts", "n_genes", *SPOT_QUALITY,
 )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ class StoreView:
 
         Columns: slide_id, patient_id, organ, disease, species, platform, image_uri, source, reader,
         content_hash, mpp, width_px, height_px, spot_diameter_um, n_spots, n_genes, first_spot (row id of its
-        first spot), first_gene, embedded (tuple of str: embedding columns that its spots have), notes (tuple
+        first spot), first_gene, provenance (JSON text), embedded (tuple of str: embedding columns that its spots have), notes (tuple
         of str), added_at (UTC).
         """
         return self._tables.slides.drop(columns="place")
@@ -169,7 +169,9 @@ class StoreView:
         ----------
         columns : sequence of str, optional
             Some of spot_id, slide_id, barcode, patient_id, organ, disease, species, platform, x_px, y_px,
-            x_um, y_um, n_counts, n_genes; all by default.
+            x_um, y_um, n_counts, n_genes (NaN where nothing was measured), and what is known of the spots'
+            quality: mito_fraction, tissue_fraction, pen_fraction, fold_fraction, blur_fraction,
+            outside_fraction. All by default.
         rows : array of int, optional
             Row ids, in any order; all by default.
         """

@@ -28,7 +28,9 @@ Numbers are written ``5``, ``-0.5`` or ``1e3``, with no unit.
 of slides, text     ``organ``, ``disease``, ``species``, ``platform``, ``patient``, ``slide``
 of slides, number   ``mpp`` (microns per pixel)
 of spots, number    ``x_um``, ``y_um`` (microns), ``x_px``, ``y_px`` (level-0 pixels), ``n_counts``,
-                    ``n_genes``
+                    ``n_genes`` (missing where nothing was measured); shares from 0 to 1: ``mito_fraction``
+                    of counts, and ``tissue_fraction``, ``pen_fraction``, ``fold_fraction``,
+                    ``blur_fraction``, ``outside_fraction`` of the patch
 of spots, text      ``barcode``, ``spot`` (``<slide>:<barcode>``)
 ``expr("CD8A")``    expression: natural logarithm of 1 + counts per 10,000
 ``count("CD8A")``   raw count

@@ -51,7 +51,7 @@ class Columns(Protocol):
         """
 
     def numbers(self, name: str, slides: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Column x_um, y_um, x_px, y_px, n_counts or n_genes; NaN where it is missing."""
+        """Read a number column of the spots; NaN where it is missing."""
 
     def text(self, name: str, slides: NDArray[np.int64]) -> NDArray[np.object_]:
         """Column barcode or spot_id as strings."""

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Final, Literal
 
 from stamp_index.search.filtering.messages import short
+from stamp_index.store.schema import SPOT_QUALITY
 
 Kind = Literal["text", "number", "either"]  # of the values; a label has text or numbers
 
@@ -44,6 +45,7 @@ FIELDS: Final = {
     "y_px": FieldSpec("number", "y_px", is_per_slide=False),
     "n_counts": FieldSpec("number", "n_counts", is_per_slide=False),
     "n_genes": FieldSpec("number", "n_genes", is_per_slide=False),
+    **{name: FieldSpec("number", name, is_per_slide=False) for name in SPOT_QUALITY},
     "barcode": FieldSpec("text", "barcode", is_per_slide=False),
     "spot": FieldSpec("text", "spot_id", is_per_slide=False),
 }

@@ -1,0 +1,154 @@
+"""The verb that adds slides to a store: one, a folder of them, or a manifest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stamp_index.embed.add import Outcome
+    from stamp_index.embed.manifest import Entry
+
+_PATH = click.Path(path_type=Path)
+_STATES = ("added", "replaced", "filled", "there", "failed")
+
+
+@click.command()
+@click.argument("store_path", metavar="STORE", type=_PATH)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=_PATH)
+@click.option("--encoder", "encoder_path", type=_PATH, help="Checkpoint; needed for a new store.")
+@click.option("--features", type=_PATH, help="The trainer's feature cache, to save time.")
+@click.option("--mpp", type=float, help="Microns per pixel, where a slide does not say.")
+@click.option("--patient", help="Patient, where a manifest does not say.")
+@click.option("--organ", help="Organ, where a manifest does not say.")
+@click.option("--bin-um", type=float, help="Width of bins of Visium HD and Xenium, in microns.")
+@click.option("--spots", type=click.Choice(["bins", "cells"]), help="Of slides of single cells.")
+@click.option("--grid-um", type=float, help="Distance of places on plain H&E; default: the patch.")
+@click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
+@click.option(
+    "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
+)
+@click.option("--report", type=_PATH, help="Also write the summary here (CSV).")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def add(  # noqa: PLR0913 - one argument per command-line option
+    store_path: Path,
+    sources: tuple[Path, ...],
+    encoder_path: Path | None,
+    features: Path | None,
+    *,
+    mpp: float | None,
+    patient: str | None,
+    organ: str | None,
+    bin_um: float | None,
+    spots: str | None,
+    grid_um: float | None,
+    replace: bool,
+    beside: bool,
+    report: Path | None,
+    quiet: bool,
+) -> None:
+    """Read, embed and add slides to STORE, which is made if it is missing.
+
+    A SOURCE is a slide, a folder that is searched for slides, or a manifest: a .csv or .tsv with a column path and any
+    of slide_id, patient, organ, disease, species, platform, mpp, image, bin_um, spots, grid_um. A slide that cannot be
+    added is listed with the reason, and the others go on; the exit code is then 1. The same command again adds what is
+    missing.
+    """
+    from stamp_index.embed.add import AddSettings, add_slides, summary
+    from stamp_index.embed.manifest import entries_of
+    from stamp_index.readers import SlideOptions
+
+    options = SlideOptions(
+        mpp=mpp,
+        patient_id=patient,
+        organ=organ,
+        bin_um=bin_um,
+        spots=spots,  # type: ignore[arg-type]  # click has checked it
+        grid_um=grid_um,
+    )
+    entries = entries_of(sources, options)
+    settings = AddSettings(replace=replace, beside=beside, features=features)
+    with Bars(quiet=quiet) as bars:
+        store, outcomes = add_slides(
+            store_path, entries, encoder_path=encoder_path, settings=settings, watcher=bars
+        )
+    _notes(outcomes)
+    if report is not None:
+        summary(outcomes).to_csv(report, index=False)
+    click.echo(_table(outcomes))
+    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
+    sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)
+
+
+class Bars:
+    """A bar for all slides and one for the slide at hand, on stderr; nothing in a file or a pipe, or if `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        off = True if quiet else None
+        layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+        self._slides = tqdm(desc="slides", bar_format=layout, disable=off, position=0)
+        self._steps = tqdm(
+            total=1, bar_format="{l_bar}{bar}| [{elapsed}<{remaining}]", disable=off, position=1
+        )
+
+    def begin(self, entry: Entry, at: int, n: int) -> None:
+        """Show the slide's name."""
+        self._slides.total = n
+        self._slides.n = at
+        self._slides.refresh()
+        self._steps.reset(total=1)
+        self._steps.set_description(entry.path.name)
+
+    def step(self, done: int, total: int) -> None:
+        """Show how far the slide is."""
+        self._steps.total = total
+        self._steps.update(done - self._steps.n)
+
+    def end(self, outcome: Outcome) -> None:
+        """Count the slide, and say at once what is wrong with it."""
+        self._slides.update(1)
+        if outcome.state == "failed":
+            self._slides.write(f"{outcome.path}: {outcome.reason}", file=sys.stderr)
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._steps.close()
+        self._slides.close()
+
+
+def _notes(outcomes: Sequence[Outcome]) -> None:
+    for one in outcomes:
+        for note in one.notes:
+            click.echo(f"{one.slide_id}: {note}", err=True)
+
+
+def _table(outcomes: Sequence[Outcome]) -> str:
+    """One line per slide, and how many of each kind."""
+    rows = [
+        (
+            one.state,
+            one.slide_id or Path(one.path).name,
+            one.platform or one.reader or "-",
+            f"{one.n_spots:,}",
+            f"{one.n_genes:,}" if one.n_genes else "-",
+            f"{one.seconds:.1f}",
+        )
+        for one in outcomes
+    ]
+    head = ("state", "slide", "platform", "spots", "genes", "seconds")
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in (head, *rows)]  # fmt: skip
+    counts = {state: sum(one.state == state for one in outcomes) for state in _STATES}
+    lines.append(", ".join(f"{n} {state}" for state, n in counts.items() if n))
+    lines += [f"{one.path}: {one.reason}" for one in outcomes if one.state == "failed"]
+    return "\n".join(lines)

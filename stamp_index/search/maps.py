@@ -1,0 +1,163 @@
+"""Expression predicted for every place of a slide from spots where it was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from stamp_index.errors import QueryError
+from stamp_index.keys import Keys
+from stamp_index.search.filtering import all_of, field_in, parse_filter
+from stamp_index.search.predict import TEMPERATURE, predict_expression_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from stamp_index.search.filtering import Condition
+    from stamp_index.search.selection import Own
+    from stamp_index.search.vector_searcher import VectorSearcher
+    from stamp_index.store import Modality, Store
+
+N_NEIGHBOURS: Final = 50  # BLEEP (Xie et al., NeurIPS 2023) takes the 50 nearest
+_BATCH: Final = 2_048  # places
+
+
+@dataclass(frozen=True)
+class ExpressionMap:
+    """Predicted expression of some genes all over a slide. Nothing in it was measured there.
+
+    Attributes
+    ----------
+    slide_id : str
+    genes : tuple of str
+    table : DataFrame of n rows
+        spot_id, x_px, y_px (level-0 centres), ``score`` (mean cosine of the neighbours that the place's
+        prediction rests on: low where the store holds nothing like it), and one column
+        ``predicted(GENE)`` per gene: log1p CP10k, NaN where no neighbour measured the gene.
+    n_neighbours : int
+        Measured spots behind each value, at most.
+    slides : tuple of str
+        Slides that the neighbours were looked for on.
+    """
+
+    slide_id: str
+    genes: tuple[str, ...]
+    table: pd.DataFrame
+    n_neighbours: int
+    slides: tuple[str, ...]
+
+    def values(self, gene: str) -> NDArray[np.float64]:
+        """Predicted log1p CP10k of one gene at every place, (n,)."""
+        return self.table[predicted_column(gene)].to_numpy(np.float64)
+
+
+def predicted_column(gene: str) -> str:
+    """Name of the column of a gene's predicted expression."""
+    return f"predicted({gene})"
+
+
+def predict_map(
+    searcher: VectorSearcher,
+    slide_id: str,
+    genes: Sequence[str],
+    *,
+    k: int = N_NEIGHBOURS,
+    against: Modality = "gene",
+    filters: Condition | str | None = None,
+    exclude_own: Own = "slide",
+) -> ExpressionMap:
+    """Predict genes at every place of a slide: each place's picture asks for the spots that fit it best.
+
+    Parameters
+    ----------
+    searcher : VectorSearcher
+        Of the store that holds the slide.
+    slide_id : str
+        A slide with image embeddings; plain H&E, or one with counts whose prediction is to be compared.
+    genes : sequence of str
+        Genes that some other slide of the store measured.
+    k : int
+        Neighbours of each place.
+    against : {"image", "gene"}
+        What the picture is compared with: gene profiles, or the pictures of measured spots.
+    filters : str or Condition, optional
+        Where neighbours may lie, besides slides that measured one of the genes.
+    exclude_own : {"nothing", "slide", "patient"}
+        What is left out: the slide itself, or all slides of its patient.
+
+    Returns
+    -------
+    ExpressionMap
+
+    Raises
+    ------
+    QueryError
+        If there is no such slide, it has no image embeddings, no other slide measured the genes, none of
+        their spots passes the filter, or the slide's patient is to be left out and not known.
+    MissingGenesError
+        If no slide of the store measured a gene.
+    """
+    store = searcher.store
+    rows = _rows_with_image(store, slide_id)
+    names = searcher.resolve_genes(genes)
+    slides = _measured_slides(store, names, slide_id, exclude_own)
+    said = parse_filter(filters) if isinstance(filters, str) else filters
+    where = all_of(field_in("slide", slides), said)
+    predicted = np.full((len(rows), len(names)), np.nan)
+    score = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _BATCH):
+        part = slice(start, start + _BATCH)
+        vectors = store.vectors("image", rows[part]).astype(np.float32)
+        scores, found = searcher.nearest(vectors, against=against, k=k, filters=where)
+        used, at = np.unique(found, return_inverse=True)
+        measured = store.expression(names, used)
+        predicted[part] = predict_expression_batch(
+            at.reshape(found.shape), scores, measured, temperature=TEMPERATURE
+        )
+        score[part] = scores.mean(axis=1)
+    table = store.spots([Keys.SPOT_ID, Keys.X_PX, Keys.Y_PX], rows)
+    columns = {predicted_column(gene): predicted[:, i] for i, gene in enumerate(names)}
+    return ExpressionMap(slide_id, names, table.assign(score=score, **columns), k, slides)
+
+
+def _rows_with_image(store: Store, slide_id: str) -> NDArray[np.int64]:
+    slides = store.slides()
+    here = slides[slides[Keys.SLIDE_ID] == slide_id]
+    if here.empty:
+        msg = f"There is no slide '{slide_id}' in the store; it has {', '.join(slides[Keys.SLIDE_ID])}."
+        raise QueryError(msg)
+    first, n = int(here["first_spot"].iloc[0]), int(here["n_spots"].iloc[0])
+    rows = np.arange(first, first + n)
+    rows = rows[store.has_vector("image")[first : first + n]]
+    if not len(rows):
+        msg = f"Slide '{slide_id}' has no image embeddings, so nothing can be predicted from its pictures."
+        raise QueryError(msg)
+    return rows
+
+
+def _measured_slides(
+    store: Store, genes: Sequence[str], slide_id: str, exclude_own: Own
+) -> tuple[str, ...]:
+    """Slides that measured one of the genes, without what is to be left out."""
+    slides = store.slides()
+    kept = np.any([store.has_gene(gene) for gene in genes], axis=0)
+    if exclude_own == "patient":
+        patient = slides.loc[slides[Keys.SLIDE_ID] == slide_id, Keys.PATIENT_ID].iloc[0]
+        if not patient:
+            msg = f"The patient of slide '{slide_id}' is not known, so it cannot be left out."
+            raise QueryError(msg)
+        kept &= slides[Keys.PATIENT_ID].to_numpy() != patient
+    if exclude_own != "nothing":
+        kept &= slides[Keys.SLIDE_ID].to_numpy() != slide_id
+    if not kept.any():
+        msg = (
+            f"No other slide of the store measured {', '.join(genes)}, so it cannot be predicted for slide "
+            f"'{slide_id}'. Add slides with counts."
+        )
+        raise QueryError(msg)
+    return tuple(slides.loc[kept, Keys.SLIDE_ID])

@@ -1,0 +1,215 @@
+"""`stamp-index add`: one slide, folders and manifests; what goes on, what stays, what is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from stamp_index.cli import main
+from stamp_index.embed.add import AddSettings, add_slides, summary
+from stamp_index.embed.manifest import entries_of, read_manifest
+from stamp_index.errors import SlideError, StoreBusyError
+from stamp_index.readers import SlideOptions
+from stamp_index.store import EncoderCard, Store
+from tests.space_ranger_run import Run
+from tests.support import ToyEncoder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three folders below one, each with other counts."""
+    found = []
+    for name in "ABC":
+        run = Run(tmp_path / "slides" / name)
+        run.counts[0, 0] += ord(name)
+        run.write_h5()
+        found.append(run.path.rename(tmp_path / "slides" / f"S{name}"))
+    return found
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A store of an encoder that has no checkpoint to load; everything else is real."""
+    encoder = ToyEncoder()
+    monkeypatch.setattr("stamp_index.encoders.load_encoder", lambda path: encoder)
+    store = Store.create(tmp_path / "store", EncoderCard.of(encoder))
+    (tmp_path / "store" / "encoders" / store.encoder).mkdir(parents=True)
+    return store
+
+
+def states(outcomes):
+    return {one.slide_id or Path(one.path).name: one.state for one in outcomes}
+
+
+def test_a_folder_is_added_slide_by_slide_and_again_does_nothing(store, runs, tmp_path):
+    entries = entries_of([tmp_path / "slides"])
+    _, outcomes = add_slides(store.path, entries)
+    assert states(outcomes) == {"SA": "added", "SB": "added", "SC": "added"}
+    version = Store.open(store.path).version
+    _, outcomes = add_slides(store.path, entries)
+    assert states(outcomes) == {"SA": "there", "SB": "there", "SC": "there"}
+    assert {one.reason for one in outcomes} == {"its files have not changed"}
+    assert Store.open(store.path).version == version
+
+
+def test_a_bad_slide_is_told_with_its_reason_and_the_others_are_added(store, runs):
+    (runs[1] / "spatial" / "scalefactors_json.json").write_text("{")
+    held, outcomes = add_slides(store.path, entries_of(runs))
+    assert states(outcomes) == {"SA": "added", "SB": "failed", "SC": "added"}
+    assert "scalefactors_json.json cannot be read" in outcomes[1].reason
+    assert set(held.slides()["slide_id"]) == {"SA", "SC"}
+    run = Run(runs[0].parent / "again")
+    (runs[1] / "spatial" / "scalefactors_json.json").write_text(
+        (run.spatial / "scalefactors_json.json").read_text()
+    )
+    _, outcomes = add_slides(store.path, entries_of(runs))
+    assert states(outcomes) == {"SA": "there", "SB": "added", "SC": "there"}
+
+
+def test_files_that_changed_are_read_again(store, runs):
+    add_slides(store.path, entries_of(runs[:1]))
+    os.utime(runs[0] / "filtered_feature_bc_matrix.h5")
+    _, (outcome,) = add_slides(store.path, entries_of(runs[:1]))
+    assert (outcome.state, outcome.reason) == (
+        "there",
+        "with the same image and counts, as slide 'SA'",
+    )
+    run = Run(runs[0].parent / "other")
+    (run.path / "filtered_feature_bc_matrix.h5").replace(runs[0] / "filtered_feature_bc_matrix.h5")
+    _, (outcome,) = add_slides(store.path, entries_of(runs[:1]))
+    assert outcome.state == "failed"
+    assert "replace it" in outcome.reason
+    settings = AddSettings(replace=True)
+    held, (outcome,) = add_slides(store.path, entries_of(runs[:1]), settings=settings)
+    assert outcome.state == "replaced"
+    assert held.slides()["slide_id"].tolist() == ["SA"]
+
+
+def test_what_was_said_of_a_slide_belongs_to_what_was_asked(store, runs):
+    add_slides(store.path, entries_of(runs[:1]))
+    said = SlideOptions(slide_id="other name")
+    _, (outcome,) = add_slides(store.path, entries_of(runs[:1], said))
+    assert (outcome.state, outcome.slide_id) == ("there", "other name")
+    assert "as slide 'SA'" in outcome.reason
+
+
+def test_a_store_that_another_process_writes_stops_everything(store, runs, monkeypatch):
+    def busy(*_, **__):
+        msg = "another process keeps writing"
+        raise StoreBusyError(msg)
+
+    monkeypatch.setattr("stamp_index.embed.add.ingest", busy)
+    with pytest.raises(StoreBusyError):
+        add_slides(store.path, entries_of(runs))
+
+
+def test_a_slide_says_where_its_rows_come_from(store, runs):
+    held, _ = add_slides(store.path, entries_of(runs[:1], SlideOptions(organ="liver")))
+    said = json.loads(held.slides()["provenance"].iloc[0])
+    matrix = runs[0] / "filtered_feature_bc_matrix.h5"
+    digests = {Path(file["name"]).name: file["sha256"] for file in said["files"]}
+    assert digests[matrix.name] == hashlib.sha256(matrix.read_bytes()).hexdigest()
+    assert set(digests) == {matrix.name, "tissue_positions.csv", "scalefactors_json.json"}
+    assert (said["reader"], said["reader_version"]) == ("Space Ranger", 1)
+    assert said["request"] == {"path": str(runs[0]), "organ": "liver"}
+    assert Path(said["image"]["name"]).name == "tissue_hires_image.png"
+
+
+def test_a_manifest_says_what_files_do_not(tmp_path, store, runs):
+    table = tmp_path / "manifest.csv"
+    table.write_text(
+        "path,patient,organ,mpp\nslides/SA,P1,liver,\nslides/SB,P2,skin,1.01\n\nslides/none,P3,skin,\n"
+    )
+    held, outcomes = add_slides(store.path, entries_of([table], SlideOptions(disease="none")))
+    assert [one.state for one in outcomes] == ["added", "added", "failed"]
+    assert "There is nothing at" in outcomes[2].reason
+    slides = held.slides().set_index("slide_id")
+    assert slides["patient_id"].tolist() == ["P1", "P2"]
+    assert slides["organ"].tolist() == ["liver", "skin"]
+    assert slides["disease"].tolist() == ["none", "none"]
+    assert slides.loc["SB", "mpp"] == 1.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "is empty; expected a header", id="empty"),
+        pytest.param("organ\nliver\n", "has no column 'path'", id="no path"),
+        pytest.param("path,tissue\na,b\n", "unknown columns 'tissue'", id="unknown column"),
+        pytest.param("path,organ,organ\na,b,c\n", "has column organ twice", id="doubled column"),
+        pytest.param("path,organ\n,liver\n", "line 2, names no path", id="row without path"),
+        pytest.param("path,organ\na,b,c\n", "line 2, has 3 values for 2", id="too many values"),
+        pytest.param("path,mpp\na,wide\n", "line 2: could not convert", id="no number"),
+        pytest.param("path,mpp\na,-1\n", "line 2: mpp is -1.0; expected", id="below zero"),
+        pytest.param("path,spots\na,nuclei\n", "line 2: spots is 'nuclei'", id="unknown choice"),
+        pytest.param('path\n"a\n', "cannot be read", id="open quote"),
+        pytest.param("path\n\xff", "cannot be read", id="not UTF-8"),
+    ],
+)
+def test_a_bad_manifest_is_refused_with_its_line(tmp_path, text, message):
+    table = tmp_path / "manifest.csv"
+    table.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SlideError, match=message):
+        read_manifest(table)
+
+
+def test_one_slide_that_is_said_to_be_two_things_is_refused(tmp_path, runs):
+    table = tmp_path / "manifest.tsv"
+    table.write_text("path\torgan\nslides/SA\tliver\nslides/SA\tskin\n")
+    with pytest.raises(SlideError, match="named twice, with different options"):
+        entries_of([table])
+    with pytest.raises(SlideError, match="holds 3 slides, so one slide_id"):
+        entries_of([tmp_path / "slides"], SlideOptions(slide_id="X"))
+
+
+def test_the_command_shows_one_table_and_ends_with_1_where_a_slide_failed(tmp_path, store, runs):
+    (runs[2] / "spatial" / "tissue_positions.csv").write_text("barcode,in_tissue\n")
+    report = tmp_path / "summary.csv"
+    arguments = [
+        "add",
+        str(store.path),
+        *map(str, runs),
+        "--patient",
+        "P1",
+        "--report",
+        str(report),
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "2 added, 1 failed" in result.stdout
+    assert "The positions" in result.stdout
+    assert "version 3, 126 spots" in result.stdout
+    table = pd.read_csv(report)
+    assert table["state"].tolist() == ["added", "added", "failed"]
+    assert set(Store.open(store.path).slides()["patient_id"]) == {"P1"}
+    again = CliRunner().invoke(main, ["embed", str(store.path), str(runs[0]), "--patient", "P1"])
+    assert (again.exit_code, "1 there" in again.stdout) == (0, True)
+
+
+def test_a_summary_of_nothing_has_its_columns():
+    assert "state" in summary([]).columns
+
+
+def test_embeddings_beside_those_of_another_encoder_are_filled_in(store, runs, monkeypatch):
+    add_slides(store.path, entries_of(runs[:1]))
+    other = ToyEncoder(seed=7)
+    other.name = "second"
+    monkeypatch.setattr("stamp_index.encoders.load_encoder", lambda path: other)
+    monkeypatch.setattr(Store, "add_encoder", _without_checkpoint(Store.add_encoder))
+    checkpoint = store.path / "encoders" / "toy"
+    settings = AddSettings(beside=True)
+    held, (outcome,) = add_slides(
+        store.path, entries_of(runs[:1]), encoder_path=checkpoint, settings=settings
+    )
+    assert outcome.state == "filled"
+    assert held.has_vector("gene").all()
+
+
+def _without_checkpoint(add_encoder):
+    return lambda self, card, *, checkpoint: add_encoder(self, card)
