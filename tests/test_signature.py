@@ -214,3 +214,12 @@ def test_common_names_have_one_approved_meaning(shared_data: Path) -> None:
     for alias, symbol in COMMON_ALIASES.items():
         assert symbol in meanings[symbol]
         assert meanings.get(alias, {symbol}) == {symbol}
+
+
+def test_an_alias_means_the_symbol_as_it_is_written_where_mouse_and_human_genes_are_known():
+    resolver = GeneResolver(["ERBB2", "Erbb2", "MS4A1", "Ms4a1", "CD274", "Cd274"])
+    names = ["HER2", "CD20", "PD-L1"]
+    assert list(resolver.resolve(names).values()) == ["ERBB2", "MS4A1", "CD274"]
+    with pytest.raises(QueryError, match="erbb2 means several genes: ERBB2, Erbb2"):
+        resolver.resolve(["erbb2"])
+    assert GeneResolver(["Erbb2"]).resolve(["HER2"]) == {"HER2": "Erbb2"}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from stamp_index.genes.aliases import COMMON_ALIASES
+from stamp_index.genes.covering import Coverage, coverage, require_coverage
+from stamp_index.genes.matching import PanelMatch, match_to_panel
 from stamp_index.genes.names import close_names
 from stamp_index.genes.normalise import cp10k, log1p_cp10k
 from stamp_index.genes.panel import GenePanel
+from stamp_index.genes.reference import GeneReference, Match, species_of
+from stamp_index.genes.report import GeneReport
 from stamp_index.genes.resolver import GeneResolver
 from stamp_index.genes.signature import Signature, parse_signature
 from stamp_index.genes.tokens import MASK, PAD, TOKEN_OFFSET, compat_means, rank_tokens
@@ -15,13 +19,22 @@ __all__ = [
     "MASK",
     "PAD",
     "TOKEN_OFFSET",
+    "Coverage",
     "GenePanel",
+    "GeneReference",
+    "GeneReport",
     "GeneResolver",
+    "Match",
+    "PanelMatch",
     "Signature",
     "close_names",
     "compat_means",
+    "coverage",
     "cp10k",
     "log1p_cp10k",
+    "match_to_panel",
     "parse_signature",
     "rank_tokens",
+    "require_coverage",
+    "species_of",
 ]

@@ -66,3 +66,7 @@ COMMON_ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "VIMENTIN": "VIM",
     }
 )
+
+# Names of proteins made of several genes' products, in lower case. The gene reference knows some of them as the old symbol of
+# one of these genes (CD8 of CD8A); who asks for the protein has to say which gene.
+OF_SEVERAL_GENES: Final = frozenset({"cd3", "cd8"})

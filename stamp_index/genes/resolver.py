@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from stamp_index.errors import MissingGenesError, QueryError
-from stamp_index.genes.aliases import COMMON_ALIASES
+from stamp_index.genes.aliases import COMMON_ALIASES, OF_SEVERAL_GENES
 from stamp_index.genes.names import close_names
+from stamp_index.genes.reference import GeneReference, species_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +28,9 @@ class GeneResolver:
         Ensembl ids of `genes`, with or without version, in the same order; or empty.
     aliases : mapping of str to str or sequence of str, optional
         Other names of genes; a name with several meanings has a sequence. By default
-        `COMMON_ALIASES` (HER2, Ki-67, CD20, ...); ``{}`` for none. A known symbol comes before an alias.
+        `COMMON_ALIASES` (HER2, Ki-67, CD20, ...), then the previous symbols, symbols and aliases of the gene
+        reference (`GeneReference`), which is read when a name is known nowhere else; ``{}`` for none. A known
+        symbol comes before an alias.
 
     Raises
     ------
@@ -52,6 +56,8 @@ class GeneResolver:
             symbols = self._by_id.setdefault(_without_version(gene_id), [])
             if gene not in symbols:
                 symbols.append(gene)
+        self._asks_reference = aliases is None
+        self._given = (genes, gene_ids)
         self._aliases: dict[str, list[str]] = {}
         for alias, meant in (COMMON_ALIASES if aliases is None else aliases).items():
             names = self._aliases.setdefault(alias.casefold(), [])
@@ -89,6 +95,13 @@ class GeneResolver:
             raise MissingGenesError(self._missing_message(missing, len(names)))
         return found
 
+    def knows(self, name: str) -> bool:
+        """Say whether a name means any of the known genes, or several of them."""
+        try:
+            return self._find(name) is not None
+        except QueryError:
+            return True
+
     def _find(self, name: str) -> str | None:
         """Return the symbol of a name, or None where nothing is known by it."""
         if name in self._known:
@@ -97,6 +110,8 @@ class GeneResolver:
         by_id = self._by_id.get(_without_version(name.strip())) if _ENSEMBL.match(key) else None
         aliases = self._aliases.get(key)
         candidates = by_id or self._folded.get(key) or self._meanings(aliases or [])
+        if not candidates and self._asks_reference:
+            candidates = self._by_reference(name.strip())
         if len(candidates) > 1:
             msg = (
                 f"{name} means several genes: {', '.join(candidates)}. "
@@ -107,8 +122,35 @@ class GeneResolver:
 
     def _meanings(self, targets: Sequence[str]) -> list[str]:
         """Return an alias's known meanings; all of them where it has several, as none is surer."""
-        known = [symbol for t in targets for symbol in self._folded.get(t.casefold(), [])]
+        known = [symbol for t in targets for symbol in self._spelt(t)]
         return list(dict.fromkeys(targets)) if known and len(targets) > 1 else known
+
+    def _spelt(self, target: str) -> list[str]:
+        """Return a symbol as it is written, if known so, else in any case: ERBB2 and not Erbb2 where both are."""
+        return [target] if target in self._known else self._folded.get(target.casefold(), [])
+
+    @cached_property
+    def _species(self) -> str:
+        found = species_of(*self._given)
+        return (
+            found if found in ("human", "mouse") else "human"
+        )  # of several species, or of few genes
+
+    def _by_reference(self, name: str) -> list[str]:
+        """Known symbols of the gene that the reference knows by a name; all its meanings where it has several."""
+        if name.casefold() in OF_SEVERAL_GENES:
+            return []
+        table = GeneReference.load().table(self._species)
+        match = table.match(name)
+        meant = [match.symbol] if match.symbol is not None else list(match.candidates)
+        found: dict[str, None] = {}
+        for symbol in meant:
+            for other in table.names(symbol):
+                if (
+                    table.match(other).symbol == symbol
+                ):  # not a name that belongs to another gene rather
+                    found.update(dict.fromkeys(self._by_id.get(other) or self._spelt(other)))
+        return meant if found and len(meant) > 1 else list(found)
 
     def _missing_message(self, missing: Sequence[str], n_asked: int) -> str:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
