@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def test_an_image_of_another_shape_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(
-        SlideError, match=r"image\.tif is 4000 x 2500 px, but the slide's image is 4000 x 3000 px"
+        SlideError,
+        match=r"image\.tif is 4000 x 2500 px, but the slide's image at full resolution is 4000 x 3000 px",
     ):
         read(run.path, SlideOptions(image=run.write_tiff(size=(4000, 2500))))
 
@@ -79,7 +80,7 @@ def test_barcodes_without_position_are_a_mismatch(tmp_path: Path) -> None:
     run.write_h5()
     with pytest.raises(
         BarcodeMismatchError,
-        match=r"2 of the 63 barcodes with counts have no position \(such as AAA-1, CCC-1\); the positions name B0-0",
+        match=r"2 of the 63 spots with counts have no position \(such as AAA-1, CCC-1\); the other file names B0-0",
     ):
         read(run.path)
 
@@ -88,7 +89,9 @@ def test_barcodes_that_repeat_are_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.barcodes[1] = run.barcodes[0]
     run.write_h5()
-    with pytest.raises(BarcodeMismatchError, match="1 barcodes stand more than once"):
+    with pytest.raises(
+        BarcodeMismatchError, match="1 of the spots with counts stand more than once"
+    ):
         read(run.path)
     run.positions.loc[1, 0] = run.positions.loc[2, 0]
     run.write_positions()

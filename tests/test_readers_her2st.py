@@ -17,41 +17,7 @@ from stamp_index.errors import (
     SpotOutsideImageError,
 )
 from stamp_index.readers import SlideOptions, find_slides, read
-
-GENES = ["ERBB2", "CD3E", "COL1A1"]
-FULL = (640, 680)  # 20 px a pitch, so 10 um/px
-
-
-def write_section(root: Path, section: str = "C2", image: tuple[int, int] | None = FULL) -> Path:
-    """Write one section: spots at array (x, y) for x 3-8, y 4-7, and the counts of all but one."""
-    for folder in ("ST-cnts", "ST-spotfiles", f"ST-imgs/{section[0]}/{section}", "app-imgs"):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    spots = [(x, y) for x in range(3, 9) for y in range(4, 8)]
-    rows = [
-        {
-            "x": x,
-            "y": y,
-            "new_x": x + 0.1,
-            "new_y": y - 0.1,
-            "pixel_x": (x + 0.1 - 1) / 32 * FULL[0],
-            "pixel_y": (y - 0.1 - 1) / 34 * FULL[1],
-            "selected": 1,
-        }
-        for x, y in spots
-    ]
-    rows.append({**rows[0], "x": 30, "y": 30, "selected": 0})
-    pd.DataFrame(rows).to_csv(root / f"ST-spotfiles/{section}_selection.tsv", sep="\t", index=False)
-    rng = np.random.default_rng(0)
-    counts = pd.DataFrame(
-        rng.integers(1, 9, (len(spots), 3)), [f"{x}x{y}" for x, y in spots], GENES
-    )
-    path = root / "ST-cnts" / f"{section}.tsv.gz"
-    counts.iloc[:-1].to_csv(path, sep="\t")
-    if image:
-        Image.new("RGB", image, (200, 120, 180)).save(
-            root / f"ST-imgs/{section[0]}/{section}/HE.jpg"
-        )
-    return path
+from tests.her2st_files import FULL, GENES, write_section
 
 
 def edit_counts(path: Path, change: object) -> None:
@@ -129,7 +95,7 @@ def test_a_pitch_that_differs_between_axes_names_both(tmp_path: Path) -> None:
 def test_an_image_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         SlideError,
-        match=r"HE\.jpg is 640 x 400 px, but the positions belong to an image of 640 x 680 px",
+        match=r"HE\.jpg is 640 x 400 px, but the image of the positions is 640 x 680 px",
     ):
         read(write_section(tmp_path, image=(640, 400)))
 
@@ -146,7 +112,7 @@ def test_spots_of_another_section_are_a_barcode_mismatch(tmp_path: Path) -> None
     edit_spots(path, x=lambda table: table["x"] + 100)
     with pytest.raises(
         BarcodeMismatchError,
-        match=r"C2: 23 of the 23 spots with counts have no position \(such as 3x4, 3x5, 3x6\); the positions file names 103x4",
+        match=r"C2: 23 of the 23 spots with counts have no position \(such as 3x4, 3x5, 3x6\); the other file names 103x4",
     ):
         read(path)
 
@@ -161,7 +127,9 @@ def test_a_spot_named_twice_is_refused(tmp_path: Path) -> None:
 def test_a_spot_with_counts_twice_is_refused(tmp_path: Path) -> None:
     path = write_section(tmp_path)
     edit_counts(path, lambda lines: [*lines, lines[1]])
-    with pytest.raises(BarcodeMismatchError, match=r"1 barcodes stand more than once \(3x4\)"):
+    with pytest.raises(
+        BarcodeMismatchError, match=r"1 of the spots with counts stand more than once \(3x4\)"
+    ):
         read(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stamp_index.readers.base import Reader, SlideOptions
 from stamp_index.readers.build import make_slide, validate
+from stamp_index.readers.gene_names import for_panel, harmonise
 from stamp_index.readers.registry import READERS, find_slides, read
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "Reader",
     "SlideOptions",
     "find_slides",
+    "for_panel",
+    "harmonise",
     "make_slide",
     "read",
     "validate",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -15,6 +16,7 @@ from stamp_index.errors import (
     SpotOutsideImageError,
 )
 from stamp_index.genes.names import refuse_duplicates, repeated
+from stamp_index.genes.reference import species_of
 from stamp_index.keys import Keys
 
 if TYPE_CHECKING:
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
     from stamp_index.readers.base import SlideOptions
     from stamp_index.slides import Slide
+
+_LONGEST_ID: Final = 200  # characters
+# Control characters, zero-width and bidirectional ones, lone surrogates, separators of lines and paragraphs.
+_UNSEEN: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+LATIN_NAMES: Final = {"homo sapiens": "human", "mus musculus": "mouse"}
 
 
 def make_slide(slide: Slide, options: SlideOptions) -> Slide:
@@ -76,9 +83,11 @@ def validate(slide: Slide) -> Slide:
     SpotOutsideImageError
         If a spot has no position or lies outside the image.
     SlideError
-        If counts are not whole numbers of 0 or more, or no spot is left.
+        If counts are not whole numbers of 0 or more, no spot is left, a name is none, or the species is not that of the
+        Ensembl ids.
     """
     _check_names(slide)
+    _check_species(slide)
     _check_given(slide)
     if slide.has_counts:
         _check_counts(slide)
@@ -125,7 +134,9 @@ def sum_duplicate_genes(
     position = {gene: index for index, gene in enumerate(first)}
     target = np.array([position[gene] for gene in genes], dtype=np.int64)
     merged = csr_matrix(
-        (counts.data, target[counts.indices], counts.indptr), shape=(counts.shape[0], len(first))
+        (counts.data, target[counts.indices], counts.indptr),
+        shape=(counts.shape[0], len(first)),
+        copy=True,  # summing in place would write into the caller's counts
     )
     merged.sum_duplicates()
     doubled = repeated(genes)
@@ -138,9 +149,7 @@ def sum_duplicate_genes(
 
 
 def _check_names(slide: Slide) -> None:
-    if not slide.slide_id or ":" in slide.slide_id:
-        msg = f"slide_id is {slide.slide_id!r}; expected a name without ':' (it ends there in a spot_id)."
-        raise SlideError(msg)
+    _check_slide_id(slide.slide_id)
     if slide.counts.shape != (len(slide.spots), len(slide.genes)):
         msg = (
             f"Slide {slide.slide_id}: counts has shape {slide.counts.shape}, but there are "
@@ -155,6 +164,38 @@ def _check_names(slide: Slide) -> None:
         )
         raise BarcodeMismatchError(msg)
     refuse_duplicates(slide.genes, f"slide {slide.slide_id}")
+    for what, names in (("genes", slide.genes), ("columns of spots", slide.spots.columns)):
+        blank = sum(not str(name).strip() for name in names)
+        if blank:
+            msg = f"Slide {slide.slide_id}: {blank} of its {len(names)} {what} have no name. Name them in the source."
+            raise SlideError(msg)
+
+
+def _check_slide_id(slide_id: str) -> None:
+    """Refuse an id that cannot be told from another by sight, or cannot begin a spot_id."""
+    unseen = [c for c in slide_id if unicodedata.category(c) in _UNSEEN]
+    if not slide_id or ":" in slide_id:
+        wrong = "a name without ':' (it ends there in a spot_id)"
+    elif len(slide_id) > _LONGEST_ID:
+        slide_id, wrong = slide_id[:30] + "...", f"{_LONGEST_ID} characters at most"
+    elif unseen or slide_id != slide_id.strip():
+        wrong = "a name without control and invisible characters, and without blanks around it"
+    else:
+        return
+    msg = f"slide_id is {slide_id!r}; expected {wrong}. Give another slide_id (SlideOptions or slide.toml)."
+    raise SlideError(msg)
+
+
+def _check_species(slide: Slide) -> None:
+    said = slide.species.strip().lower()
+    said = LATIN_NAMES.get(said, said)
+    found = species_of((), slide.gene_ids)
+    if found and said in LATIN_NAMES.values() and said != found:
+        msg = (
+            f"Slide {slide.slide_id}: its Ensembl ids are {found}, but its species is said to be {said}. Correct species "
+            "(SlideOptions or slide.toml), or give the slide that it belongs to."
+        )
+        raise SlideError(msg)
 
 
 def _check_given(slide: Slide) -> None:
@@ -178,15 +219,15 @@ def _check_given(slide: Slide) -> None:
 
 def _check_counts(slide: Slide) -> None:
     data = slide.counts.data
+    if are_counts(data):
+        return
     if not np.all(np.isfinite(data)):
         wrong = "are not finite"
     elif np.any(data < 0):
         wrong = f"are below 0 (the smallest is {data.min():g})"
-    elif np.any(data != np.round(data)):
+    else:
         example = data[data != np.round(data)][0]
         wrong = f"are not whole numbers (such as {example:g}), as after a normalisation"
-    else:
-        return
     msg = f"Slide {slide.slide_id}: some counts {wrong}. Give the raw UMI counts."
     raise SlideError(msg)
 
@@ -208,6 +249,7 @@ def keep_spots(slide: Slide, rows: NDArray[np.integer], note: str) -> Slide:
         spots=slide.spots.iloc[rows],
         counts=slide.counts[rows],
         embeddings=None if given is None else replace(given, image=given.image[rows]),
+        quality={name: values[rows] for name, values in slide.quality.items()},
         notes=(*slide.notes, note),
     )
 
@@ -228,6 +270,23 @@ def _without_empty_spots(slide: Slide) -> Slide:
     return keep_spots(slide, np.flatnonzero(filled), note)
 
 
+def is_outside(slide: Slide) -> NDArray[np.bool_]:
+    """Which spots lie outside the image with all of their disc: shape (n,); none where there is no image."""
+    if slide.image is None or slide.mpp is None:
+        return np.zeros(slide.n_spots, dtype=bool)
+    # A spot that is cut by the edge still shows tissue; one whose whole disc is outside does not.
+    reach = slide.spot_diameter_um / 2 / slide.mpp
+    xy, far = slide.xy_px, np.array(slide.image.size_px) + reach
+    return np.asarray(((xy < -reach) | (xy > far)).any(axis=1), dtype=bool)
+
+
+def are_counts(values: NDArray[np.number]) -> bool:
+    """Say whether numbers can be raw counts: whole, and 0 or more; yes and no are none."""
+    return values.dtype.kind in "iuf" and bool(
+        (np.isfinite(values) & (values >= 0) & (values == np.round(values))).all()
+    )
+
+
 def _check_positions(slide: Slide) -> None:
     xy = slide.xy_px
     if not np.all(np.isfinite(xy)):
@@ -237,14 +296,10 @@ def _check_positions(slide: Slide) -> None:
             f"({', '.join(map(str, lost[:5]))}). Correct the positions file."
         )
         raise SpotOutsideImageError(msg)
-    if slide.image is None or slide.mpp is None:
+    outside = is_outside(slide)
+    if slide.image is None or not outside.any():
         return
     width, height = slide.image.size_px
-    # A spot that is cut by the edge still shows tissue; one whose whole disc is outside does not.
-    reach = slide.spot_diameter_um / 2 / slide.mpp
-    outside = (xy < -reach).any(axis=1) | (xy > np.array([width, height]) + reach).any(axis=1)
-    if not np.any(outside):
-        return
     first = slide.spots.index[np.flatnonzero(outside)[0]]
     x, y = slide.spots.loc[first, [Keys.X_PX, Keys.Y_PX]]
     msg = (

@@ -9,16 +9,41 @@ from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import SlideError
 from stamp_index.keys import Nums
-from stamp_index.readers.base import SlideOptions
-from stamp_index.readers.her2st import Her2stReader
+from stamp_index.readers.base import OwnsFiles, SlideOptions
+from stamp_index.readers.h5ad.reader import AnnDataReader
+from stamp_index.readers.hest_1k.reader import HestReader
+from stamp_index.readers.legacy.annotated_st import AnnotatedStReader
+from stamp_index.readers.legacy.her2st import Her2stReader
+from stamp_index.readers.legacy.legacy_st import LegacyStReader
+from stamp_index.readers.plain import PlainReader
 from stamp_index.readers.sidecar import read_sidecar
-from stamp_index.readers.space_ranger import SpaceRangerReader
+from stamp_index.readers.spatialdata_zarr.reader import SpatialDataReader
+from stamp_index.readers.stimage_1k4m.reader import STimageReader
+from stamp_index.readers.tenx.space_ranger import SpaceRangerReader
+from stamp_index.readers.tenx.visium_hd import VisiumHdReader
+from stamp_index.readers.tenx.xenium import XeniumReader
+from stamp_index.readers.trident import TridentReader
 
 if TYPE_CHECKING:
     from stamp_index.readers.base import Reader
     from stamp_index.slides import Slide
 
-READERS: Final[tuple[Reader, ...]] = (SpaceRangerReader(), Her2stReader())
+# The first that knows a path reads it: special formats stand before general ones, and any image comes last.
+_PLAIN: Final = PlainReader()
+READERS: Final[tuple[Reader, ...]] = (
+    XeniumReader(),
+    VisiumHdReader(),  # before Space Ranger, whose folders a lone folder of squares resembles
+    SpaceRangerReader(),
+    SpatialDataReader(),
+    Her2stReader(),
+    HestReader(),  # before the reader of any h5ad
+    STimageReader(),
+    TridentReader(),
+    AnnotatedStReader(),
+    LegacyStReader(),
+    AnnDataReader(),
+    _PLAIN,
+)
 
 
 def read(
@@ -32,8 +57,9 @@ def read(
     Parameters
     ----------
     path : Path or str
-        A Space Ranger output folder, or the counts file of a HER2ST section
-        (``her2st/ST-cnts/C2.tsv.gz``).
+        What names a slide differs by format: an output folder (Space Ranger, Visium HD, Xenium), a SpatialData
+        folder (``*.zarr``), a file (the counts of a legacy section, an ``.h5ad``, embeddings of TRIDENT), or
+        an H&E image, which becomes a slide without genes. `expects` of each of `READERS` says it.
     options : SlideOptions, optional
         What the user says about the slide; wins over its ``slide.toml``.
     grid_um : float
@@ -58,6 +84,9 @@ def read(
     if not path.exists():
         msg = f"There is nothing at {path}. Check the path."
         raise SlideError(msg)
+    if not _can_be_opened(path):
+        msg = f"{path} is a pipe or a device. Expected a file or a folder."
+        raise SlideError(msg)
     for reader in READERS:
         if reader.detect(path):
             said = (options or SlideOptions()).over(read_sidecar(reader.sidecar(path)))
@@ -68,6 +97,10 @@ def read(
             slide = reader.read(path, said)
             sidecar = reader.sidecar(path)
             return replace(slide, files=(*slide.files, sidecar)) if sidecar.exists() else slide
+    around = next((folder for folder in path.parents if _is_measured(folder)), None)
+    if around is not None:
+        msg = f"{path} is part of the slide {around}. Name that."
+        raise SlideError(msg)
     tried = "; ".join(f"{reader.name}: {reader.expects}" for reader in READERS)
     inside = find_slides(path)[:3] if path.is_dir() else []
     hint = (
@@ -92,19 +125,59 @@ def find_slides(path: Path | str) -> list[Path]:
     list of Path
         Sorted; each can be given to `read`. Empty where there is none. Hidden folders are skipped,
         and nothing is looked for inside a slide's own folder.
+
+    Notes
+    -----
+    An image counts as a slide of its own where it is a whole slide (a scanner's format, a tiled TIFF, a
+    folder of DICOM files) that no other slide uses: neither as the ``image`` of its ``slide.toml`` nor as a
+    file that its reader owns. Photographs (JPEG, PNG, TIFF in strips) are slides only where they are named.
     """
     path = Path(path)
     if _is_slide(path.absolute()):
         return [path]
     found: list[Path] = []
+    images: list[Path] = []
     for folder, folders, files in os.walk(path):
         here = Path(folder)
-        slides = [name for name in folders if _is_slide(here / name)]
+        slides = [name for name in folders if _is_measured(here / name)]
+        stacks = [n for n in folders if n not in slides and _PLAIN.detect_in_folder(here / n)]
         found += [here / name for name in slides]
-        folders[:] = sorted(n for n in folders if n not in slides and not n.startswith("."))
-        found += [here / name for name in files if _is_slide(here / name)]
+        images += [here / name for name in stacks]
+        left = set(folders).difference(slides, stacks)
+        folders[:] = sorted(name for name in left if not name.startswith("."))
+        measured = [name for name in files if _is_measured(here / name)]
+        found += [here / name for name in measured]
+        left = set(files).difference(measured)
+        images += [
+            here / n for n in left if not n.startswith(".") and _PLAIN.detect_in_folder(here / n)
+        ]
+    if images:
+        used = {file for slide in found for file in _used_by(slide.absolute())}
+        found += [image for image in images if image.resolve() not in used]
     return sorted(found)
 
 
+def _can_be_opened(path: Path) -> bool:
+    """Say whether a path is a file or folder: pipes and devices are never opened."""
+    return path.is_file() or path.is_dir()
+
+
 def _is_slide(path: Path) -> bool:
-    return any(reader.detect(path) for reader in READERS)
+    return _can_be_opened(path) and any(reader.detect(path) for reader in READERS)
+
+
+def _is_measured(path: Path) -> bool:
+    return _can_be_opened(path) and any(
+        reader.detect(path) for reader in READERS if reader is not _PLAIN
+    )
+
+
+def _used_by(slide: Path) -> list[Path]:
+    """Return the files outside a slide's own folder that belong to it, resolved."""
+    reader = next(reader for reader in READERS if reader.detect(slide))
+    files = list(reader.owns(slide)) if isinstance(reader, OwnsFiles) else []
+    try:
+        image = read_sidecar(reader.sidecar(slide)).image
+    except SlideError:  # said when the slide is read
+        image = None
+    return [Path(file).resolve() for file in (*files, image) if file is not None]

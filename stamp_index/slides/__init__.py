@@ -8,6 +8,8 @@ from stamp_index.slides.opening import open_image
 from stamp_index.slides.patches import PatchSpec, iter_patches, read_patches
 from stamp_index.slides.safe import safe_open
 from stamp_index.slides.slide import GivenEmbeddings, Slide
+from stamp_index.slides.tissue import TissueMask, TissueSettings, tissue_mask
+from stamp_index.slides.zarr_image import ZarrImage
 
 __all__ = [
     "ArrayImage",
@@ -16,8 +18,12 @@ __all__ = [
     "PlainImage",
     "Slide",
     "SlideImage",
+    "TissueMask",
+    "TissueSettings",
+    "ZarrImage",
     "iter_patches",
     "open_image",
     "read_patches",
     "safe_open",
+    "tissue_mask",
 ]

@@ -27,6 +27,10 @@ WHITE: Final = 255  # what lies outside an image looks like glass
 # image programs write when they know nothing, lie outside and are no pixel size.
 MIN_MPP: Final = 0.02
 MAX_MPP: Final = 20.0
+# A flat slide of 60,000 x 60,000 px holds 10.8 GB of RGB: above the first number a box is reduced in blocks
+# of the second.
+MAX_WHOLE_PX: Final = 64_000_000
+BLOCK_PX: Final = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class SlideImage(ABC):
     """
 
     uri: str
+    reads_pieces: bool = False  # from the file, without holding the whole image in memory
 
     @property
     @abstractmethod
@@ -118,7 +123,8 @@ class SlideImage(ABC):
         Returns
         -------
         ndarray of shape (out_h, out_w, 3), uint8
-            RGB; white outside the image. At the level's own scale the corner is moved to the nearest
+            RGB; white outside the image. A box of many pixels is read and reduced in blocks, which
+            gives the same pixels up to rounding. At the level's own scale the corner is moved to the nearest
             pixel (by half a pixel at most), so that pixels come through unchanged.
 
         Raises
@@ -139,19 +145,19 @@ class SlideImage(ABC):
         ):
             left, top = math.floor(left + 0.5), math.floor(top + 0.5)
             return self._read_padded(index, (left, top, left + out_px[0], top + out_px[1]))
-        # The filter reaches one output pixel beyond the box; without this margin, the same place
-        # would look different at the edge of a patch and inside a wider one.
-        margin_x = math.ceil(max(width / out_px[0], 1.0)) + 1
-        margin_y = math.ceil(max(height / out_px[1], 1.0)) + 1
-        box = (
-            math.floor(left) - margin_x,
-            math.floor(top) - margin_y,
-            math.ceil(left + width) + margin_x,
-            math.ceil(top + height) + margin_y,
-        )
-        pixels = Image.fromarray(self._read_padded(index, box))
-        inner = (left - box[0], top - box[1], left + width - box[0], top + height - box[1])
-        return np.asarray(pixels.resize(out_px, Image.Resampling.BILINEAR, box=inner))
+        scale_x, scale_y = width / out_px[0], height / out_px[1]
+        if width * height <= MAX_WHOLE_PX:
+            return self._resample(index, (left, top), (scale_x, scale_y), out_px)
+        out = np.empty((out_px[1], out_px[0], 3), dtype=np.uint8)
+        rows, columns = _block_size((scale_x, scale_y))
+        for y in range(0, out_px[1], rows):
+            for x in range(0, out_px[0], columns):
+                size = (min(columns, out_px[0] - x), min(rows, out_px[1] - y))
+                corner = (left + x * scale_x, top + y * scale_y)
+                out[y : y + size[1], x : x + size[0]] = self._resample(
+                    index, corner, (scale_x, scale_y), size
+                )
+        return out
 
     def overview(self, max_px: int) -> NDArray[np.uint8]:
         """Read the whole image, its longer side `max_px` pixels (never enlarged).
@@ -182,6 +188,30 @@ class SlideImage(ABC):
             if level.downsample <= scale * (1 + 1e-3):
                 best = index
         return best
+
+    def _resample(
+        self,
+        index: int,
+        corner: tuple[float, float],
+        scale: tuple[float, float],
+        out_px: tuple[int, int],
+    ) -> NDArray[np.uint8]:
+        """Resample a box of a level, whose corner and pixels per output pixel are given."""
+        left, top = corner
+        width, height = scale[0] * out_px[0], scale[1] * out_px[1]
+        # The filter reaches one output pixel beyond the box; without this margin, the same place
+        # would look different at the edge of a patch and inside a wider one.
+        margin_x = math.ceil(max(scale[0], 1.0)) + 1
+        margin_y = math.ceil(max(scale[1], 1.0)) + 1
+        box = (
+            math.floor(left) - margin_x,
+            math.floor(top) - margin_y,
+            math.ceil(left + width) + margin_x,
+            math.ceil(top + height) + margin_y,
+        )
+        pixels = Image.fromarray(self._read_padded(index, box))
+        inner = (left - box[0], top - box[1], left + width - box[0], top + height - box[1])
+        return np.asarray(pixels.resize(out_px, Image.Resampling.BILINEAR, box=inner))
 
     def _read_padded(self, index: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Read a box that may reach over the edges; the outside is white."""
@@ -250,6 +280,12 @@ def exact_downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
         if not (size // whole <= small <= -(-size // whole)):
             return (full[0] / level[0] + full[1] / level[1]) / 2
     return float(whole)
+
+
+def _block_size(scale: tuple[float, float]) -> tuple[int, int]:
+    """Rows and columns of output whose source, near a square, has some `BLOCK_PX` pixels."""
+    side = math.sqrt(BLOCK_PX)
+    return max(1, int(side / scale[1])), max(1, int(side / scale[0]))
 
 
 def _check_box(

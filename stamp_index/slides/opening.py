@@ -10,6 +10,7 @@ from stamp_index.slides.array_image import PlainImage
 from stamp_index.slides.openslide_image import OpenSlideImage
 from stamp_index.slides.plain import sniff
 from stamp_index.slides.tiff_image import TiffImage
+from stamp_index.slides.zarr_image import ZarrImage
 
 if TYPE_CHECKING:
     from stamp_index.slides.images import SlideImage
@@ -21,12 +22,12 @@ def open_image(path: Path | str) -> SlideImage:
     """Open a slide's image, by what the file holds and not by its name.
 
     Vendors' formats are read by OpenSlide, tiled TIFFs of no vendor (OME-TIFF too) tile by tile, and
-    plain JPEG, PNG and TIFF files are decoded whole when first read.
+    plain JPEG, PNG and TIFF files are decoded whole when first read. A folder is an OME-Zarr image.
 
     Parameters
     ----------
     path : Path or str
-        A file of the user's own; uploads go through `safe_open`.
+        A file or zarr folder of the user's own; uploads go through `safe_open`.
 
     Returns
     -------
@@ -41,12 +42,19 @@ def open_image(path: Path | str) -> SlideImage:
         If its pixel sizes across and down contradict each other.
     """
     path = Path(path)
+    if path.is_dir():
+        return ZarrImage(path)
+    if path.exists() and not path.is_file():
+        msg = f"The image {path} is a pipe or a device. Expected a file."
+        raise ImageFormatError(msg)
     try:
         with path.open("rb") as stream:
             head = stream.read(16)
-    except OSError as exc:
-        msg = f"The image {path} cannot be read ({exc.strerror}). Check the path."
+    except (OSError, ValueError) as exc:  # a path with a NUL is a ValueError
+        msg = f"The image {path} cannot be read ({getattr(exc, 'strerror', exc)}). Check the path."
         raise ImageFormatError(msg) from exc
+    if path.suffix.lower() == ".mrxs":
+        return _mirax(path)
     if head[:4] not in _TIFF_MAGIC and sniff(head) is not None:
         return PlainImage(path)  # JPEG or PNG, which OpenSlide never opens
     if _openslide_knows(path):
@@ -63,16 +71,53 @@ def open_image(path: Path | str) -> SlideImage:
         # For a TIFF of no vendor, TiffImage sees what OpenSlide does not (sub-levels below the first
         # page, as in OME-TIFF) and is faster, above all where levels are not exact halves.
         tiff = _tiled_tiff(path)
+        if tiff is None:
+            _refuse_channels(path)
         return tiff if tiff is not None and len(tiff.levels) >= len(slide.levels) else slide
     if head[:4] in _TIFF_MAGIC:
         return _tiled_tiff(path) or PlainImage(path)
     return PlainImage(path)  # raises: says what the first bytes are
 
 
+def _mirax(path: Path) -> OpenSlideImage:
+    """Open a MIRAX slide, whose named file is a small JPEG and whose pixels lie in a folder beside it."""
+    if not _openslide_knows(path):
+        msg = (
+            f"{path} is not a MIRAX slide that can be read. Expected the folder {path.stem} with Slidedat.ini and "
+            "Data*.dat beside it: copy both."
+        )
+        raise ImageFormatError(msg)
+    return OpenSlideImage(path)
+
+
 def _openslide_knows(path: Path) -> bool:
     import openslide
 
     return openslide.OpenSlide.detect_format(path) is not None
+
+
+def _refuse_channels(path: Path) -> None:
+    """Refuse a stack of stains, of which OpenSlide would show the first in grey.
+
+    Raises
+    ------
+    ImageFormatError
+        If the first picture has two, or more than four, channels of their own.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            axes, shape = tiff.series[0].axes, tiff.series[0].shape
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, RuntimeError):
+        return
+    channels = shape[axes.index("C")] if "C" in axes else 1
+    if channels not in (1, 3, 4):
+        msg = (
+            f"{path} has {channels} channels, as fluorescence has; expected an RGB image of H&E. Export the H&E "
+            "image alone."
+        )
+        raise ImageFormatError(msg)
 
 
 def _tiled_tiff(path: Path) -> TiffImage | None:

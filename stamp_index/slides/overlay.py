@@ -45,7 +45,7 @@ def draw_overlay(slide: Slide, *, max_px: int = 1600) -> Image.Image:
     if slide.image is None or slide.mpp is None:
         msg = (
             f"Slide {slide.slide_id} has no image, so there is nothing to draw its spots on. Give its image "
-            "(SlideOptions(image=...) or `image` in slide.toml)."
+            "(--image, SlideOptions(image=...) or `image` in slide.toml)."
         )
         raise SlideError(msg)
     if slide.n_spots > _MOST_RINGS:

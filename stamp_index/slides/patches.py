@@ -125,6 +125,28 @@ def iter_patches(
     return _batches(image, corners, (width_px, spec.size_px), batch_size)
 
 
+def squares_of(
+    slide: Slide, specs: Sequence[PatchSpec]
+) -> tuple[SlideImage, list[NDArray[np.float64]], tuple[float, ...]]:
+    """Find where the patches of a slide's spots lie.
+
+    Returns
+    -------
+    image : SlideImage
+    corners : list of ndarray of shape (n, 2), float64
+        Top-left corners in level-0 pixels, for each spec.
+    widths : tuple of float
+        Widths in level-0 pixels, for each spec.
+
+    Raises
+    ------
+    SlideError, MissingPixelSizeError
+        If the slide has no image or no pixel size.
+    """
+    plans = [_plan(slide, spec, None, None) for spec in specs]
+    return plans[0][0], [corners for _, corners, _ in plans], tuple(width for *_, width in plans)
+
+
 def _plan(
     slide: Slide,
     spec: PatchSpec,

@@ -33,6 +33,8 @@ MAX_PLAIN_PX: Final = 1_000_000_000  # 3 GB of RGB; larger slides come as tiled 
 _UNIT_UM: Final = {2: 25_400.0, 3: 10_000.0}  # TIFF ResolutionUnit: inch, centimetre
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 
+_JPEG_2000: Final = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # a JP2 file, and a bare code stream
+
 # What Pillow's decoders raise on damaged files, seen in its source and by damaging files; Warning is
 # for programs that turn warnings into errors, as it warns about damaged TIFF tags first.
 DECODE_ERRORS: Final = (
@@ -103,12 +105,16 @@ def decode_plain(path: Path) -> NDArray[np.uint8]:
                 return pixels
         try:
             image.load()
-            return to_rgb(image)
         except DECODE_ERRORS as exc:
             msg = (
                 f"{path} is damaged: its {image.size[0]} x {image.size[1]} px cannot be decoded "
                 f"({exc}). Copy the file again from its source."
             )
+            raise ImageFormatError(msg) from exc
+        try:
+            return to_rgb(image)
+        except ValueError as exc:
+            msg = f"{path} cannot be used: {exc}."
             raise ImageFormatError(msg) from exc
 
 
@@ -166,6 +172,12 @@ def _checked(stream: BinaryIO, path: Path) -> ImageFile:
     head = stream.read(16)
     stream.seek(0)
     factory = sniff(head)
+    if head.startswith(_JPEG_2000):
+        msg = (
+            f"{path} is JPEG 2000, which is not read. Convert it to a tiled pyramidal TIFF (for example: vips "
+            "tiffsave --tile --pyramid)."
+        )
+        raise ImageFormatError(msg)
     if factory is None:
         msg = (
             f"{path} is not an image that can be read: its first bytes are {head[:8]!r}. Expected a "

@@ -74,6 +74,9 @@ class Slide:
         Choices that shaped the slide, such as the width of bins or the thresholds of a tissue mask.
     embeddings : GivenEmbeddings or None
         Embeddings that came with the slide.
+    quality : mapping of str to ndarray of shape (n,), float32
+        What the reader has already measured of its spots' quality, by the names of the store's columns
+        (``tissue_fraction`` and others).
     notes : tuple of str
         What the reader dropped, fell back to or derived, one sentence each.
     """
@@ -97,6 +100,7 @@ class Slide:
     files: tuple[Path, ...] = ()
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     embeddings: GivenEmbeddings | None = None
+    quality: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -40,6 +40,8 @@ class TiffImage(SlideImage):
         If it is not a TIFF that tifffile reads, or not 8-bit RGB or grey.
     """
 
+    reads_pieces = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.uri = str(path)

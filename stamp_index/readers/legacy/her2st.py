@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stamp_index.errors import BarcodeMismatchError, MissingPixelSizeError, SlideError
+from stamp_index.errors import MissingPixelSizeError, SlideError
 from stamp_index.keys import Keys, Nums
 from stamp_index.readers.build import make_slide
-from stamp_index.readers.dark_image import SUFFIX, open_section_image, tissue_note
-from stamp_index.readers.pixel_size import choose_mpp
-from stamp_index.readers.st_tables import read_counts, read_spotfile
+from stamp_index.readers.common.confined import confined
+from stamp_index.readers.common.image_scale import scale_by_size
+from stamp_index.readers.common.joining import join_most
+from stamp_index.readers.common.pixel_size import choose_mpp
+from stamp_index.readers.legacy.dark_image import SUFFIX, open_section_image, tissue_note
+from stamp_index.readers.legacy.tables import read_counts, read_spotfile
 from stamp_index.slides import Slide
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
     from stamp_index.readers.base import SlideOptions
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _COUNTS_NAME: Final = re.compile(r"(?P<section>[A-Z]\d+)\.tsv(?:\.gz)?")
 _ARRAY_SPAN: Final = (32, 34)  # pitches between the first and last of 33 columns and 35 rows
-_FRAME_TOLERANCE: Final = 0.02  # relative; A1's image has 0.2876 of the full size both ways
 
 
 class Her2stReader:
@@ -60,9 +60,10 @@ class Her2stReader:
         """
         section, root = _section(path), path.parent.parent
         barcodes, genes, counts = read_counts(path)
-        spotfile = root / "ST-spotfiles" / f"{section}_selection.tsv"
+        spotfile = confined(root / "ST-spotfiles" / f"{section}_selection.tsv", root)
         positions = read_spotfile(spotfile)
-        rows, spots, notes = _join(barcodes, positions, section)
+        joined = join_most(barcodes, positions.index, where=f"Section {section}")
+        spots, notes = positions.iloc[joined.at].copy(), joined.notes(uncounted="selected spots")
         grid = _fit_array(positions, section)
         image, note = _find_image(root, section, options)
         notes.append(note)
@@ -78,7 +79,7 @@ class Her2stReader:
         slide = Slide(
             slide_id=section,
             spots=spots,
-            counts=counts[rows],
+            counts=counts[joined.rows],
             genes=genes,
             image=image,
             mpp=mpp,
@@ -107,33 +108,6 @@ class _Array:
 
 def _section(path: Path) -> str:
     return path.name.split(".", 1)[0]
-
-
-def _join(
-    barcodes: Sequence[str], positions: pd.DataFrame, section: str
-) -> tuple[list[int], pd.DataFrame, list[str]]:
-    """Return the rows of the counts that have a position, their spots, and notes on the rest."""
-    known = set(positions.index)
-    rows = [row for row, barcode in enumerate(barcodes) if barcode in known]
-    if 2 * len(rows) < len(barcodes):
-        lost = [barcode for barcode in barcodes if barcode not in known]
-        msg = (
-            f"Section {section}: {len(lost)} of the {len(barcodes)} spots with counts have no "
-            f"position (such as {', '.join(lost[:3])}); the positions file names "
-            f"{', '.join(positions.index[:3])}. The two files are of different sections."
-        )
-        raise BarcodeMismatchError(msg)
-    spots = positions.loc[[barcodes[row] for row in rows]].copy()
-    notes = []
-    if len(rows) < len(barcodes):
-        notes.append(f"{len(barcodes) - len(rows)} spots with counts have no position: dropped.")
-    without = [name for name in positions.index if name not in set(barcodes)]
-    if without:
-        notes.append(
-            f"{len(without)} selected spots have no counts and were dropped "
-            f"({', '.join(without[:5])})."
-        )
-    return rows, spots, notes
 
 
 def _fit_array(positions: pd.DataFrame, section: str) -> _Array:
@@ -175,8 +149,9 @@ def _find_image(root: Path, section: str, options: SlideOptions) -> tuple[SlideI
         msg = f"Section {section} has {len(full)} images ({names}). Name one: SlideOptions(image=...)."
         raise SlideError(msg)
     if full:
-        return open_section_image(full[0]), f"Image: {full[0].name}, full resolution."
-    small = root / "app-imgs" / f"{section}{SUFFIX}"
+        image = open_section_image(confined(full[0], root))
+        return image, f"Image: {full[0].name}, full resolution."
+    small = confined(root / "app-imgs" / f"{section}{SUFFIX}", root)
     if small.exists():
         return open_section_image(small), (
             f"Image: {small.name}, the small app image; its black background and its annotated corner "
@@ -192,13 +167,9 @@ def _image_scale(image: SlideImage | None, grid: _Array, options: SlideOptions) 
     if grid.full_px is None:
         given = options.mpp or image.mpp
         return grid.mpp / given if given else 1.0
-    across, down = (size / full for size, full in zip(image.size_px, grid.full_px, strict=True))
-    if abs(across - down) > _FRAME_TOLERANCE * min(across, down):
-        msg = (
-            f"{image.uri} is {image.size_px[0]} x {image.size_px[1]} px, but the positions belong to "
-            f"an image of {grid.full_px[0]:.0f} x {grid.full_px[1]:.0f} px or one of the same shape. "
-            "Give the section's own image, cropped to the array's frame."
-        )
-        raise SlideError(msg)
-    scale = (across + down) / 2
-    return 1.0 if abs(scale - 1) < 1e-3 else scale
+    return scale_by_size(
+        image,
+        grid.full_px,
+        full="the image of the positions",
+        remedy="Give the section's own image, cropped to the array's frame.",
+    )

@@ -1,0 +1,1 @@
+"""The layout of HEST-1k."""

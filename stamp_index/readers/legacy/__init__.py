@@ -1,0 +1,1 @@
+"""Sections on arrays of legacy Spatial Transcriptomics."""

@@ -1,0 +1,1 @@
+"""The layout of STimage-1K4M."""

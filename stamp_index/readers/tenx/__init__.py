@@ -1,0 +1,1 @@
+"""Output folders of 10x Genomics: Visium, Visium HD and Xenium."""
