@@ -13,7 +13,6 @@ import pyarrow as pa
 from stamp_index.store.rows import canonical_counts
 from stamp_index.store.schema import (
     SLIDE_TEXT,
-    SPOT_QUALITY,
     expression_schema,
     labels_schema,
     slides_schema,
@@ -113,12 +112,10 @@ def _spots_batch(
 
 
 def _quality(rows: SlideRows, part: slice) -> dict[str, pa.Array]:
-    """Quality of some spots as measured on the way in, else as the slide's source says; NaN is missing."""
-    spots = rows.slide.spots
-    given = {name: spots[name].to_numpy() for name in SPOT_QUALITY if name in spots}
+    """Quality of some spots; NaN is missing."""
     return {
-        name: pa.array(values[part].astype(np.float32), from_pandas=True)
-        for name, values in {**given, **rows.quality}.items()
+        name: pa.array(np.asarray(values[part], np.float32), from_pandas=True)
+        for name, values in {**rows.slide.quality, **rows.quality}.items()
     }
 
 
@@ -146,7 +143,7 @@ def expression_table(slide: Slide) -> pa.Table:
 
 def source_labels(slide: Slide) -> pa.Table:
     """Lay out what the slide's source says of its spots besides their position."""
-    extra = slide.spots.drop(columns=["x_px", "y_px", *SPOT_QUALITY], errors="ignore")
+    extra = slide.spots.drop(columns=["x_px", "y_px"])
     tables = [
         label_table(slide.slide_id, str(name), extra[name], author="", source=slide.source)
         for name in extra.columns

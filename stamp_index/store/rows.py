@@ -105,7 +105,7 @@ def check_rows(rows: SlideRows, dim: int) -> None:
 
 
 def _check_quality(rows: SlideRows) -> None:
-    for name, values in rows.quality.items():
+    for name, values in {**rows.slide.quality, **rows.quality}.items():
         if name not in SPOT_QUALITY or values.shape != (rows.slide.n_spots,):
             msg = (
                 f"Quality '{name}' of slide '{rows.slide.slide_id}' has shape {values.shape}; expected one of "

@@ -22,6 +22,9 @@ from stamp_index.store.view import StoreView
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
     from stamp_index.slides import Slide
     from stamp_index.store.card import EncoderCard
     from stamp_index.store.manifest import Manifest
@@ -238,6 +241,22 @@ class Store(StoreView):
             self.path, slide_id, label, n_spots=len(values), lock_timeout_s=lock_timeout_s
         )
         return self._shown(done)
+
+    # ---- exporting -----------------------------------------------------------------------------
+
+    def to_anndata(
+        self, slides: Sequence[str] | str | None = None, *, images: bool = False
+    ) -> AnnData:
+        """Put slides together in one AnnData for scanpy and squidpy: see `stamp_index.export.to_anndata`."""
+        from stamp_index.export import to_anndata
+
+        return to_anndata(self, slides, images=images)
+
+    def to_spatialdata(self, slides: Sequence[str] | str | None = None) -> SpatialData:
+        """Put slides together in one SpatialData: see `stamp_index.export.to_spatialdata`."""
+        from stamp_index.export import to_spatialdata
+
+        return to_spatialdata(self, slides)
 
     # ---- keeping house -------------------------------------------------------------------------
 

@@ -154,6 +154,16 @@ class StoreView:
         """
         return self._tables.slides.drop(columns="place")
 
+    def genes_of(self, slide_id: str) -> tuple[str, ...]:
+        """Genes measured on one slide, in its own order; none where it has no counts.
+
+        Raises
+        ------
+        QueryError
+            If there is no such slide.
+        """
+        return tuple(self._tables.gene_lists[self._slide_number(slide_id)])
+
     def has_gene(self, gene: str) -> NDArray[np.bool_]:
         """Which slides measured a gene, in the order of `slides`."""
         return np.array([gene in genes for genes in self._tables.gene_lists], np.bool_)
@@ -311,11 +321,7 @@ class StoreView:
         QueryError
             If there is no such slide.
         """
-        ids = list(self._tables.slides["slide_id"])
-        if slide_id not in ids:
-            msg = f"There is no slide '{slide_id}' in the store; it has {', '.join(ids) or 'none'}."
-            raise QueryError(msg)
-        return self._tables.overview(ids.index(slide_id))
+        return self._tables.overview(self._slide_number(slide_id))
 
     # ---- reading expression ------------------------------------------------------------------
 
@@ -358,6 +364,13 @@ class StoreView:
         return sparse_counts(self._tables, self._rows(rows))
 
     # ---- helpers -----------------------------------------------------------------------------
+
+    def _slide_number(self, slide_id: str) -> int:
+        ids = list(self._tables.slides["slide_id"])
+        if slide_id not in ids:
+            msg = f"There is no slide '{slide_id}' in the store; it has {', '.join(ids) or 'none'}."
+            raise QueryError(msg)
+        return ids.index(slide_id)
 
     def _rows(self, rows: ArrayLike | None) -> NDArray[np.int64]:
         """Row ids as an array, checked."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import EmptyQueryError, QueryError
+from stamp_index.export.qupath import qupath_feature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,13 +92,4 @@ def feature(
     """GeoJSON feature of an outline as QuPath reads it: an annotation with measurements and metadata."""
     from shapely.geometry import mapping
 
-    return {
-        "type": "Feature",
-        "geometry": mapping(shape),
-        "properties": {
-            "objectType": "annotation",
-            "name": name,
-            "measurements": dict(measured),
-            "metadata": dict(said),
-        },
-    }
+    return qupath_feature(mapping(shape), "annotation", name=name, measured=measured, said=said)
