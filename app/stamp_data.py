@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,6 +55,22 @@ class Opened:
     def is_synthetic(self) -> bool:
         """True where every slide was drawn by the phantom."""
         return len(self.slides) > 0 and set(self.slides["platform"]) == {"phantom"}
+
+    @cached_property
+    def measured(self) -> frozenset[str]:
+        """Genes that a slide of the store measured; none where all of it is plain H&E."""
+        return frozenset(self.store.genes)
+
+    @cached_property
+    def plain_slides(self) -> frozenset[str]:
+        """Slides on which nothing was measured."""
+        return frozenset(self.slides.index[self.slides["n_genes"] == 0])
+
+    @cached_property
+    def searchable(self) -> tuple[Against, ...]:
+        """Embeddings that any spot has; a store of plain H&E has no gene profiles."""
+        held: tuple[Against, ...] = ("image", "gene")
+        return tuple(one for one in held if self.store.has_vector(one).any())
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,9 @@ def ask_spot(opened: Opened, spot_id: str, exclude_own: str, question: Question)
 
 @st.cache_data(max_entries=512, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def sorted_expression(opened: Opened, gene: str) -> NDArray[np.float32]:
-    """Measured log1p CP10K of one gene over the whole store, ascending."""
+    """Measured log1p CP10K of one gene over the whole store, ascending; empty if on no slide."""
+    if gene not in opened.measured:
+        return np.empty(0, np.float32)
     values = opened.store.expression([gene])[:, 0]
     return np.sort(values[np.isfinite(values)])
 
@@ -203,13 +222,32 @@ def percentile_in(ascending: NDArray[np.float32], value: float) -> float:
 def sampled_expression(opened: Opened, genes: Sequence[str]) -> NDArray[np.float32]:
     """Expression of at most `SAMPLE_SPOTS` spots, each column ascending with NaN at its end."""
     rows = opened.store.rows()
+    if opened.plain_slides:  # their spots would only add NaN
+        measured = ~opened.slides["n_genes"].eq(0).to_numpy()
+        rows = rows[opened.store.mask_of(measured)[rows]]
     if len(rows) > SAMPLE_SPOTS:
         rows = np.sort(np.random.default_rng(0).choice(rows, SAMPLE_SPOTS, replace=False))
     return np.sort(opened.store.expression(list(genes), rows), axis=0)
 
 
 def gene_names(opened: Opened) -> tuple[str, ...]:
-    """Genes that can be asked for and predicted: those that both the encoder and the store know."""
+    """Genes that can be predicted: those that both the encoder and the store know, or the store's.
+
+    None in a store where nothing was measured.
+    """
     panel = set(opened.searcher.encoder.panel.genes)
     both = tuple(gene for gene in opened.store.genes if gene in panel)
     return both or opened.store.genes
+
+
+def example_genes(opened: Opened) -> tuple[str, ...]:
+    """Genes to make example queries of: measured ones that the encoder knows, or all it knows."""
+    panel = opened.searcher.encoder.panel.genes
+    known = set(panel)
+    return tuple(gene for gene in opened.store.genes if gene in known) or tuple(panel)
+
+
+def askable_genes(opened: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Genes that a query may name, and their Ensembl ids: the store's, and the encoder's besides."""
+    others = [gene for gene in opened.searcher.encoder.panel.genes if gene not in opened.measured]
+    return (*opened.store.genes, *others), (*opened.store.gene_ids, *[""] * len(others))

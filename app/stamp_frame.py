@@ -107,6 +107,8 @@ def store_facts(opened: stamp_data.Opened) -> list[tuple[str, str]]:
         rows.append(("Patients", str(slides["patient_id"].nunique())))
         rows.append(("Organs", ", ".join(sorted(set(slides["organ"]) - {""})) or "not given"))
         rows.append(("Platforms", ", ".join(sorted(set(slides["platform"]) - {""})) or "not given"))
+        plain_ones = len(opened.plain_slides)
+        rows.append(("With counts", f"{len(slides) - plain_ones:,} of {len(slides):,} slides"))
         rows.append(("Last slide added", f"{slides['added_at'].max():%Y-%m-%d %H:%M} UTC"))
     return rows
 
@@ -114,8 +116,13 @@ def store_facts(opened: stamp_data.Opened) -> list[tuple[str, str]]:
 def footer(opened: stamp_data.Opened) -> None:
     """What the hits are drawn from, on every page."""
     store = opened.store
+    plain_ones = len(opened.plain_slides)
+    slides = f"{len(opened.slides):,} slide{'' if len(opened.slides) == 1 else 's'}" + (
+        f" ({plain_ones:,} H&E only)" if plain_ones else ""
+    )
+    genes = f"{len(store.genes):,} genes" if store.genes else "nothing measured"
     counts = (
-        f"{len(opened.slides):,} slides · {store.n_spots:,} spots · {len(store.genes):,} genes · "
+        f"{slides} · {store.n_spots:,} spots · {genes} · "
         f"encoder {store.card.name} {store.card.fingerprint[:8]}"
     )
     with st.container(key="footer"):

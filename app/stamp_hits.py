@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,13 @@ import stamp_frame
 import stamp_html
 import stamp_parts
 import stamp_pictures
+import stamp_readings
 import streamlit as st
-from stamp_data import percentile
+from stamp_facts import hit_facts, slide_name
 from stamp_html import plain
 from stamp_pictures import Mark
 from stamp_slides import slide_view
+from stamp_unmeasured import guesses
 
 from stamp_index.search.calibration import NOTHING_STANDS_OUT
 from stamp_index.search.hits import gene_column
@@ -24,61 +25,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from stamp_data import Answer, Opened
-
-GENES_ON_TILE = 3
-
-
-def gene_readings(
-    opened: Opened, hit: Mapping[str, Any], weights: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Measured expression of genes at one hit, with percentile in the store.
-
-    A gene of weight 0 is shown without having been asked for.
-    """
-    rows = []
-    for gene, weight in weights.items():
-        value = float(hit.get(gene_column(gene), math.nan))
-        place = percentile(opened, gene, value)
-        measured = math.isfinite(value)
-        rows.append(
-            {
-                "gene": gene,
-                "side": "plain" if weight == 0 else "high" if weight > 0 else "low",
-                "value": f"{value:.1f}" if measured else "–",
-                "share": place if measured else 0.0,
-                "percentile": f"p{place:.0f}" if measured else "",
-                "title": f"{gene}: {value:.2f} log1p CP10K, above {place:.0f} % of the store's spots"
-                if measured
-                else f"{gene} was not measured on this slide",
-            }
-        )
-    return rows
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def tiles(
-    key: str, _opened: Opened, _answer: Answer, _weights: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Data of the gallery; `key` names the answer, so that a pick does not make them anew."""
-    opened, answer, weights = _opened, _answer, _weights
-    pictures = opened.store.thumbnails(answer.rows)
-    shown = dict(list(weights.items())[:GENES_ON_TILE])
-    more = len(weights) - len(shown)
-    out = []
-    for hit, jpeg in zip(answer.table.to_dict("records"), pictures, strict=True):
-        score = f"{hit['score']:.2f}"
-        out.append(
-            {
-                "rank": int(hit["rank"]),
-                "src": stamp_pictures.data_uri(jpeg) if jpeg else "",
-                "alt": f"Rank {hit['rank']}, spot {hit['spot_id']}, cosine {score}",
-                "score": score,
-                "slide": str(hit["slide_id"]),
-                "genes": gene_readings(opened, hit, shown),
-                "more": f"and {more} more gene{'s' if more > 1 else ''}" if more > 0 else "",
-            }
-        )
-    return out
 
 
 @st.fragment
@@ -91,7 +37,7 @@ def show(opened: Opened, answer: Answer, weights: Mapping[str, float]) -> None:
     left, right = st.columns([0.6, 0.4], gap="medium")
     with left:
         rank = stamp_parts.gallery(
-            tiles(key, opened, answer, weights),
+            stamp_readings.tiles(key, opened, answer, weights),
             key=key,
             bar=stamp_pictures.scale_bar(card.patch_width_um),
         )
@@ -100,7 +46,7 @@ def show(opened: Opened, answer: Answer, weights: Mapping[str, float]) -> None:
 
 
 def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank: int) -> None:
-    """One hit: where it lies, what it looks like, what was measured there."""
+    """One hit: where it lies, what it looks like, what was measured or is predicted there."""
     hit = answer.table.iloc[rank - 1].to_dict()
     st.markdown(
         f"**#{rank} · {plain(str(hit['spot_id']))}** · cosine {hit['score']:.3f}", width="content"
@@ -110,37 +56,14 @@ def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank:
         _overview(opened, answer, hit)
     with patch:
         _patch(opened, answer, hit, rank)
+    row = int(answer.rows[rank - 1])
     if weights:
-        st.html(stamp_html.gene_bars(gene_readings(opened, hit, weights)))
-        st.caption("Measured log1p CP10K; percentile = share of the store's spots with less.")
-    st.html(stamp_html.facts(hit_facts(hit)))
-
-
-def hit_facts(hit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is known about a hit's score and place."""
-    rows = [(name, words) for name, words in _score_facts(hit) if words]
-    rows += [("Slide", str(hit["slide_id"])), ("Patient", str(hit["patient_id"]) or "not given")]
-    if hit.get("organ"):
-        rows.append(("Organ", str(hit["organ"])))
-    rows.append(("Position", f"{hit['x_px']:,.0f}, {hit['y_px']:,.0f} px of level 0"))
-    if math.isfinite(hit["x_um"]):
-        rows.append(("", f"{hit['x_um']:,.0f}, {hit['y_um']:,.0f} µm"))
-    return rows
-
-
-def _score_facts(hit: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the library holds the score of a hit against; "" where it does not know."""
-    z, share = hit["z"], hit["percentile"]
-    return [
-        (
-            "Score",
-            f"{z:+.1f} SD from what the query scores on random spots" if math.isfinite(z) else "",
-        ),
-        (
-            "",
-            f"above the best hit of {share:.0%} of random queries" if math.isfinite(share) else "",
-        ),
-    ]
+        guessed = {gene: guess for (_, gene), guess in guesses(opened, [row], weights).items()}
+        readings = stamp_readings.gene_readings(opened, hit, weights, guessed)
+        st.html(stamp_html.gene_bars(readings))
+        if words := stamp_readings.caption(readings):
+            st.caption(words)
+    st.html(stamp_html.facts(hit_facts(opened, hit, row)))
 
 
 def _overview(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
@@ -157,7 +80,8 @@ def _overview(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
         ),
         width="stretch",
         alt=f"Slide {slide_id} with a ring at hit {hit['rank']}",
-        caption=f"Slide {plain(slide_id)}" + (f", {len(others)} other hits" if others else ""),
+        caption=f"Slide {plain(slide_name(opened, slide_id))}"
+        + (f", {len(others)} other hits" if others else ""),
     )
 
 
@@ -179,6 +103,8 @@ def _patch(opened: Opened, answer: Answer, hit: Mapping[str, Any], rank: int) ->
 
 def with_genes(opened: Opened, answer: Answer, genes: Sequence[str]) -> Answer:
     """The answer with the measured expression of more genes at every hit."""
+    if not genes:
+        return answer
     values = opened.store.expression(list(genes), answer.rows)
     columns = {gene_column(gene): values[:, at] for at, gene in enumerate(genes)}
     return replace(answer, table=answer.table.assign(**columns))
@@ -203,7 +129,8 @@ def below(opened: Opened, answer: Answer) -> None:
                 mime="text/csv",
                 on_click="ignore",
             )
-        st.html(stamp_html.slide_bars({str(name): int(n) for name, n in counts.head(12).items()}))
+        shown = {slide_name(opened, str(name)): int(n) for name, n in counts.head(12).items()}
+        st.html(stamp_html.slide_bars(shown))
 
 
 def csv(opened: Opened, answer: Answer) -> bytes:
@@ -222,8 +149,9 @@ def csv(opened: Opened, answer: Answer) -> bytes:
 def summary(opened: Opened, answer: Answer) -> None:
     """One line above the hits: how many, by what measure, out of what."""
     searched = "images" if answer.against == "image" else "gene profiles"
-    card = opened.store.card
+    card, store = opened.store.card, opened.store
+    n_searched = int(store.has_vector(answer.against).sum())  # plain H&E has no gene profiles
     st.caption(
-        f"{len(answer.table)} hits by cosine among the {searched} of {opened.store.n_spots:,} spots · "
+        f"{len(answer.table)} hits by cosine among the {searched} of {n_searched:,} spots · "
         f"{answer.seconds * 1000:.0f} ms · encoder {card.name} {card.fingerprint[:8]}"
     )

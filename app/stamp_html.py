@@ -41,23 +41,43 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="si-facts">{lines}</dl>'
 
 
+def badge(text: str) -> str:
+    """A mark that stands beside whatever is no measurement."""
+    return f'<span class="si-guess">{escape(text)}</span>'
+
+
 def gene_bars(rows: Sequence[Mapping[str, object]]) -> str:
-    """Measured expression of the asked genes at one spot, with their percentile in the store."""
+    """Expression of the asked genes at one spot, measured or predicted, with percentile in the store."""
     asked = any(row["side"] != "plain" for row in rows)
+    measured = all(row["kind"] == "measured" for row in rows)
+    placed = any(row["kind"] != "unknown" for row in rows)
     head = (
-        f"<tr><th>Gene</th>{'<th>Asked</th>' if asked else ''}<th>Measured</th>"
-        '<th class="si-wide">Percentile in the store</th></tr>'
+        f"<tr><th>Gene</th>{'<th>Asked</th>' if asked else ''}"
+        f"<th{'' if placed else ' class=si-wide'}>{'Measured' if measured else 'Expression'}</th>"
+        f"{'<th class=si-wide>Percentile in the store</th>' if placed else ''}</tr>"
     )
-    lines = "".join(
-        f"<tr><td><b>{escape(str(row['gene']))}</b></td>"
+    lines = "".join(_gene_bar(row, asked=asked) for row in rows)
+    return f'<table class="si-table">{head}{lines}</table>'
+
+
+def _gene_bar(row: Mapping[str, object], *, asked: bool) -> str:
+    kind = str(row["kind"])
+    start = (
+        f'<tr class="si-{escape(kind)}" title="{escape(str(row["title"]))}">'
+        f"<td><b>{escape(str(row['gene']))}</b></td>"
         f"{'<td>' + escape(str(row['side'])) + '</td>' if asked else ''}"
-        f'<td class="si-num">{escape(str(row["value"]))}</td>'
+    )
+    value = escape(f"{row['value']} {row['spread']}".strip())
+    if kind == "unknown":
+        return f'{start}<td class="si-none" colspan="2">{value}</td></tr>'
+    if kind == "predicted":
+        value = f"<i>{value}</i><br>{badge('predicted, not measured')}"
+    return (
+        f'{start}<td class="si-num">{value}</td>'
         f'<td><span class="si-track"><span class="si-fill si-{row["side"]}" '
         f'style="width:{row["share"]:.0f}%"></span></span>'
         f'<span class="si-pct">{escape(str(row["percentile"]))}</span></td></tr>'
-        for row in rows
     )
-    return f'<table class="si-table">{head}{lines}</table>'
 
 
 def slide_bars(counts: Mapping[str, int]) -> str:
@@ -106,7 +126,8 @@ def _prediction_row(row: Mapping[str, float | str], longest: float) -> str:
     measured = ""
     if "measured" in row:
         known = math.isfinite(float(row["measured"]))
-        measured = f'<td class="si-num">{row["measured"]:.2f}</td>' if known else "<td>–</td>"
+        words = f"{row['measured']:.2f}" if known else '<span class="si-none">not measured</span>'
+        measured = f'<td class="si-num">{words}</td>'
     return (
         f"<tr><td><b>{escape(str(row['gene']))}</b></td><td>{axis}</td>"
         f'<td class="si-num">{row["mean"]:.2f}</td><td class="si-num">{row["sd"]:.2f}</td>'

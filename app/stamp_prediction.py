@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import stamp_data
 import stamp_html
 import streamlit as st
+from stamp_html import plain
+from stamp_unmeasured import NOT_MEASURED
 
 from stamp_index.search import predict_expression
 
 if TYPE_CHECKING:
-    import pandas as pd
     from stamp_data import Answer, Opened
 
 ROWS_SHOWN = 12
@@ -35,14 +37,21 @@ def predicted(opened: Opened, rows: np.ndarray, scores: np.ndarray) -> pd.DataFr
     -------
     DataFrame
         gene, mean, sd, low, high, n_measured of `predict_expression`, and percentile of the mean,
-        median and z (distance from the store's mean in its standard deviations) in the store.
+        median and z (distance from the store's mean in its standard deviations) in the store. Only
+        genes that the slide of a hit measured.
     """
     genes = stamp_data.gene_names(opened)
+    if not genes:
+        return pd.DataFrame({"gene": []})
     table = predict_expression((rows, scores), opened.store, genes).dropna(subset=["mean"])
     usual = stamp_data.sampled_expression(opened, genes)
     place = {gene: column for column, gene in enumerate(genes)}
     columns = [usual[:, place[gene]] for gene in table["gene"]]
     columns = [column[np.isfinite(column)] for column in columns]
+    columns = [  # a gene of one small slide can have no spot in the sample
+        column if len(column) else stamp_data.sorted_expression(opened, gene)
+        for column, gene in zip(columns, table["gene"], strict=True)
+    ]
     table = table.reset_index(drop=True)
     table["percentile"] = [
         stamp_data.percentile_in(column, mean)
@@ -76,11 +85,14 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
 
     With `spot_id` what was measured at that spot stands beside its prediction.
     """
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader("Predicted expression", anchor=False, width="content")
+        st.html(stamp_html.badge(NOT_MEASURED), width="content")
     table = predicted(opened, answer.rows, answer.scores)
-    if spot_id is not None:
-        row = opened.store.row_of(spot_id)
-        table["measured"] = opened.store.expression(list(table["gene"]), [row])[0]
-    st.subheader("Predicted expression", anchor=False)
+    if table.empty:
+        st.info(_why_nothing(opened, answer))
+        return []
+    known = spot_id is not None and _add_measured(opened, table, spot_id)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         find = st.text_input(
             "Find genes", key="find", placeholder="CD8A, KRT", width=190, bind="query-params"
@@ -99,11 +111,55 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
         return []
     longest = max(float(table["high"].max()), float(table["median"].max()), 1.0)
     st.html(stamp_html.prediction_table(rows.head(ROWS_SHOWN), longest=longest))
+    if spot_id is not None and not known:
+        slide_id = opened.store.spots(["slide_id"], [opened.store.row_of(spot_id)]).iloc[0, 0]
+        st.caption(_why_no_measurement(opened, str(slide_id)))
     st.caption(
         f"{min(ROWS_SHOWN, len(rows))} of {len(table)} genes. Dot: weighted mean of what was measured "
-        f"at the {len(answer.rows)} hits, log1p CP10K, with its standard deviation; light bar: 10 "
-        "to 90 % of the hits; black tick: the store's median; pXX: share of the store's spots "
-        f"with less{'; diamond: measured at the query spot' if spot_id else ''}. "
+        f"at {_hits_that_measured(table, len(answer.rows))}, log1p CP10K, with its standard deviation; "
+        "light bar: 10 to 90 % of the hits; black tick: the store's median; pXX: share of the store's "
+        f"measured spots with less{'; diamond: measured at the query spot' if known else ''}. "
         "A prediction from neighbours, not a measurement."
     )
     return list(rows["gene"].head(GENES_OF_HITS))
+
+
+def _add_measured(opened: Opened, table: pd.DataFrame, spot_id: str) -> bool:
+    """Add what was measured at the query spot; False where none of the genes was."""
+    values = opened.store.expression(list(table["gene"]), [opened.store.row_of(spot_id)])[0]
+    if not np.isfinite(values).any():
+        return False
+    table["measured"] = values
+    return True
+
+
+def _why_nothing(opened: Opened, answer: Answer) -> str:
+    """Why there is no prediction at all."""
+    if not opened.measured:
+        return (
+            "No slide of this store measured expression, so nothing can be predicted. Add slides "
+            "with counts."
+        )
+    return (
+        f"None of the {len(answer.rows)} hits lies on a slide with counts, so nothing can be predicted "
+        "from them. Search in gene profiles, ask for more hits, or relax the filters."
+    )
+
+
+def _why_no_measurement(opened: Opened, slide_id: str) -> str:
+    """Why the table has no column of what was measured at the query spot."""
+    if slide_id in opened.plain_slides:
+        return (
+            f"Slide {plain(slide_id)} is H&E only: nothing was measured at the query spot, so there is "
+            "no column of measurements."
+        )
+    return f"Slide {plain(slide_id)} measured none of these genes, so there is no column of measurements."
+
+
+def _hits_that_measured(table: pd.DataFrame, n_hits: int) -> str:
+    """Of how many hits the table's means are."""
+    low, high = int(table["n_measured"].min()), int(table["n_measured"].max())
+    if low == n_hits:
+        return f"the {n_hits} hits"
+    some = f"{high}" if low == high else f"{low} to {high}"
+    return f"{some} of the {n_hits} hits (the others lie on slides that did not measure the gene)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from stamp_data import Against, Question, gene_names
+from stamp_data import Against, Question, example_genes
 from stamp_html import plain
 
 from stamp_index.errors import StampIndexError
@@ -25,7 +25,8 @@ MAX_HITS = 200
 USUAL_HITS = 48
 TARGETS: dict[str, Against] = {"images": "image", "gene profiles": "gene"}  # as in the address
 
-# Textbook markers, asked the way a pathologist would; shown where the store measured all of them.
+# Textbook markers, asked the way a pathologist would; shown where the store measured all of them, and
+# where it measured nothing, if the encoder knows them.
 EXAMPLES = (
     "CD8A high, EPCAM low",
     "EPCAM high, KRT8 high",
@@ -42,7 +43,7 @@ EXAMPLES = (
 
 
 def examples(genes: Sequence[str], n: int = 3) -> list[str]:
-    """`n` queries whose genes are all among `genes`; the store's first genes where none fits."""
+    """`n` queries whose genes are all among `genes`; the first of these where too few fit."""
     known = set(genes)
     fitting = [text for text in EXAMPLES if known.issuperset(parse_signature(text).genes)]
     fitting += [f"{gene} high" for gene in genes[: n - len(fitting)] if len(fitting) < n]
@@ -63,7 +64,7 @@ def gene_text(opened: Opened) -> str:
 
     The address carries the query, and without one the page opens on the first example.
     """
-    tries = examples(gene_names(opened))
+    tries = examples(example_genes(opened))
     text = st.query_params.get("q", tries[0])
     st.session_state["genes"] = text[:MAX_CHARS]
     st.text_input(
@@ -149,14 +150,16 @@ def question(opened: Opened, *, against: Against, key: str) -> Question:
     opened : Opened
         The store.
     against : {"image", "gene"}
-        What is searched unless the user chooses otherwise.
+        What is searched unless the user chooses otherwise, if any spot has such an embedding.
     key : str
         Name of that choice in the address; each page has its own, as its default is its own.
     """
+    held = {name: value for name, value in TARGETS.items() if value in opened.searchable}
+    against = against if against in held.values() else opened.searchable[0]
     target = st.segmented_control(
         "Search in",
-        list(TARGETS),
-        default=next(name for name, value in TARGETS.items() if value == against),
+        list(held),
+        default=next(name for name, value in held.items() if value == against),
         required=True,
         key=key,
         bind="query-params",
@@ -172,7 +175,7 @@ def question(opened: Opened, *, against: Against, key: str) -> Question:
         width=110,
     )
     organs, slides, patients = _filters(opened)
-    return Question(TARGETS[target] if target else against, int(k), organs, slides, patients)
+    return Question(held.get(target, against), int(k), organs, slides, patients)
 
 
 def _filters(opened: Opened) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

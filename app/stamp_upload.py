@@ -11,7 +11,8 @@ import stamp_parts
 import stamp_pictures
 import streamlit as st
 from PIL import Image
-from stamp_html import plain
+from stamp_facts import slide_name, spot_facts
+from stamp_html import facts, plain
 from stamp_slides import slide_view
 
 from stamp_index.errors import ImageFormatError
@@ -155,10 +156,17 @@ def chosen_spot(opened: Opened) -> str:
     slide_id = slide_of(spot_id, slide_ids)
     if not spot_id:
         spot_id = nearest_spot(opened, slide_id, (0.5, 0.5))
+        take_spot(spot_id)
     st.session_state.update(of=slide_id, spot_id=spot_id)
-    slide, entry = st.columns([0.42, 0.58], gap="small")
-    slide.selectbox("Slide", slide_ids, key="of", on_change=_take_middle, args=(opened,))
-    entry.text_input("Spot id", key="spot_id", on_change=_take_typed)
+    st.selectbox(
+        "Slide",
+        slide_ids,
+        key="of",
+        format_func=lambda name: slide_name(opened, name),
+        on_change=_take_middle,
+        args=(opened,),
+    )
+    st.text_input("Spot id", key="spot_id", on_change=_take_typed)
     return spot_id
 
 
@@ -187,13 +195,16 @@ def spot_on_overview(opened: Opened, spot_id: str) -> None:
 
 
 def spot_patch(opened: Opened, spot_id: str) -> None:
-    """The query spot's own picture."""
-    jpeg = opened.store.thumbnails([opened.store.row_of(spot_id)])[0]
+    """The query spot's own picture, and what is known about it."""
+    row = opened.store.row_of(spot_id)
+    jpeg = opened.store.thumbnails([row])[0]
     if jpeg is not None:
         width_um = opened.store.card.patch_width_um
         picture = stamp_pictures.data_uri(stamp_pictures.patch_picture(jpeg, width_um=width_um))
         caption = f"Query patch, {width_um:g} µm wide"
         st.image(picture, caption, width=190, alt=f"Patch of the query spot {spot_id}")
+    slide_id = slide_of(spot_id, list(opened.slides.index))
+    st.html(facts(spot_facts(opened, slide_id, row)))
 
 
 def take_spot(spot_id: str) -> None:

@@ -119,9 +119,21 @@ def test_slides_without_images_are_listed_without_pictures(tmp_path):
     assert "No overview is stored for slide S2" in "\n".join(i.value for i in at.info)
 
 
-def test_gene_that_one_slide_did_not_measure_is_a_dash_there(tmp_path):
+def test_gene_that_one_slide_did_not_measure_is_predicted_there_and_said_to_be(tmp_path):
     fewer = tuple(gene for gene in TOY_GENES if gene != "CD8A")
     slides = [toy_slide("S1", 20, 0), toy_slide("S2", 20, 1, genes=fewer)]
     at = start(toy_store(tmp_path, slides=slides), q="CD8A high, CD3E high", slide="S2")
-    assert {tile["genes"][0]["value"] for tile in tiles(at)} == {"–"}
-    assert "was not measured" in tiles(at)[0]["genes"][0]["title"]
+    for tile in tiles(at):
+        assert [gene["kind"] for gene in tile["genes"]] == ["predicted", "measured"]
+        assert tile["note"] == "italic: predicted, not measured"
+        assert tile["mark"] == ""  # the slide has counts, of other genes
+    assert "predicted, not measured" in tiles(at)[0]["genes"][0]["title"]
+
+
+def test_gene_at_spots_with_nothing_to_predict_it_from_is_said_in_words(tmp_path):
+    fewer = tuple(gene for gene in TOY_GENES if gene != "CD8A")
+    slides = [toy_slide("S1", 20, 0), toy_slide("S2", 20, 1, genes=fewer, image=False)]
+    store = toy_store(tmp_path, slides=slides)
+    at = start(store, q="CD8A high", slide="S2", **{"in": "gene profiles"})
+    assert {tile["genes"][0]["value"] for tile in tiles(at)} == {"not measured here"}
+    assert "has no picture" in tiles(at)[0]["genes"][0]["title"]

@@ -135,15 +135,19 @@ def test_plain_text_loses_nothing_but_its_meaning(text):
     assert escaped.replace("\\\\", "\0").replace("\\", "").replace("\0", "\\") == text
 
 
+def reading(name: str, kind: str) -> dict:
+    words = dict.fromkeys(("gene", "value", "spread", "percentile", "title"), name)
+    return {**words, "side": "high", "share": 3.0, "kind": kind}
+
+
 def test_names_from_files_cannot_become_tags():
     name = "<img src=x onerror=alert(1)>"
     for body in (
         html.chips({name: 1.0}),
         html.facts([(name, name)]),
         html.slide_bars({name: 3}),
-        html.gene_bars(
-            [{"gene": name, "side": "high", "value": name, "share": 3.0, "percentile": name}]
-        ),
+        html.gene_bars([reading(name, kind) for kind in ("measured", "predicted", "unknown")]),
+        html.badge(name),
     ):
         assert "<img" not in body
         assert "&lt;img" in body

@@ -90,6 +90,20 @@ def test_maps_leave_out_what_they_are_told_to(world):
     assert predict_map(searcher, "M1", ["CD8A"], k=5, exclude_own="patient").slides == ("M0",)
 
 
+def test_a_map_of_some_places_is_that_part_of_the_whole(world):
+    searcher, _ = world
+    whole = predict_map(searcher, "W", ["CD8A"], k=20)
+    some = predict_map(searcher, "W", ["CD8A"], k=20, rows=[163, 170, 201])
+    assert some.table["spot_id"].tolist() == whole.table["spot_id"].iloc[[3, 10, 41]].tolist()
+    assert np.allclose(some.values("CD8A"), whole.values("CD8A")[[3, 10, 41]])
+
+
+@pytest.mark.parametrize("rows", [[3], [163, 240], []], ids=["other slide", "none such", "empty"])
+def test_a_map_of_places_that_are_not_of_the_slide_is_refused(world, rows):
+    with pytest.raises(ValueError, match="not of slide 'W', whose rows are 160 to 239"):
+        predict_map(world[0], "W", ["CD8A"], rows=rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -182,3 +196,34 @@ def test_shares_of_patches_beyond_the_edge_and_mitochondrial_counts_are_kept(tmp
         "CD8A high", filters="outside_fraction < 0.2", k=40
     )
     assert len(hits.table) == (held["outside_fraction"] < 0.2).sum()
+
+
+def test_labels_named_like_a_quality_stay_labels(tmp_path):
+    encoder = ToyEncoder()
+    store = Store.create(tmp_path / "s", EncoderCard.of(encoder))
+    slide = toy_slide("A", 10)
+    ingest(
+        store, encoder, replace(slide, spots=slide.spots.assign(tissue_fraction=np.arange(10.0)))
+    )
+    assert store.label("tissue_fraction").tolist() == list(range(10))
+    assert store.spots(["tissue_fraction"]).iloc[:, 0].max() <= 1
+
+
+def test_maps_refuse_what_they_do_not_know(world):
+    with pytest.raises(
+        ValueError, match="exclude_own is 'x'; expected one of nothing, slide, patient"
+    ):
+        predict_map(world[0], "W", ["CD8A"], exclude_own="x")
+    with pytest.raises(ValueError, match="No gene is named"):
+        predict_map(world[0], "W", [])
+
+
+def test_a_store_of_both_kinds_is_written_as_parquet(world, tmp_path):
+    import pandas as pd
+
+    from stamp_index.export import to_parquet
+
+    to_parquet(world[0].store, tmp_path / "out.parquet")
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert table.groupby("slide_id")["n_counts"].count().to_dict() == {"M0": 80, "M1": 80, "W": 0}
+    assert table["tissue_fraction"].between(0, 1).all()

@@ -31,9 +31,8 @@ def page() -> None:
         answer = stamp_data.ask_genes(opened, text, question)
     except StampIndexError as error:
         st.error(plain(str(error)))
-        # a gene can be unknown to the store, or measured there but not known to the encoder
-        store = opened.store
-        unknown = stamp_query.unknown_genes(text, store.genes, store.gene_ids)
+        # a gene can be unknown to store and encoder, or measured but not known to the encoder
+        unknown = stamp_query.unknown_genes(text, *stamp_data.askable_genes(opened))
         unknown = unknown or stamp_query.unknown_genes(text, opened.searcher.encoder.panel.genes)
         stamp_query.offer_close_names(text, unknown)
         return

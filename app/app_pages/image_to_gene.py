@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import stamp_data
 import stamp_hits
+import stamp_maps
 import stamp_prediction
 import stamp_query
 import stamp_upload
@@ -41,15 +42,26 @@ def page() -> None:
     answer = (by_spot if source == SPOT else by_upload)(opened, left, right)
     if answer is None:
         return
+    spot_id = st.query_params["spot"] if source == SPOT else None
+    place = left.container()
+    if spot_id is not None:
+        with place:
+            stamp_upload.spot_on_overview(opened, spot_id)
+        with left:
+            stamp_upload.spot_patch(opened, spot_id)
     with right:
         stamp_hits.summary(opened, answer)
         stamp_hits.notes(answer)
-        spot_id = st.query_params["spot"] if source == SPOT else None
         genes = stamp_prediction.show(opened, answer, spot_id)
     st.subheader("Retrieved spots", anchor=False)
     answer = stamp_hits.with_genes(opened, answer, genes)
     stamp_hits.show(opened, answer, dict.fromkeys(genes, 0.0))
     stamp_hits.below(opened, answer)
+    if spot_id is not None:  # last, as a map may take a while
+        with place:
+            stamp_maps.show(
+                opened, stamp_upload.slide_of(spot_id, list(opened.slides.index)), genes
+            )
 
 
 def _switched(opened: Opened) -> None:
@@ -101,9 +113,6 @@ def by_spot(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Answ
         except StampIndexError as error:
             st.error(plain(str(error)))
             return None
-    with left:
-        stamp_upload.spot_on_overview(opened, spot_id)
-        stamp_upload.spot_patch(opened, spot_id)
     return answer
 
 

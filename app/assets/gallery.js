@@ -8,7 +8,7 @@ const el = (tag, cls, text) => {
 };
 
 const geneRow = (gene) => {
-  const row = el("div", "gene " + gene.side);
+  const row = el("div", "gene " + gene.side + " " + gene.kind);
   row.title = gene.title;
   row.append(el("i", "arrow"), el("span", "sym", gene.gene), el("span", "val", gene.value));
   const track = el("span", "track");
@@ -17,6 +17,18 @@ const geneRow = (gene) => {
   track.append(fill);
   row.append(track, el("span", "pct", gene.percentile));
   return row;
+};
+
+// Genes without a value share a line for each reason.
+const unknownRows = (genes) => {
+  const reasons = new Map();
+  genes.forEach((gene) => reasons.set(gene.value, [...(reasons.get(gene.value) || []), gene]));
+  return Array.from(reasons, ([value, all]) => {
+    const row = el("div", "none", all.map((gene) => gene.gene).join(", ") + ": ");
+    row.append(el("i", "", value));
+    row.title = all.map((gene) => gene.title).join("\n");
+    return row;
+  });
 };
 
 const tileOf = (tile, bar) => {
@@ -37,12 +49,16 @@ const tileOf = (tile, bar) => {
   } else {
     frame.append(el("span", "nopic", "no picture stored"));
   }
+  if (tile.mark) frame.append(el("span", "mark", tile.mark));
   const head = el("span", "head");
   head.append(el("b", "", "#" + tile.rank), el("span", "score", "cosine " + tile.score));
   const slide = el("span", "slide", tile.slide);
   slide.title = tile.slide;
   node.append(frame, head, slide);
-  tile.genes.forEach((gene) => node.append(geneRow(gene)));
+  const known = tile.genes.filter((gene) => gene.kind !== "unknown");
+  node.append(...known.map(geneRow));
+  node.append(...unknownRows(tile.genes.filter((gene) => gene.kind === "unknown")));
+  if (tile.note) node.append(el("span", "note", tile.note));
   if (tile.more) node.append(el("span", "more", tile.more));
   return node;
 };

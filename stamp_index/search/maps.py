@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import numpy as np
 
@@ -11,15 +11,15 @@ from stamp_index.errors import QueryError
 from stamp_index.keys import Keys
 from stamp_index.search.filtering import all_of, field_in, parse_filter
 from stamp_index.search.predict import TEMPERATURE, predict_expression_batch
+from stamp_index.search.selection import Own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from stamp_index.search.filtering import Condition
-    from stamp_index.search.selection import Own
     from stamp_index.search.vector_searcher import VectorSearcher
     from stamp_index.store import Modality, Store
 
@@ -61,7 +61,7 @@ def predicted_column(gene: str) -> str:
     return f"predicted({gene})"
 
 
-def predict_map(
+def predict_map(  # noqa: PLR0913 - what is asked for, of which places, from which neighbours
     searcher: VectorSearcher,
     slide_id: str,
     genes: Sequence[str],
@@ -70,6 +70,7 @@ def predict_map(
     against: Modality = "gene",
     filters: Condition | str | None = None,
     exclude_own: Own = "slide",
+    rows: ArrayLike | None = None,
 ) -> ExpressionMap:
     """Predict genes at every place of a slide: each place's picture asks for the spots that fit it best.
 
@@ -89,6 +90,8 @@ def predict_map(
         Where neighbours may lie, besides slides that measured one of the genes.
     exclude_own : {"nothing", "slide", "patient"}
         What is left out: the slide itself, or all slides of its patient.
+    rows : array of int, optional
+        Row ids of the slide's places that are wanted; all by default.
 
     Returns
     -------
@@ -101,18 +104,26 @@ def predict_map(
         their spots passes the filter, or the slide's patient is to be left out and not known.
     MissingGenesError
         If no slide of the store measured a gene.
+    ValueError
+        If `rows` is empty, or one of them is not of the slide.
     """
+    if exclude_own not in get_args(Own):
+        msg = f"exclude_own is {exclude_own!r}; expected one of {', '.join(get_args(Own))}."
+        raise ValueError(msg)
+    if not genes:
+        msg = "No gene is named; give one or more, such as ['CD8A']."
+        raise ValueError(msg)
     store = searcher.store
-    rows = _rows_with_image(store, slide_id)
+    places = _rows_with_image(store, slide_id, rows)
     names = searcher.resolve_genes(genes)
     slides = _measured_slides(store, names, slide_id, exclude_own)
     said = parse_filter(filters) if isinstance(filters, str) else filters
     where = all_of(field_in("slide", slides), said)
-    predicted = np.full((len(rows), len(names)), np.nan)
-    score = np.empty(len(rows), np.float32)
-    for start in range(0, len(rows), _BATCH):
+    predicted = np.full((len(places), len(names)), np.nan)
+    score = np.empty(len(places), np.float32)
+    for start in range(0, len(places), _BATCH):
         part = slice(start, start + _BATCH)
-        vectors = store.vectors("image", rows[part]).astype(np.float32)
+        vectors = store.vectors("image", places[part]).astype(np.float32)
         scores, found = searcher.nearest(vectors, against=against, k=k, filters=where)
         used, at = np.unique(found, return_inverse=True)
         measured = store.expression(names, used)
@@ -120,12 +131,12 @@ def predict_map(
             at.reshape(found.shape), scores, measured, temperature=TEMPERATURE
         )
         score[part] = scores.mean(axis=1)
-    table = store.spots([Keys.SPOT_ID, Keys.X_PX, Keys.Y_PX], rows)
+    table = store.spots([Keys.SPOT_ID, Keys.X_PX, Keys.Y_PX], places)
     columns = {predicted_column(gene): predicted[:, i] for i, gene in enumerate(names)}
     return ExpressionMap(slide_id, names, table.assign(score=score, **columns), k, slides)
 
 
-def _rows_with_image(store: Store, slide_id: str) -> NDArray[np.int64]:
+def _rows_with_image(store: Store, slide_id: str, asked: ArrayLike | None) -> NDArray[np.int64]:
     slides = store.slides()
     here = slides[slides[Keys.SLIDE_ID] == slide_id]
     if here.empty:
@@ -133,7 +144,13 @@ def _rows_with_image(store: Store, slide_id: str) -> NDArray[np.int64]:
         raise QueryError(msg)
     first, n = int(here["first_spot"].iloc[0]), int(here["n_spots"].iloc[0])
     rows = np.arange(first, first + n)
-    rows = rows[store.has_vector("image")[first : first + n]]
+    if asked is not None:
+        wanted = np.asarray(asked)
+        if not wanted.size or not np.isin(wanted, rows).all():
+            msg = f"rows holds no places, or such as are not of slide '{slide_id}', whose rows are {first} to {first + n - 1}."
+            raise ValueError(msg)
+        rows = np.unique(wanted).astype(np.int64)
+    rows = rows[store.has_vector("image")[rows]]
     if not len(rows):
         msg = f"Slide '{slide_id}' has no image embeddings, so nothing can be predicted from its pictures."
         raise QueryError(msg)

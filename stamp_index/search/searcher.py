@@ -107,7 +107,9 @@ class Searcher(VectorSearcher):
     def _askable(self) -> GeneResolver:
         """Knows the store's genes, and those that only the encoder has: plain H&E is searched by these too."""
         genes, ids = self.store.genes, self.store.gene_ids
-        others = [gene for gene in self.encoder.panel.genes if gene not in set(genes)]
+        stored = self._resolver
+        # The encoder may know a gene of the store by an older name, which must not stand beside the store's.
+        others = [gene for gene in self.encoder.panel.genes if not stored.knows(gene)]
         return GeneResolver((*genes, *others), (*ids, *[""] * len(others)))
 
     # ---- kinds of query ----------------------------------------------------------------------

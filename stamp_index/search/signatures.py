@@ -59,7 +59,7 @@ def resolve_signature(
         signature = Signature.from_weights(asked)
     shown = signature.resolve(resolver)
     panel = encoder.panel.genes
-    in_panel = GeneResolver(panel, aliases={}).resolve(shown.genes, on_missing="ignore")
+    in_panel = GeneResolver(panel).resolve(shown.genes, on_missing="ignore")
     missing = [gene for gene in shown.genes if gene not in in_panel]
     if missing:
         near = dict.fromkeys(name for gene in missing for name in close_names(gene, panel))
