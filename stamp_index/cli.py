@@ -10,6 +10,7 @@ import click
 
 from stamp_index.cli_add import add
 from stamp_index.cli_build import build
+from stamp_index.cli_export import export
 from stamp_index.cli_import import import_model
 from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
@@ -90,7 +91,7 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-for command in (import_model, inspect, add, build, search, info, delete, compact, doctor):
+for command in (import_model, inspect, add, build, search, export, info, delete, compact, doctor):
     main.add_command(command)
 main.add_command(add, "embed")  # its older name
 

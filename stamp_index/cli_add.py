@@ -29,6 +29,18 @@ _STATES = ("added", "replaced", "filled", "there", "failed")
 @click.option("--bin-um", type=float, help="Width of bins of Visium HD and Xenium, in microns.")
 @click.option("--spots", type=click.Choice(["bins", "cells"]), help="Of slides of single cells.")
 @click.option("--grid-um", type=float, help="Distance of places on plain H&E; default: the patch.")
+@click.option(
+    "--orthologs",
+    type=click.Choice(["table", "by_name"]),
+    help="Take mouse genes for human ones (or human for mouse).",
+)
+@click.option(
+    "--min-coverage",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the encoder's genes below which a slide's genes are not embedded.",
+)
 @click.option("--replace", is_flag=True, help="Put slides in the place of those of their id.")
 @click.option(
     "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
@@ -47,6 +59,8 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     bin_um: float | None,
     spots: str | None,
     grid_um: float | None,
+    orthologs: str | None,
+    min_coverage: float,
     replace: bool,
     beside: bool,
     report: Path | None,
@@ -60,6 +74,7 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     missing.
     """
     from stamp_index.embed.add import AddSettings, add_slides, summary
+    from stamp_index.embed.gene_side import GeneSettings
     from stamp_index.embed.manifest import entries_of
     from stamp_index.readers import SlideOptions
 
@@ -72,11 +87,18 @@ def add(  # noqa: PLR0913 - one argument per command-line option
         grid_um=grid_um,
     )
     entries = entries_of(sources, options)
-    settings = AddSettings(replace=replace, beside=beside, features=features)
+    genes = GeneSettings(orthologs=orthologs, min_coverage=min_coverage)  # type: ignore[arg-type]
+    settings = AddSettings(replace=replace, beside=beside, genes=genes, features=features)
     with Bars(quiet=quiet) as bars:
-        store, outcomes = add_slides(
-            store_path, entries, encoder_path=encoder_path, settings=settings, watcher=bars
-        )
+        try:
+            store, outcomes = add_slides(
+                store_path, entries, encoder_path=encoder_path, settings=settings, watcher=bars
+            )
+        except KeyboardInterrupt:
+            click.echo(_table(bars.outcomes))
+            left = len(entries) - len(bars.outcomes)
+            click.echo(f"Interrupted; {left} slides are left. The same command again goes on.")
+            sys.exit(130)
     _notes(outcomes)
     if report is not None:
         summary(outcomes).to_csv(report, index=False)
@@ -91,6 +113,7 @@ class Bars:
     def __init__(self, *, quiet: bool) -> None:
         from tqdm import tqdm
 
+        self.outcomes: list[Outcome] = []
         off = True if quiet else None
         layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
         self._slides = tqdm(desc="slides", bar_format=layout, disable=off, position=0)
@@ -113,8 +136,9 @@ class Bars:
 
     def end(self, outcome: Outcome) -> None:
         """Count the slide, and say at once what is wrong with it."""
+        self.outcomes.append(outcome)
         self._slides.update(1)
-        if outcome.state == "failed":
+        if outcome.state == "failed" and not self._slides.disable:
             self._slides.write(f"{outcome.path}: {outcome.reason}", file=sys.stderr)
 
     def __enter__(self) -> Bars:
@@ -140,15 +164,19 @@ def _table(outcomes: Sequence[Outcome]) -> str:
             one.platform or one.reader or "-",
             f"{one.n_spots:,}",
             f"{one.n_genes:,}" if one.n_genes else "-",
+            one.embedded or "-",
             f"{one.seconds:.1f}",
         )
         for one in outcomes
     ]
-    head = ("state", "slide", "platform", "spots", "genes", "seconds")
+    head = ("state", "slide", "platform", "spots", "genes", "embedded", "seconds")
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (head, *rows)]  # fmt: skip
     counts = {state: sum(one.state == state for one in outcomes) for state in _STATES}
     lines.append(", ".join(f"{n} {state}" for state, n in counts.items() if n))
-    lines += [f"{one.path}: {one.reason}" for one in outcomes if one.state == "failed"]
+    lines += [f"{Path(one.path).name}: {one.reason}" for one in outcomes if one.state == "failed"]
+    lines += [
+        f"{one.slide_id}: {one.reason}" for one in outcomes if one.state != "failed" and one.reason
+    ]
     return "\n".join(lines)

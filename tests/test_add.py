@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from stamp_index.cli import main
 from stamp_index.embed.add import AddSettings, add_slides, summary
+from stamp_index.embed.gene_side import GeneSettings
 from stamp_index.embed.manifest import entries_of, read_manifest
 from stamp_index.errors import SlideError, StoreBusyError
-from stamp_index.readers import SlideOptions
+from stamp_index.readers import SlideOptions, read
 from stamp_index.store import EncoderCard, Store
 from tests.space_ranger_run import Run
 from tests.support import ToyEncoder
@@ -145,7 +146,11 @@ def test_a_manifest_says_what_files_do_not(tmp_path, store, runs):
         pytest.param("path,organ,organ\na,b,c\n", "has column organ twice", id="doubled column"),
         pytest.param("path,organ\n,liver\n", "line 2, names no path", id="row without path"),
         pytest.param("path,organ\na,b,c\n", "line 2, has 3 values for 2", id="too many values"),
-        pytest.param("path,mpp\na,wide\n", "line 2: could not convert", id="no number"),
+        pytest.param(
+            "path,mpp\na,wide\n",
+            "line 2: mpp is 'wide'; expected microns per pixel above 0",
+            id="no number",
+        ),
         pytest.param("path,mpp\na,-1\n", "line 2: mpp is -1.0; expected", id="below zero"),
         pytest.param("path,spots\na,nuclei\n", "line 2: spots is 'nuclei'", id="unknown choice"),
         pytest.param('path\n"a\n', "cannot be read", id="open quote"),
@@ -164,6 +169,13 @@ def test_one_slide_that_is_said_to_be_two_things_is_refused(tmp_path, runs):
     table.write_text("path\torgan\nslides/SA\tliver\nslides/SA\tskin\n")
     with pytest.raises(SlideError, match="named twice, with different options"):
         entries_of([table])
+    table.write_text("path\torgan\nslides\tliver\nslides/SB\tskin\n")
+    organs = {entry.path.name: entry.options.organ for entry in entries_of([table])}
+    assert organs == {
+        "SA": "liver",
+        "SB": "skin",
+        "SC": "liver",
+    }  # what names the slide itself wins
     with pytest.raises(SlideError, match="holds 3 slides, so one slide_id"):
         entries_of([tmp_path / "slides"], SlideOptions(slide_id="X"))
 
@@ -208,8 +220,64 @@ def test_embeddings_beside_those_of_another_encoder_are_filled_in(store, runs, m
         store.path, entries_of(runs[:1]), encoder_path=checkpoint, settings=settings
     )
     assert outcome.state == "filled"
-    assert held.has_vector("gene").all()
+    assert held.has_vector("image").all()
 
 
 def _without_checkpoint(add_encoder):
     return lambda self, card, *, checkpoint: add_encoder(self, card)
+
+
+def test_a_file_that_changes_while_its_slide_is_embedded_is_not_taken(store, runs, monkeypatch):
+    matrix = runs[0] / "filtered_feature_bc_matrix.h5"
+    encode = ToyEncoder.encode_spots
+
+    def slow(self, slide):
+        os.utime(matrix)  # somebody writes
+        return encode(self, slide)
+
+    monkeypatch.setattr(ToyEncoder, "encode_spots", slow)
+    settings = AddSettings(genes=GeneSettings(min_coverage=0.0))
+    held, (outcome,) = add_slides(store.path, entries_of(runs[:1]), settings=settings)
+    assert outcome.state == "failed"
+    assert "filtered_feature_bc_matrix.h5 was changed while" in outcome.reason
+    assert held.n_spots == 0
+
+
+def test_two_slides_of_one_name_do_not_replace_each_other_in_one_go(store, runs):
+    entries = [entries_of([run], SlideOptions(slide_id="same"))[0] for run in runs[:2]]
+    settings = AddSettings(replace=True)
+    _, outcomes = add_slides(store.path, entries, settings=settings)
+    assert [one.state for one in outcomes] == ["added", "failed"]
+    assert "was added from" in outcomes[1].reason
+
+
+def test_an_error_that_nobody_foresaw_keeps_no_other_slide_out(store, runs, monkeypatch):
+    def strange(path, *arguments, **settings):
+        if path.name == "SB":
+            raise ZeroDivisionError("division by zero")
+        return read(path, *arguments, **settings)
+
+    monkeypatch.setattr("stamp_index.embed.add.read", strange)
+    _, outcomes = add_slides(store.path, entries_of(runs))
+    assert [one.state for one in outcomes] == ["added", "failed", "added"]
+    assert outcomes[1].reason == "ZeroDivisionError: division by zero"
+
+
+def test_an_interrupt_says_what_was_done_and_that_it_goes_on(store, runs, monkeypatch):
+    def interrupted(path, *arguments, **settings):
+        if path.name == "SB":
+            raise KeyboardInterrupt
+        return read(path, *arguments, **settings)
+
+    monkeypatch.setattr("stamp_index.embed.add.read", interrupted)
+    result = CliRunner().invoke(main, ["add", str(store.path), *map(str, runs), "--quiet"])
+    assert result.exit_code == 130
+    assert "1 added" in result.stdout
+    assert "2 slides are left. The same command again goes on." in result.stdout
+
+
+def test_why_a_slide_is_embedded_by_its_images_alone_is_in_the_table(store, runs):
+    result = CliRunner().invoke(main, ["add", str(store.path), str(runs[0]), "--quiet"])
+    assert "SA: Its gene profiles are not embedded, its images are." in result.stdout
+    again = CliRunner().invoke(main, ["add", str(store.path), str(runs[0]), "--quiet"])
+    assert "63" in again.stdout.splitlines()[1]  # spots, also of a slide that is there

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import pandas as pd
 
 from stamp_index.embed.folder import open_or_make
+from stamp_index.embed.gene_side import NOT_EMBEDDED, GeneSettings, with_current_names
 from stamp_index.embed.ingest import ingest, n_steps
 from stamp_index.embed.progress import Counter
-from stamp_index.embed.provenance import KnownSources, request_of
-from stamp_index.errors import StampIndexError, StoreBusyError
+from stamp_index.embed.provenance import KnownSources, refuse_changed, request_of
+from stamp_index.errors import DuplicateSlideError, StampIndexError, StoreBusyError
 from stamp_index.index import Keeper
 from stamp_index.keys import Keys
 from stamp_index.readers import read
+from stamp_index.store.schema import MODALITIES, vector_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,6 +48,8 @@ class Outcome:
     reader, platform : str
     n_spots, n_genes : int
         `n_genes` is 0 for plain H&E.
+    embedded : str
+        Which of the slide's sides the store has embeddings of, such as "image and gene".
     seconds : float
     reason : str
         Why it failed, or is left as it was.
@@ -59,6 +64,7 @@ class Outcome:
     platform: str = ""
     n_spots: int = 0
     n_genes: int = 0
+    embedded: str = ""
     seconds: float = 0.0
     reason: str = ""
     notes: tuple[str, ...] = ()
@@ -74,12 +80,15 @@ class AddSettings:
         Put a slide in the place of one of its id.
     beside : bool
         Put a further encoder's embeddings beside those of the store's others.
+    genes : GeneSettings
+        How the slides' genes meet the encoder's.
     features : path or None
         The trainer's feature cache.
     """
 
     replace: bool = False
     beside: bool = False
+    genes: GeneSettings = GeneSettings()
     features: Path | str | None = None
 
 
@@ -94,6 +103,17 @@ class Watcher(Protocol):
 
     def end(self, outcome: Outcome) -> None:
         """Hear that the slide is done, whatever became of it."""
+
+
+_WRONG_WITH_A_SLIDE: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 class _Nobody:
@@ -152,6 +172,7 @@ def add_slides(
             outcomes.append(adder.add(entry))
             told.end(outcomes[-1])
             keeper.nudge()
+    store.refresh()
     return store, outcomes
 
 
@@ -170,38 +191,51 @@ class _Adder:
         self.store, self.encoder, self.settings = store, encoder, settings
         self.watcher = watcher
         self.known = KnownSources.of(store)
+        self.done: dict[str, Path] = {}
 
     def add(self, entry: Entry) -> Outcome:
         """Read, embed and add; whatever is wrong with the slide is in the outcome."""
-        began, slide = time.perf_counter(), None
+        began, began_ns, slide = time.perf_counter(), time.time_ns(), None
+        self.store.refresh()
         there = "" if self.settings.replace else self.known.unchanged(entry)
         if there:
             reason = "its files have not changed"
-            return Outcome(str(entry.path), there, "there", reason=reason)
+            return self._as_stored(Outcome(str(entry.path), there, "there", reason=reason))
         try:
             slide = read(entry.path, entry.options, grid_um=self.encoder.patch.width_um)
-            state, reason = self._ingest(slide, entry)
+            slide = with_current_names(slide)
+            state, reason = self._ingest(slide, entry, began_ns)
         except StoreBusyError:
             raise  # nothing is wrong with the slide, and the next one would wait as long
-        except (StampIndexError, OSError, ValueError, MemoryError) as exc:
-            state, reason = "failed", str(exc) or type(exc).__name__
+        except StampIndexError as exc:
+            state, reason = "failed", str(exc)
+        except _WRONG_WITH_A_SLIDE as exc:  # not foreseen, but no reason to keep the others out
+            state, reason = "failed", f"{type(exc).__name__}: {exc}"
         finally:
             if slide is not None and slide.image is not None:
                 slide.image.close()
-        done = Outcome(str(entry.path), "", state, reason=reason)
-        if slide is not None:
-            done = replace(
-                done,
-                slide_id=slide.slide_id,
-                reader=slide.reader,
-                platform=slide.platform,
-                n_spots=slide.n_spots,
-                n_genes=len(slide.genes),
-                notes=slide.notes,
-            )
-        return replace(done, seconds=time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        done = Outcome(str(entry.path), "", state, seconds=seconds, reason=reason)
+        if slide is None:
+            return done
+        done = replace(
+            done,
+            slide_id=slide.slide_id,
+            reader=slide.reader,
+            platform=slide.platform,
+            n_spots=slide.n_spots,
+            n_genes=len(slide.genes),
+            notes=slide.notes,
+        )
+        return done if state == "failed" else self._as_stored(done)
 
-    def _ingest(self, slide: Slide, entry: Entry) -> tuple[State, str]:
+    def _ingest(self, slide: Slide, entry: Entry, began_ns: int) -> tuple[State, str]:
+        if slide.slide_id in self.done:
+            msg = (
+                f"Slide '{slide.slide_id}' was added from {self.done[slide.slide_id]} just now. Give one of the two "
+                f"another slide_id."
+            )
+            raise DuplicateSlideError(msg)
         filling = self.store.lacks_vectors(slide)
         same = self.store.same_content(slide)
         if same and not filling and not self.settings.replace:
@@ -218,8 +252,30 @@ class _Adder:
             replace=self.settings.replace,
             progress=count.add,
             request=request_of(entry),
+            genes=self.settings.genes,
+            before=partial(refuse_changed, slide, began_ns),
         )
+        self.done[slide.slide_id] = entry.path
         return ("filled" if filling else "replaced" if replacing else "added"), ""
+
+    def _as_stored(self, done: Outcome) -> Outcome:
+        """Say of a slide what the store has of it."""
+        slides = self.store.slides()
+        here = slides[slides[Keys.SLIDE_ID] == done.slide_id]
+        if here.empty:  # it is there under another name
+            return done
+        row = here.iloc[0]
+        sides = [s for s in MODALITIES if vector_column(self.store.encoder, s) in row["embedded"]]
+        left_out = [note for note in row["notes"] if note.startswith(NOT_EMBEDDED)]
+        return replace(
+            done,
+            reader=row["reader"],
+            platform=row["platform"],
+            n_spots=int(row["n_spots"]),
+            n_genes=int(row["n_genes"]),
+            embedded=" and ".join(sides),
+            reason=done.reason or "".join(left_out),
+        )
 
     def _cache(self, count: Counter) -> FeatureCache | None:
         from stamp_index.encoders import FeatureCache

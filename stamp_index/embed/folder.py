@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stamp_index.embed.gene_side import with_current_names
 from stamp_index.embed.ingest import ingest, n_steps
 from stamp_index.embed.progress import Counter
 from stamp_index.errors import StoreError
@@ -74,6 +75,7 @@ def embed_into(
     with Keeper(store.path, store.encoder) as keeper:
         for slide in slides:
             try:
+                slide = with_current_names(slide)
                 ingest(store, encoder, slide, features=cache, replace=replace, progress=count.add)
             except Exception as exc:
                 exc.add_note(f"while embedding slide {slide.slide_id} from {slide.source}")

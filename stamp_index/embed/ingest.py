@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import io
-from itertools import repeat
+import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stamp_index.embed.gene_side import GeneSettings, for_encoder
 from stamp_index.embed.provenance import provenance
 from stamp_index.embed.quality import spot_quality
 from stamp_index.embed.thumbnails import SpooledFiles
 from stamp_index.errors import EncoderMismatchError
-from stamp_index.slides import PatchSpec, iter_patches
+from stamp_index.slides import PatchSpec
+from stamp_index.slides.jpeg import jpeg_bytes
+from stamp_index.slides.read_ahead import Batch, read_ahead
 from stamp_index.store import SlideRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from stamp_index.encoders.base import Encoder
     from stamp_index.encoders.features import FeatureCache
-    from stamp_index.slides import Slide
+    from stamp_index.genes.report import GeneReport
+    from stamp_index.slides import Slide, SlideImage
     from stamp_index.store import Store
 
 _BATCH: Final = 64
 _PREPARED_BATCH: Final = 128
 _THUMBNAIL_PX: Final = 128
 _OVERVIEW_PX: Final = 1024
-_JPEG_QUALITY: Final = 85
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - what a slide's rows are made of, and who is told
     store: Store,
     encoder: Encoder,
     slide: Slide,
@@ -41,6 +43,8 @@ def ingest(
     replace: bool = False,
     progress: Callable[[int], object] | None = None,
     request: Mapping[str, object] | None = None,
+    genes: GeneSettings | None = None,
+    before: Callable[[], object] | None = None,
 ) -> int:
     """Embed one slide and add it to a store, all of it or nothing.
 
@@ -62,6 +66,10 @@ def ingest(
         As in `embed_slide`; a thumbnail is a step too.
     request : mapping, optional
         What was asked to be read, and how, for the slide's provenance.
+    genes : GeneSettings, optional
+        How the slide's genes meet the encoder's.
+    before : callable, optional
+        Called when all is embedded and nothing is written yet; raises where it should not be.
 
     Returns
     -------
@@ -75,7 +83,7 @@ def ingest(
     DuplicateSlideError
         If the slide is already there.
     MissingGenesError
-        If no gene of the slide is in the encoder's panel.
+        If the slide measures too few genes of the encoder's panel, and has no image.
     """
     if store.card.fingerprint != encoder.fingerprint:
         msg = (
@@ -87,20 +95,25 @@ def ingest(
     lacking = not replace and store.lacks_vectors(slide)
     if not lacking:  # refused before the minutes that embedding takes
         store.refuse_duplicate(slide, replace=replace)
-    image, gene = embed_slide(encoder, slide, features=features, progress=progress)
-    with SpooledFiles() as thumbnails:
-        if slide.image is not None:
-            _thumbnails(slide, encoder.patch, thumbnails, progress or _unheard)
+    tell = progress or _unheard
+    named, note, report = for_encoder(slide, encoder, genes or GeneSettings())
+    gene = None if named is None else encoder.encode_spots(named)
+    tell(slide.n_spots)
+    with SpooledFiles(slide.n_spots) as thumbnails:
+        kept = None if slide.image is None else thumbnails
+        image = _embed_images(encoder, slide, features, (tell, kept))
         rows = SlideRows(
-            slide=slide,
+            slide=dataclasses.replace(slide, notes=(*slide.notes, note)) if note else slide,
             image=image,
             gene=gene,
-            thumbnails=thumbnails if slide.image is not None else None,
-            overview=_jpeg(slide.image.overview(_OVERVIEW_PX)) if slide.image else None,
+            thumbnails=kept,
+            overview=_overview(slide.image),
             fingerprint=encoder.fingerprint,
             quality=spot_quality(slide, encoder.patch),
-            provenance=provenance(slide, request=dict(request or {})),
+            provenance=provenance(slide, request=dict(request or {}), genes=_in_short(report)),
         )
+        if before is not None:
+            before()
         return store.fill(rows) if lacking else store.add(rows, replace=replace)
 
 
@@ -137,24 +150,54 @@ def embed_slide(
         If embeddings came with the slide that another encoder made.
     """
     tell = progress or _unheard
-    given = None if slide.embeddings is None else given_vectors(slide, encoder)
     gene = encoder.encode_spots(slide) if slide.has_counts else None
     tell(slide.n_spots)
-    if given is not None:
-        return given, gene
-    if not _n_images(encoder, slide):
-        return None, gene
-    if features is not None and hasattr(encoder, "encode_prepared"):
-        return _embed_prepared(encoder, slide, features, tell), gene
-    centres = iter_patches(slide, encoder.patch, batch_size=_BATCH)
-    around: Iterable[NDArray[np.uint8] | None] = repeat(None)
-    if _n_images(encoder, slide) > 1:
-        around = iter_patches(slide, encoder.region, batch_size=_BATCH)
-    parts = []
-    for patch, region in zip(centres, around, strict=False):  # None has no end
-        parts.append(encoder.encode_images(patch, region))
-        tell(len(patch) * (1 + _n_images(encoder, slide)))
-    return np.concatenate(parts), gene
+    return _embed_images(encoder, slide, features, (tell, None)), gene
+
+
+def _embed_images(
+    encoder: Encoder,
+    slide: Slide,
+    features: FeatureCache | None,
+    heard: tuple[Callable[[int], object], SpooledFiles | None],
+) -> NDArray[np.float32] | None:
+    """Embed a slide's images, and keep their thumbnails where that is asked; `heard` is who is told, and where."""
+    tell, thumbnails = heard
+    image = None if slide.embeddings is None else given_vectors(slide, encoder)
+    if _n_images(encoder, slide):
+        if features is None or not hasattr(encoder, "encode_prepared"):
+            return _embed_read(encoder, slide, thumbnails, tell)
+        image = _embed_prepared(encoder, slide, features, tell)
+    if thumbnails is not None:
+        spec = PatchSpec(encoder.patch.width_um, _THUMBNAIL_PX)
+        for batch in read_ahead(slide, [spec], batch_size=_BATCH, thumbnail_px=_THUMBNAIL_PX):
+            _keep(batch, thumbnails, tell)
+    return image
+
+
+def _embed_read(
+    encoder: Encoder,
+    slide: Slide,
+    thumbnails: SpooledFiles | None,
+    tell: Callable[[int], object],
+) -> NDArray[np.float32]:
+    """Embed a slide's images as they are read; thumbnails are made of the same patches."""
+    n_images = _n_images(encoder, slide)
+    vectors = np.empty((slide.n_spots, encoder.dim), np.float32)
+    specs = [encoder.patch, encoder.region][:n_images]
+    px = 0 if thumbnails is None else _THUMBNAIL_PX
+    for batch in read_ahead(slide, specs, batch_size=_BATCH, thumbnail_px=px):
+        vectors[batch.rows] = encoder.encode_images(*batch.patches)
+        tell(len(batch.rows) * (1 + n_images))
+        if thumbnails is not None:
+            _keep(batch, thumbnails, tell)
+    return vectors
+
+
+def _keep(batch: Batch, thumbnails: SpooledFiles, tell: Callable[[int], object]) -> None:
+    for row, jpeg in zip(batch.rows.tolist(), batch.thumbnails, strict=True):
+        thumbnails.put(row, jpeg)
+    tell(len(batch.rows))
 
 
 def given_vectors(slide: Slide, encoder: Encoder) -> NDArray[np.float32]:
@@ -225,19 +268,21 @@ def _unheard(n: int) -> None:
     """Tell nobody."""
 
 
-def _thumbnails(
-    slide: Slide, patch: PatchSpec, into: SpooledFiles, tell: Callable[[int], object]
-) -> None:
-    spec = PatchSpec(patch.width_um, _THUMBNAIL_PX)
-    for batch in iter_patches(slide, spec, batch_size=_BATCH):
-        for picture in batch:
-            into.append(_jpeg(picture))
-        tell(len(batch))
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
+def _overview(image: SlideImage | None) -> bytes | None:
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
+    return None if image is None else jpeg_bytes(Image.fromarray(image.overview(_OVERVIEW_PX)))
+
+
+def _in_short(report: GeneReport | None) -> dict[str, object] | None:
+    """Numbers of a gene report, for the slide's provenance."""
+    if report is None:
+        return None
+    covered = report.coverage
+    return {
+        "species": report.species,
+        "orthologs": report.orthologs,
+        "reference_date": report.reference_date,
+        "fates": {fate: n for fate, n in report.counts.items() if n},
+        "panel_share": None if covered is None else round(covered.share, 4),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 MANIFEST_SUFFIXES: Final = (".csv", ".tsv")
 _OPTIONS: Final = tuple(field.name for field in fields(SlideOptions))
 _ALSO: Final = {"patient": "patient_id", "slide": "slide_id"}  # other names of columns
+_SHOWN: Final = tuple(
+    next((short for short, name in _ALSO.items() if name == option), option) for option in _OPTIONS
+)
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ def entries_of(sources: Iterable[Path | str], options: SlideOptions | None = Non
     Returns
     -------
     list of Entry
-        In the order of the sources; folders in the order of their paths. A slide that is named twice in
-        the same way stands once.
+        In the order of the sources; folders in the order of their paths. Each slide stands once: what is
+        said of a slide itself wins over what is said of a folder that holds it.
 
     Raises
     ------
@@ -58,20 +63,22 @@ def entries_of(sources: Iterable[Path | str], options: SlideOptions | None = Non
         name one slide and say different things of it.
     """
     said = options or SlideOptions()
-    found: list[Entry] = []
+    found: list[tuple[Entry, bool]] = []
     for source in map(Path, sources):
         if is_manifest(source):
             for entry in read_manifest(source):
                 found += _below(entry.path, entry.options.over(said))
         else:
             found += _below(source, said)
-    unique: dict[Path, Entry] = {}
-    for entry in found:
-        other = unique.setdefault(entry.path.absolute(), entry)
-        if other.options != entry.options:
+    unique: dict[Path, tuple[Entry, bool]] = {}
+    for entry, by_name in found:
+        path = entry.path.absolute()
+        other, other_by_name = unique.get(path, (entry, by_name))
+        if other.options != entry.options and by_name == other_by_name:
             msg = f"{entry.path} is named twice, with different options. Name it once."
             raise SlideError(msg)
-    return list(unique.values())
+        unique[path] = (entry, True) if by_name else (other, other_by_name)
+    return [entry for entry, _ in unique.values()]
 
 
 def is_manifest(path: Path) -> bool:
@@ -118,9 +125,10 @@ def read_manifest(path: Path | str) -> list[Entry]:
     return [_entry(columns, row, f"{path}, line {number}") for number, row in lines[1:]]
 
 
-def _below(path: Path, options: SlideOptions) -> list[Entry]:
+def _below(path: Path, options: SlideOptions) -> list[tuple[Entry, bool]]:
+    """Find the slides that a path names, and whether it names them by themselves."""
     if not path.exists():
-        return [Entry(path, options)]  # told as that slide's failure, and the others go on
+        return [(Entry(path, options), True)]  # told as that slide's failure, and the others go on
     slides = find_slides(path) or [path]
     if len(slides) > 1 and (options.slide_id or options.image):
         msg = (
@@ -128,7 +136,7 @@ def _below(path: Path, options: SlideOptions) -> list[Entry]:
             f"in a line of its own."
         )
         raise SlideError(msg)
-    return [Entry(slide, options) for slide in slides]
+    return [(Entry(slide, options), slide == path) for slide in slides]
 
 
 def _columns(header: Sequence[str], path: Path) -> list[str]:
@@ -143,7 +151,7 @@ def _columns(header: Sequence[str], path: Path) -> list[str]:
             if doubled
             else "has no column 'path'"
         )
-        msg = f"The manifest {path} {wrong}. Its columns are path and any of {', '.join(_OPTIONS)}."
+        msg = f"The manifest {path} {wrong}. Its columns are path and any of {', '.join(_SHOWN)}."
         raise SlideError(msg)
     return names
 
@@ -164,12 +172,19 @@ def _entry(columns: Sequence[str], row: Sequence[str], where: str) -> Entry:
     return Entry(folder / named, _options(cells, folder, where))
 
 
+def _number(name: str, text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        msg = f"{name} is {text!r}; expected {ABOVE_0[name]}, with a point and no unit."
+        raise ValueError(msg)
+    return float(text)
+
+
 def _options(cells: Mapping[str, str], folder: Path, where: str) -> SlideOptions:
     values: dict[str, Any] = dict(cells)
     try:
         for name in ABOVE_0:
             if name in values:
-                values[name] = float(values[name])
+                values[name] = _number(name, values[name])
         if "image" in values:
             values["image"] = folder / values["image"]
         return SlideOptions(**values)

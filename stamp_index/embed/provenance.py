@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from stamp_index.errors import SlideError
 from stamp_index.slides.images import file_hash
 from stamp_index.store.schema import MODALITIES, PROVENANCE, vector_column
 
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from stamp_index.embed.manifest import Entry
     from stamp_index.slides import Slide
     from stamp_index.store import Store
+
+
+def refuse_changed(slide: Slide, since_ns: int) -> None:
+    """Refuse a slide whose files were written after reading began: its rows and their hashes would not fit.
+
+    Raises
+    ------
+    SlideError
+        Naming the file.
+    """
+    image = () if slide.image is None else (Path(slide.image.uri),)
+    for path in (*slide.files, *image):
+        stamp = _stamp(str(path))
+        if stamp is not None and stamp[1] >= since_ns:
+            msg = f"{path} was changed while the slide was read and embedded. Add it again when nobody writes to it."
+            raise SlideError(msg)
 
 
 def request_of(entry: Entry) -> dict[str, object]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+
+from stamp_index.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stamp_index.slides import PatchSpec, Slide
+    from stamp_index.slides import PatchSpec, Slide, TissueMask
 
+_SEEN: Final[tuple[Literal["tissue", "pen", "fold", "blur"], ...]] = (
+    "tissue",
+    "pen",
+    "fold",
+    "blur",
+)
 _MITO: Final = ("MT-", "mt-")  # human and mouse symbols of the mitochondrial genome
 
 
@@ -26,8 +34,10 @@ def spot_quality(slide: Slide, patch: PatchSpec) -> dict[str, NDArray[np.float32
     Returns
     -------
     dict of str to ndarray of shape (n,), float32
-        ``mito_fraction``: counts in mitochondrial genes; absent where none was measured.
-        ``outside_fraction``: share of the patch beyond the image's edges; absent without an image.
+        ``mito_fraction``: counts in mitochondrial genes; absent where none was measured. Without an image,
+        the others are absent: ``outside_fraction``, the share of the patch beyond the image's edges, and
+        ``tissue_fraction``, ``pen_fraction``, ``fold_fraction`` and ``blur_fraction`` of `tissue_mask` with its
+        default thresholds.
     """
     found: dict[str, NDArray[np.float32]] = {}
     mito = np.array([gene.startswith(_MITO) for gene in slide.genes], np.bool_)
@@ -39,7 +49,17 @@ def spot_quality(slide: Slide, patch: PatchSpec) -> dict[str, NDArray[np.float32
         found["outside_fraction"] = outside_fraction(
             slide.xy_px, slide.image.size_px, patch.width_um / slide.mpp
         )
+        if "tissue_fraction" not in slide.quality:  # a plain slide's grid was laid by them
+            mask = tissue_mask(slide.image, slide.mpp)
+            found |= _seen_in_mask(mask, slide.xy_px, patch.width_um / slide.mpp)
     return found
+
+
+def _seen_in_mask(
+    mask: TissueMask, xy_px: NDArray[np.float64], width_px: float
+) -> dict[str, NDArray[np.float32]]:
+    x_px, y_px = xy_px.T
+    return {f"{of}_fraction": mask.share(x_px, y_px, width_px, of=of) for of in _SEEN}
 
 
 def outside_fraction(

@@ -9,29 +9,39 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
+import numpy as np
+
 if TYPE_CHECKING:
     from typing import Self
 
 
 class SpooledFiles(Sequence[bytes]):
-    """A list of small files in one temporary file, which goes when this object is closed."""
+    """A list of small files in one temporary file, which goes when this object is closed.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    n : int
+        How many there will be; they may come in any order.
+    """
+
+    def __init__(self, n: int) -> None:
         self._stream = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._ends: list[int] = [0]
+        self._places = np.zeros((n, 2), np.int64)  # start and length of each
+        self._end = 0
 
-    def append(self, content: bytes) -> None:
-        """Put one more file at the end."""
-        self._stream.seek(self._ends[-1])
+    def put(self, at: int, content: bytes) -> None:
+        """Write file number `at`."""
+        self._stream.seek(self._end)
         self._stream.write(content)
-        self._ends.append(self._ends[-1] + len(content))
+        self._places[at] = self._end, len(content)
+        self._end += len(content)
 
     def close(self) -> None:
         """Give the disk's room back."""
         self._stream.close()
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._places)
 
     @overload
     def __getitem__(self, at: int) -> bytes: ...
@@ -42,9 +52,9 @@ class SpooledFiles(Sequence[bytes]):
     def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        i = range(len(self))[at]  # an IndexError says where the list ends
-        self._stream.seek(self._ends[i])
-        return self._stream.read(self._ends[i + 1] - self._ends[i])
+        start, length = self._places[at].tolist()
+        self._stream.seek(start)
+        return self._stream.read(length)
 
     def __enter__(self) -> Self:
         return self
