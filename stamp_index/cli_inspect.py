@@ -56,7 +56,7 @@ def inspect(
     for line in describe(slide):
         click.echo(line)
     if overlay is not None:
-        draw_overlay(slide).save(overlay)
+        draw_overlay(slide).save(overlay, "PNG")
         click.echo(f"Overlay: {overlay}")
 
 

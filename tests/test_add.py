@@ -15,7 +15,7 @@ from stamp_index.cli import main
 from stamp_index.embed.add import AddSettings, add_slides, summary
 from stamp_index.embed.gene_side import GeneSettings
 from stamp_index.embed.manifest import entries_of, read_manifest
-from stamp_index.errors import SlideError, StoreBusyError
+from stamp_index.errors import SlideError, StoreBusyError, StoreError
 from stamp_index.readers import SlideOptions, read
 from stamp_index.store import EncoderCard, Store
 from tests.space_ranger_run import Run
@@ -79,7 +79,7 @@ def test_files_that_changed_are_read_again(store, runs):
     _, (outcome,) = add_slides(store.path, entries_of(runs[:1]))
     assert (outcome.state, outcome.reason) == (
         "there",
-        "with the same image and counts, as slide 'SA'",
+        "with the same image and counts, as slide 'SA' (--replace reads it anew)",
     )
     run = Run(runs[0].parent / "other")
     (run.path / "filtered_feature_bc_matrix.h5").replace(runs[0] / "filtered_feature_bc_matrix.h5")
@@ -118,7 +118,8 @@ def test_a_slide_says_where_its_rows_come_from(store, runs):
     assert digests[matrix.name] == hashlib.sha256(matrix.read_bytes()).hexdigest()
     assert set(digests) == {matrix.name, "tissue_positions.csv", "scalefactors_json.json"}
     assert (said["reader"], said["reader_version"]) == ("Space Ranger", 1)
-    assert said["request"] == {"path": str(runs[0]), "organ": "liver"}
+    genes = {"orthologs": None, "min_coverage": 0.5}
+    assert said["request"] == {"path": str(runs[0]), "organ": "liver", "genes": genes}
     assert Path(said["image"]["name"]).name == "tissue_hires_image.png"
 
 
@@ -281,3 +282,23 @@ def test_why_a_slide_is_embedded_by_its_images_alone_is_in_the_table(store, runs
     assert "SA: Its gene profiles are not embedded, its images are." in result.stdout
     again = CliRunner().invoke(main, ["add", str(store.path), str(runs[0]), "--quiet"])
     assert "63" in again.stdout.splitlines()[1]  # spots, also of a slide that is there
+
+
+def test_what_came_beside_a_slide_since_is_seen(store, runs):
+    add_slides(store.path, entries_of(runs[:1]))
+    (runs[0] / "slide.toml").write_text('organ = "liver"')
+    settings = AddSettings(replace=True)
+    _, (outcome,) = add_slides(store.path, entries_of(runs[:1]))
+    assert "as slide 'SA' (--replace reads it anew)" in outcome.reason
+    held, _ = add_slides(store.path, entries_of(runs[:1]), settings=settings)
+    assert held.slides()["organ"].tolist() == ["liver"]
+
+
+def test_a_full_disk_ends_the_run(store, runs, monkeypatch):
+    def full(*_, **__):
+        msg = "The store could not be written (No space left on device)."
+        raise StoreError(msg)
+
+    monkeypatch.setattr("stamp_index.embed.add.ingest", full)
+    with pytest.raises(StoreError, match="No space left"):
+        add_slides(store.path, entries_of(runs))

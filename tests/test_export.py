@@ -248,6 +248,15 @@ def test_a_number_is_measured_and_a_missing_value_is_left_out(tmp_path):
     assert second["classification"]["name"] == "x"
 
 
+def test_a_label_of_text_is_text_in_every_part_of_a_large_slide(tmp_path, monkeypatch):
+    monkeypatch.setattr("stamp_index.export.qupath._PART", 5)
+    made = toy_store(tmp_path, n_slides=1)
+    made.annotate("S1", "kind", ["1"] * 5 + [None] * 5 + ["none"] * (N - 10), author="me")
+    to_geojson(made, "S1", tmp_path / "c.geojson", label="kind")
+    found = [f["properties"].get("classification", {}) for f in _features(tmp_path / "c.geojson")]
+    assert [one.get("name") for one in found[:11]] == ["1"] * 5 + [None] * 5 + ["none"]
+
+
 def test_bins_become_squares_that_touch(tmp_path):
     slide = toy_slide("S1", N)
     slide = type(slide)(**{**vars(slide), "platform": "Visium HD", "spot_diameter_um": 100.0})

@@ -117,3 +117,10 @@ def test_two_columns_of_one_gene_are_summed_by_id():
     kept = with_current_names(doubled)
     column = kept.genes.index("EPCAM")
     assert kept.counts[:, column].sum() == 2 * slide.counts[:, 0].sum()
+
+
+def test_orthologs_may_be_asked_for_a_batch_of_both_species(store):
+    slide = replace(toy_slide("A", 20), species="human")
+    named, _, report = for_encoder(slide, ToyEncoder(), GeneSettings(orthologs="table"))
+    assert named is not None
+    assert report.orthologs == ""

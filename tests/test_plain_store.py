@@ -227,3 +227,14 @@ def test_a_store_of_both_kinds_is_written_as_parquet(world, tmp_path):
     table = pd.read_parquet(tmp_path / "out.parquet")
     assert table.groupby("slide_id")["n_counts"].count().to_dict() == {"M0": 80, "M1": 80, "W": 0}
     assert table["tissue_fraction"].between(0, 1).all()
+
+
+def test_regions_of_plain_slides_ask_and_are_found(world):
+    searcher, hidden = world
+    drawn = [f"W:{barcode}" for barcode in hidden.spots.index[:40]]
+    found = searcher.search_region(drawn, query="image", against="image")
+    assert set(found.table["slide_id"]) <= {"M0", "M1"}
+    with pytest.raises(QueryError, match="'W' has no gene embeddings"):
+        searcher.search_region(drawn, query="gene", against="gene")
+    measured = [spot.replace("W:", "M0:") for spot in drawn]
+    assert "W" in set(searcher.search_region(measured, k=10).table["slide_id"])

@@ -14,7 +14,7 @@ from stamp_index.embed.gene_side import NOT_EMBEDDED, GeneSettings, with_current
 from stamp_index.embed.ingest import ingest, n_steps
 from stamp_index.embed.progress import Counter
 from stamp_index.embed.provenance import KnownSources, refuse_changed, request_of
-from stamp_index.errors import DuplicateSlideError, StampIndexError, StoreBusyError
+from stamp_index.errors import DuplicateSlideError, StampIndexError, StoreBusyError, StoreError
 from stamp_index.index import Keeper
 from stamp_index.keys import Keys
 from stamp_index.readers import read
@@ -160,7 +160,10 @@ def add_slides(
     Raises
     ------
     StoreError, EncoderError, EncoderMismatchError
-        If the store or the encoder cannot be used at all. Whatever is wrong with a slide is its outcome.
+        If the store or the encoder cannot be used at all, or the disk is full. Whatever is wrong with a slide
+        is its outcome.
+    StoreBusyError
+        If another process keeps writing to the store.
     """
     said, told = settings or AddSettings(), watcher or _Nobody()
     store, encoder = open_or_make(store_path, encoder_path, beside=said.beside)
@@ -197,7 +200,7 @@ class _Adder:
         """Read, embed and add; whatever is wrong with the slide is in the outcome."""
         began, began_ns, slide = time.perf_counter(), time.time_ns(), None
         self.store.refresh()
-        there = "" if self.settings.replace else self.known.unchanged(entry)
+        there = "" if self.settings.replace else self.known.unchanged(entry, self.settings.genes)
         if there:
             reason = "its files have not changed"
             return self._as_stored(Outcome(str(entry.path), there, "there", reason=reason))
@@ -207,6 +210,10 @@ class _Adder:
             state, reason = self._ingest(slide, entry, began_ns)
         except StoreBusyError:
             raise  # nothing is wrong with the slide, and the next one would wait as long
+        except StoreError as exc:
+            if not isinstance(exc, DuplicateSlideError):
+                raise  # a full disk, or a damaged store: the next slide would fare no better
+            state, reason = "failed", str(exc)
         except StampIndexError as exc:
             state, reason = "failed", str(exc)
         except _WRONG_WITH_A_SLIDE as exc:  # not foreseen, but no reason to keep the others out
@@ -236,10 +243,13 @@ class _Adder:
                 f"another slide_id."
             )
             raise DuplicateSlideError(msg)
-        filling = self.store.lacks_vectors(slide)
+        filling = not self.settings.replace and self.store.lacks_vectors(slide)
         same = self.store.same_content(slide)
         if same and not filling and not self.settings.replace:
-            return "there", f"with the same image and counts, as slide '{same}'"
+            return (
+                "there",
+                f"with the same image and counts, as slide '{same}' (--replace reads it anew)",
+            )
         replacing = slide.slide_id in set(self.store.slides()[Keys.SLIDE_ID])
         n_thumbnails = slide.n_spots * (slide.image is not None)
         count = Counter(n_thumbnails + n_steps(self.encoder, slide), self.watcher.step)
@@ -251,7 +261,7 @@ class _Adder:
             features=cache,
             replace=self.settings.replace,
             progress=count.add,
-            request=request_of(entry),
+            request=request_of(entry, self.settings.genes),
             genes=self.settings.genes,
             before=partial(refuse_changed, slide, began_ns),
         )
@@ -267,6 +277,8 @@ class _Adder:
         row = here.iloc[0]
         sides = [s for s in MODALITIES if vector_column(self.store.encoder, s) in row["embedded"]]
         left_out = [note for note in row["notes"] if note.startswith(NOT_EMBEDDED)]
+        if "gene" in sides:
+            left_out = []
         return replace(
             done,
             reader=row["reader"],

@@ -124,7 +124,7 @@ def embed_slide(
     features: FeatureCache | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Embed all spots of a slide.
+    """Embed all spots of a slide, whose genes already have the panel's names (see `for_encoder`).
 
     Parameters
     ----------

@@ -59,8 +59,8 @@ def entries_of(sources: Iterable[Path | str], options: SlideOptions | None = Non
     Raises
     ------
     SlideError
-        If a source is not there, no slide lies below a folder, a manifest cannot be read, or two entries
-        name one slide and say different things of it.
+        If a manifest cannot be read, or two entries name one slide and say different things of it. A source
+        that is not there, or is no slide, is told when it is added.
     """
     said = options or SlideOptions()
     found: list[tuple[Entry, bool]] = []

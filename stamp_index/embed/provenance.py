@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from stamp_index.errors import SlideError
+from stamp_index.readers.registry import sidecar_of
 from stamp_index.slides.images import file_hash
 from stamp_index.store.schema import MODALITIES, PROVENANCE, vector_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stamp_index.embed.gene_side import GeneSettings
     from stamp_index.embed.manifest import Entry
     from stamp_index.slides import Slide
     from stamp_index.store import Store
@@ -31,17 +34,17 @@ def refuse_changed(slide: Slide, since_ns: int) -> None:
     image = () if slide.image is None else (Path(slide.image.uri),)
     for path in (*slide.files, *image):
         stamp = _stamp(str(path))
-        if stamp is not None and stamp[1] >= since_ns:
+        if stamp is not None and since_ns <= stamp[1] <= time.time_ns():
             msg = f"{path} was changed while the slide was read and embedded. Add it again when nobody writes to it."
             raise SlideError(msg)
 
 
-def request_of(entry: Entry) -> dict[str, object]:
+def request_of(entry: Entry, genes: GeneSettings) -> dict[str, object]:
     """Say what was asked to be read, and what was said of it, as JSON holds it."""
     said = {name: value for name, value in asdict(entry.options).items() if value is not None}
     if "image" in said:
         said["image"] = str(Path(said["image"]).absolute())
-    return {"path": str(entry.path.absolute()), **said}
+    return {"path": str(entry.path.absolute()), **said, "genes": asdict(genes)}
 
 
 class KnownSources:
@@ -64,15 +67,21 @@ class KnownSources:
         rows = zip(table["slide_id"], table[PROVENANCE], table["embedded"], strict=True)
         for slide_id, text, embedded in rows:
             held = json.loads(text or "{}")
-            if held.get("request") and wanted & set(embedded):
-                files = [*held["files"], *([held["image"]] if held["image"] else [])]
-                found[_key(held["request"])] = (str(slide_id), files)
+            # A slide without image is read again each time: one may lie beside it by now.
+            if held.get("request") and held["image"] and wanted & set(embedded):
+                found[_key(held["request"])] = (str(slide_id), [*held["files"], held["image"]])
         return cls(found)
 
-    def unchanged(self, entry: Entry) -> str:
+    def unchanged(self, entry: Entry, genes: GeneSettings) -> str:
         """Slide that the same request gave, if every file of it is as it was; "" otherwise."""
-        slide_id, files = self._slides.get(_key(request_of(entry)), ("", []))
-        same = all(_stamp(file["name"]) == (file["bytes"], file["mtime_ns"]) for file in files)
+        slide_id, files = self._slides.get(_key(request_of(entry, genes)), ("", []))
+        sidecar = sidecar_of(entry.path.absolute())
+        if sidecar is not None and str(sidecar) not in {file["name"] for file in files}:
+            return ""  # it came since
+        same = all(
+            (_stamp(file["name"]) or (None, None)) == (file["bytes"], file["mtime_ns"])
+            for file in files
+        )
         return slide_id if same else ""
 
 
@@ -81,12 +90,14 @@ def _key(request: Mapping[str, object]) -> str:
 
 
 def _stamp(name: str) -> tuple[int, int] | None:
-    """Size and time of a file; None where it is gone."""
+    """Size and time of a file, or of all files in a folder; None where it is gone."""
+    path = Path(name)
     try:
-        found = Path(name).stat()
+        files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
+        found = [file.stat() for file in files]
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
 
 
 def provenance(slide: Slide, **more: object) -> dict[str, object]:

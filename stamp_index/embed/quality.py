@@ -49,7 +49,8 @@ def spot_quality(slide: Slide, patch: PatchSpec) -> dict[str, NDArray[np.float32
         found["outside_fraction"] = outside_fraction(
             slide.xy_px, slide.image.size_px, patch.width_um / slide.mpp
         )
-        if "tissue_fraction" not in slide.quality:  # a plain slide's grid was laid by them
+        # A plain slide's grid was laid by them, for places that may have another width than the patch.
+        if not (slide.quality and slide.spot_diameter_um == patch.width_um):
             mask = tissue_mask(slide.image, slide.mpp)
             found |= _seen_in_mask(mask, slide.xy_px, patch.width_um / slide.mpp)
     return found

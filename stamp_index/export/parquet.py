@@ -122,4 +122,4 @@ def _vectors(values: NDArray[np.float32]) -> pa.Array:
 
 
 def _text(value: Any) -> str | None:  # noqa: ANN401 - a number or None
-    return None if value is None else f"{value:g}"
+    return None if value is None else f"{value:.15g}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from stamp_index.store.view import StoreView
@@ -74,15 +75,18 @@ def to_geojson(
         msg = f"Slide {slide_id} has no microns per pixel, so its spots have no size in pixels. Read it again with mpp."
         raise MissingPixelSizeError(msg)
     if outline is None:
-        outline = "square" if slide.platform.lower().startswith("visium hd") else "circle"
+        outline = "square" if _is_square(slide.platform, slide.provenance) else "circle"
     ring = _ring(outline, slide.spot_diameter_um / slide.mpp)  # (c, 2), closed
     symbols = _symbols(store, genes)
-    colours = {} if label is None else _colours(store, label, rows_of(slide))
+    # Once for the whole slide: a part of it may hold numbers only, or nothing, and come as another type.
+    values = None if label is None else store.label(label, rows_of(slide))
+    colours = {} if values is None else _colours(values)
     with draft(path, overwrite=overwrite) as file, file.open("w", encoding="utf-8") as stream:
         stream.write('{"type":"FeatureCollection","features":[')
         for start in range(0, slide.n_spots, _PART):
             rows = rows_of(slide)[start : start + _PART]
-            features = _features(store, rows, ring, (label, symbols, colours))
+            part = None if values is None else values.iloc[start : start + _PART]
+            features = _features(store, rows, ring, (label, part, symbols, colours))
             stream.write(",\n" if start else "\n")
             stream.write(",\n".join(json.dumps(f, allow_nan=False) for f in features))
         stream.write("\n]}\n")
@@ -131,11 +135,16 @@ def _symbols(store: StoreView, genes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found.values()))
 
 
-def _colours(
-    store: StoreView, label: str, rows: NDArray[np.int64]
-) -> dict[str, tuple[int, int, int]]:
+def _is_square(platform: str, provenance: str) -> bool:
+    """Say whether a slide's spots are bins or places of a grid."""
+    if platform.lower().startswith("visium hd"):
+        return True
+    parameters = json.loads(provenance or "{}").get("parameters", {})
+    return bool({"bin_um", "grid_um"} & set(parameters))
+
+
+def _colours(values: pd.Series[Any]) -> dict[str, tuple[int, int, int]]:
     """Colour of each value of a text label; empty for numbers."""
-    values = store.label(label, rows)
     if values.dtype != object:
         return {}
     names = sorted({str(value) for value in values.dropna()})
@@ -146,19 +155,21 @@ def _features(
     store: StoreView,
     rows: NDArray[np.int64],
     ring: NDArray[np.float64],
-    shown: tuple[str | None, list[str], dict[str, tuple[int, int, int]]],
+    shown: tuple[str | None, pd.Series[Any] | None, list[str], dict[str, tuple[int, int, int]]],
 ) -> list[dict[str, Any]]:
-    label, genes, colours = shown
+    label, values, genes, colours = shown
     spots = store.spots(["slide_id", "barcode", "x_px", "y_px", "n_counts", "n_genes"], rows)
     measured = spots[["n_counts", "n_genes"]].astype(float)
     if genes:
         measured[genes] = store.expression(genes, rows).astype(float)
     classes: list[str | None] = [None] * len(rows)
-    if label is not None and colours:
-        values = store.label(label, rows)
-        classes = [None if value is None else str(value) for value in values]
-    elif label is not None:
-        measured[label] = store.label(label, rows).to_numpy(np.float64)
+    if values is not None and colours:
+        known_values = values.notna()
+        classes = [
+            str(v) if is_known else None for v, is_known in zip(values, known_values, strict=True)
+        ]
+    elif label is not None and values is not None:
+        measured[label] = values.to_numpy(np.float64, na_value=np.nan)
     corners = np.round(spots[["x_px", "y_px"]].to_numpy()[:, None] + ring, 3)  # (m, c, 2)
     found = []
     for i, said in enumerate(measured.to_dict("records")):

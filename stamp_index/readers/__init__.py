@@ -1,4 +1,4 @@
-"""Readers: one file per source format, each giving the same `Slide`."""
+"""Readers: a file or a folder for each source format, each giving the same `Slide`."""
 
 from __future__ import annotations
 

@@ -60,14 +60,16 @@ def for_panel(
     MissingGenesError
         If the slide measures less than `min_coverage` of the panel.
     PanelError
-        If orthologs are asked for within one species, or for one that the reference does not know.
+        If orthologs are asked for a species that the reference does not know.
     ValueError
         If `min_coverage` is not between 0 and 1.
     """
     reference = reference or GeneReference.load()
     names = panel.genes if isinstance(panel, GenePanel) else tuple(panel)
     own = species or _species(slide, reference)
-    wanted = panel.species if isinstance(panel, GenePanel) else _other(own, orthologs)
+    wanted = _plain(panel.species) if isinstance(panel, GenePanel) else _other(own, orthologs)
+    if own == wanted:
+        orthologs = None  # a batch may hold slides of both species
     if not orthologs and (own not in _KNOWN or wanted not in _KNOWN):
         own = wanted = wanted if wanted in _KNOWN else "human"  # what fits by name fits
     matched = match_to_panel(
@@ -127,11 +129,13 @@ def harmonise(
     return _renamed(slide, matched), matched.report
 
 
+def _plain(species: str) -> str:
+    said = species.strip().lower()
+    return LATIN_NAMES.get(said, said)
+
+
 def _species(slide: Slide, reference: GeneReference) -> str:
-    said = slide.species.strip().lower()
-    return LATIN_NAMES.get(said, said) or species_of(
-        slide.genes, slide.gene_ids, reference=reference
-    )
+    return _plain(slide.species) or species_of(slide.genes, slide.gene_ids, reference=reference)
 
 
 def _other(species: str, orthologs: Orthologs | None) -> str:

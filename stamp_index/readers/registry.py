@@ -112,6 +112,13 @@ def read(
     raise SlideError(msg)
 
 
+def sidecar_of(path: Path) -> Path | None:
+    """Return the ``slide.toml`` of a slide, where there is one."""
+    reader = next((reader for reader in READERS if reader.detect(path)), None)
+    sidecar = None if reader is None else reader.sidecar(path)
+    return sidecar if sidecar is not None and sidecar.exists() else None
+
+
 def find_slides(path: Path | str) -> list[Path]:
     """Find every slide below a folder.
 

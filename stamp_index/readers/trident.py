@@ -234,7 +234,7 @@ def _number(
 
 def _image_places(path: Path) -> list[Path]:
     """Return every place in the job's folder, and beside it, where an image of the slide's name may lie."""
-    job = path.parents[2]
+    job = path.parent.parent.parent
     return [folder / f"{path.stem}{end}" for folder in (job, job.parent) for end in _IMAGE_ENDS]
 
 
@@ -242,7 +242,7 @@ def _find_image(path: Path, options: SlideOptions) -> tuple[SlideImage | None, s
     """Return the image: the given one, else one of the slide's name in or beside the job's folder."""
     if options.image is not None:
         return open_image(options.image), f"Image: {Path(options.image).name}, as given."
-    root = path.parents[3]
+    root = path.parent.parent.parent.parent
     found = [confined(place, root) for place in _image_places(path) if place.is_file()]
     if len(found) > 1:
         msg = (

@@ -58,6 +58,8 @@ class ZarrImage(SlideImage):
         If it is no such image, or is damaged.
     """
 
+    reads_pieces = True
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.uri = str(path)

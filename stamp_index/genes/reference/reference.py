@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -168,7 +169,7 @@ class GeneReference:
         path = self.folder / f"{species}.tsv.gz"
         try:
             text = gzip.decompress(path.read_bytes()).decode()
-        except (OSError, EOFError, ValueError) as exc:
+        except (OSError, EOFError, ValueError, zlib.error) as exc:
             msg = f"{path} cannot be read ({exc}). Build the gene reference again with python -m stamp_index.genes.reference.build."
             raise PanelError(msg) from exc
         return SpeciesTable(text)

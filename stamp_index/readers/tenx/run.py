@@ -56,5 +56,6 @@ def matrix_files(matrix: Path, root: Path) -> tuple[Path, ...]:
     SlideError
         If one is a link that leads out of `root`.
     """
-    parts = sorted(matrix.iterdir()) if matrix.is_dir() else [matrix]
+    inside = sorted(p for p in matrix.iterdir() if not p.is_dir()) if matrix.is_dir() else []
+    parts = inside or [matrix]
     return tuple(confined(part, root) for part in parts)
