@@ -11,7 +11,7 @@ from stamp_index.readers import for_panel, harmonise
 
 if TYPE_CHECKING:
     from stamp_index.encoders.base import Encoder
-    from stamp_index.genes.matching import Orthologs
+    from stamp_index.genes.reference.reference import Orthologs
     from stamp_index.genes.report import GeneReport
     from stamp_index.slides import Slide
 

@@ -8,7 +8,7 @@ name. Without a panel the names are the reference's own symbols.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stamp_index.errors import PanelError
 from stamp_index.genes.reference import GeneReference
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stamp_index.genes.reference import How, Match, SpeciesTable
+    from stamp_index.genes.reference.reference import Orthologs
 
-Orthologs = Literal["table", "by_name"]
 # How surely a name means its gene; names that are sure may share a column, the others never join one.
 _SURE: Final = 0
 _DOUBT: Final = {"symbol": _SURE, "ensembl": _SURE, "case": 1, "previous": 2, "alias": 3}

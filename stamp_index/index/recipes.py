@@ -6,6 +6,7 @@ Sizes and costs below are for n vectors of d dimensions. `engine.estimate` says 
 from __future__ import annotations
 
 import tomllib
+from abc import ABC, abstractmethod
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -96,7 +97,7 @@ class HnswSq8Recipe(IndexRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IvfRecipe(IndexRecipe):
+class IvfRecipe(IndexRecipe, ABC):
     """What the kinds of inverted lists have in common.
 
     Attributes
@@ -127,9 +128,9 @@ class IvfRecipe(IndexRecipe):
         """Training rows out of n vectors."""
         return min(n, self.train_rows or max(65_536, 40 * self.lists_for(n)))
 
+    @abstractmethod
     def code_bytes(self, dim: int) -> int:
         """Bytes of one vector's code."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from stamp_index.readers.build import LATIN_NAMES, sum_duplicate_genes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stamp_index.genes.matching import Orthologs, PanelMatch
+    from stamp_index.genes.matching import PanelMatch
+    from stamp_index.genes.reference.reference import Orthologs
     from stamp_index.genes.report import GeneReport
     from stamp_index.slides import Slide
 

@@ -64,7 +64,7 @@ class TissueSettings:
     min_tissue : float
         Places with a smaller share of tissue are glass.
     max_pen, max_blur : float
-        Places with a larger share of ink, or out of focus, are dropped.
+        Places with a larger share of ink, or whose tissue is out of focus to a larger share, are dropped.
     """
 
     mpp: float = 8.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from stamp_index.errors import SlideError
@@ -37,8 +38,8 @@ def open_h5(path: Path) -> h5py.File:
     """
     import h5py
 
-    file = h5py.File(regular(path), "r")
-    try:
+    with ExitStack() as opened:
+        file = opened.enter_context(h5py.File(regular(path), "r"))
         for name, item in _items(file):
             if item is None or (
                 isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
@@ -49,9 +50,7 @@ def open_h5(path: Path) -> h5py.File:
                 # a plain product: `nbytes` wraps around
                 declared = math.prod(item.shape) * item.dtype.itemsize
                 refuse_bomb(str(item.name), declared, item.id.get_storage_size())
-    except BaseException:
-        file.close()
-        raise
+        opened.pop_all()  # it is whole, and the caller's to close
     return file
 
 

@@ -99,11 +99,6 @@ class TenxCounts:
         """Ensembl ids without version, length g."""
         return self.features.gene_ids
 
-    @property
-    def n_dropped(self) -> int:
-        """Number of features left out because they are not genes (antibodies, guides, controls)."""
-        return len(self.features.ids) - int(self.features.is_gene.sum())
-
 
 class TenxH5:
     """A matrix in Cell Ranger 3's HDF5 layout, which may be too large to be read at once.

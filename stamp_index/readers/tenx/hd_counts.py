@@ -1,4 +1,4 @@
-"""Counts of Visium HD, pooled while they are read: the matrix of 2 um squares never lies in memory whole.
+"""Counts of Visium HD, pooled while they are read: an h5 matrix of 2 um squares never lies in memory whole.
 
 An 11 mm slide has 30 million squares and hundreds of millions of entries, of which 48 um bins keep a part.
 """
