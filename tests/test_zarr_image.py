@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from stamp_index.errors import ImageFormatError, MissingPixelSizeError
-from stamp_index.slides import ArrayImage, ZarrImage, open_image, zarr_image
+from stamp_index.slides import ArrayImage, ZarrImage, open_image, tile_cache
 
 HEIGHT, WIDTH = 130, 170
 
@@ -102,7 +102,7 @@ def test_the_hash_follows_level_0_and_not_the_place(tmp_path):
 
 
 def test_an_image_travels_to_other_processes_and_is_read_from_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(zarr_image, "CACHE_BYTES", 3 * 32 * 32 * 2)  # two chunks
+    monkeypatch.setattr(tile_cache, "CACHE_BYTES", 3 * 32 * 32 * 2)  # two chunks
     data = pixels()
     image = pickle.loads(pickle.dumps(ZarrImage(write(tmp_path / "image", data))))
     corners = [(x, y) for x in range(0, 120, 7) for y in range(0, 90, 11)]
@@ -112,7 +112,7 @@ def test_an_image_travels_to_other_processes_and_is_read_from_threads(tmp_path, 
         np.array_equal(got, data[y : y + 33, x : x + 33])
         for got, (x, y) in zip(read, corners, strict=True)
     )
-    assert image._n_bytes <= 3 * 32 * 32 * 2  # what is kept is bounded
+    assert image._cache._n_bytes <= 3 * 32 * 32 * 2  # what is kept is bounded
     image.close()
     assert np.array_equal(image.read(3, 4, 5, 5), data[4:9, 3:8])
 

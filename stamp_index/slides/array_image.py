@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from stamp_index.slides.images import Level, SlideImage, file_hash
+from stamp_index.slides.file_image import FileImage
+from stamp_index.slides.images import Level, SlideImage
 from stamp_index.slides.plain import decode_plain, plain_header
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ArrayImage(SlideImage):
         self._lock = threading.Lock()
 
 
-class PlainImage(SlideImage):
+class PlainImage(FileImage):
     """A JPEG, PNG or TIFF file without tiles: decoded whole when it is first read.
 
     Parameters
@@ -108,31 +109,14 @@ class PlainImage(SlideImage):
         If the file is not one of the three formats or is larger than 1 Gpx.
     """
 
+    _HANDLES = ("_decoded",)
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.uri = str(path)
+        super().__init__(path)
         header = plain_header(path)
         self._mpp = header.mpp
         self._levels = _halvings(*header.size_px)
         self._decoded: ArrayImage | None = None
-        self._lock = threading.Lock()
-        self._hash: str | None = None
-
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel from a TIFF's resolution tags; None for JPEG and PNG."""
-        return self._mpp
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The image and its halvings."""
-        return self._levels
-
-    def content_hash(self) -> str:
-        """SHA-256 of the file's bytes, as hex."""
-        if self._hash is None:
-            self._hash = file_hash(self.path)
-        return self._hash
 
     def close(self) -> None:
         """Free the decoded pixels; a later read decodes the file again."""
@@ -147,16 +131,6 @@ class PlainImage(SlideImage):
             if self._decoded is None:
                 self._decoded = ArrayImage(decode_plain(self.path), self._mpp, uri=self.uri)
             return self._decoded
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_decoded"] = None  # another process decodes for itself; sending 275 MB is slower
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 def halve(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

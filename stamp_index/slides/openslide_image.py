@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stamp_index.errors import ImageFormatError
-from stamp_index.slides.images import Level, SlideImage, exact_downsample, file_hash, one_mpp
+from stamp_index.slides.file_image import FileImage
+from stamp_index.slides.images import Level, exact_downsample, one_mpp
 from stamp_index.slides.plain import to_rgb
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from openslide import OpenSlide
 
 
-class OpenSlideImage(SlideImage):
+class OpenSlideImage(FileImage):
     """A slide file that OpenSlide opens.
 
     Parameters
@@ -34,12 +34,11 @@ class OpenSlideImage(SlideImage):
 
     reads_pieces = True
 
+    _HANDLES = ("_slide",)
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.uri = str(path)
-        self._lock = threading.Lock()
+        super().__init__(path)
         self._slide: OpenSlide | None = None
-        self._hash: str | None = None
         slide = self._open()
         self.vendor: str = slide.properties.get("openslide.vendor", "")
         self._mpp = one_mpp(
@@ -53,22 +52,6 @@ class OpenSlideImage(SlideImage):
             for width, height in slide.level_dimensions
         )
         self._openslide_downsamples = tuple(slide.level_downsamples)
-
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel from the slide's properties."""
-        return self._mpp
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The file's pyramid."""
-        return self._levels
-
-    def content_hash(self) -> str:
-        """SHA-256 of the file's bytes, as hex (of the one named file, where a slide has several)."""
-        if self._hash is None:
-            self._hash = file_hash(self.path)
-        return self._hash
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -112,16 +95,6 @@ class OpenSlideImage(SlideImage):
             # Pillow drops the fourth channel in a fifth of the time that NumPy takes.
             return np.asarray(region.convert("RGB"))
         return to_rgb(region)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_slide"] = None
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 def _number(text: str | None) -> float | None:

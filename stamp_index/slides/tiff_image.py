@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
@@ -11,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from stamp_index.errors import ImageFormatError
-from stamp_index.slides.images import Level, SlideImage, exact_downsample, file_hash, one_mpp
+from stamp_index.slides.file_image import FileImage
+from stamp_index.slides.images import Level, exact_downsample, one_mpp
 from stamp_index.slides.plain import to_rgb
 from stamp_index.slides.tiles import TileReader
 
@@ -26,7 +26,7 @@ _YCBCR, _JPEG = 6, 7  # a JPEG decoder turns YCbCr into RGB; nothing else here d
 _OME_UM: Final = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4}
 
 
-class TiffImage(SlideImage):
+class TiffImage(FileImage):
     """A tiled TIFF with or without sub-levels; RGB in either plane order, or grey.
 
     Parameters
@@ -42,14 +42,13 @@ class TiffImage(SlideImage):
 
     reads_pieces = True
 
+    _HANDLES = ("_tiff", "_arrays", "_tiles")
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.uri = str(path)
-        self._lock = threading.Lock()
+        super().__init__(path)
         self._arrays: list[Any] | None = None
         self._tiles: TileReader | None = None
         self._tiff: Any = None
-        self._hash: str | None = None
         with _open_tiff(path) as tiff:
             try:
                 self._read_header(tiff)
@@ -68,22 +67,6 @@ class TiffImage(SlideImage):
             for size in (_size(level, self._axes) for level in series.levels)
         )
         self._mpp = one_mpp(*_mpp(tiff), self.uri)
-
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel from OME metadata, else from the resolution tags."""
-        return self._mpp
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The file's pyramid."""
-        return self._levels
-
-    def content_hash(self) -> str:
-        """SHA-256 of the file's bytes, as hex."""
-        if self._hash is None:
-            self._hash = file_hash(self.path)
-        return self._hash
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -148,16 +131,6 @@ class TiffImage(SlideImage):
                     for level in range(len(series.levels))
                 ]
             return self._arrays
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_tiff"], state["_arrays"], state["_tiles"] = None, None, None
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 def _open_tiff(path: Path) -> Any:  # noqa: ANN401 - tifffile has no types here

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from stamp_index.slides.tile_cache import TileCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-CACHE_BYTES: Final = 128 * 1024 * 1024  # per slide: some 600 tiles of 256 px
 WHITE: Final = 255
 
 
@@ -31,10 +32,8 @@ class TileReader:
 
     def __init__(self, pages: Sequence[Any]) -> None:
         self._pages = pages
-        self._cache: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
-        self._n_bytes = 0
+        self._cache = TileCache()
         self._file_lock = threading.Lock()
-        self._cache_lock = threading.Lock()
 
     def read(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         """Return pixels (h, w, s) of (left, top, right, bottom), which lies inside the level."""
@@ -58,19 +57,7 @@ class TileReader:
                 yield row * across + column, column * width, row * height
 
     def _tile(self, level: int, index: int) -> NDArray[np.uint8]:
-        key = (level, index)
-        with self._cache_lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        tile = self._decode(self._pages[level], index)
-        with self._cache_lock:
-            if key not in self._cache:
-                self._cache[key] = tile
-                self._n_bytes += tile.nbytes
-            while self._n_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._n_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return tile
+        return self._cache.get((level, index), partial(self._decode, self._pages[level], index))
 
     def _decode(self, page: Any, index: int) -> NDArray[np.uint8]:  # noqa: ANN401
         shape = (page.tilelength, page.tilewidth, page.samplesperpixel)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
 
 from stamp_index.errors import ImageFormatError, SlideError
-from stamp_index.slides.images import Level, SlideImage, exact_downsample, one_mpp
+from stamp_index.slides.file_image import FileImage
+from stamp_index.slides.images import Level, exact_downsample, one_mpp
 from stamp_index.slides.plain import MAX_PLAIN_PX, to_rgb
+from stamp_index.slides.tile_cache import TileCache
 from stamp_index.slides.zarr_files import attributes, open_node, walk, zarr_errors
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CACHE_BYTES: Final = 128 * 1024 * 1024  # per slide; at least one chunk is kept, whatever its size
 _HASH_BYTES: Final = 1 << 20
 # Units of OME-NGFF's axes (its specification names the first three in full).
 UNIT_UM: Final = {
@@ -44,7 +44,7 @@ class _Stored:
         return self.shape[self.axes.index("x")], self.shape[self.axes.index("y")]
 
 
-class ZarrImage(SlideImage):
+class ZarrImage(FileImage):
     """A multiscale image in a zarr folder: 8-bit RGB, RGBA or grey, with axes y, x and c in any order.
 
     Parameters
@@ -60,9 +60,10 @@ class ZarrImage(SlideImage):
 
     reads_pieces = True
 
+    _HANDLES = ("_arrays",)
+
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.uri = str(path)
+        super().__init__(path)
         try:
             group = open_node(path)
             scales = multiscales(path)
@@ -83,33 +84,18 @@ class ZarrImage(SlideImage):
             raise ImageFormatError(msg)
         self._levels = tuple(Level(*size, exact_downsample(sizes[0], size)) for size in sizes)
         self._mpp = one_mpp(*scales.mpp, self.uri)
-        self._lock = threading.Lock()
         self._arrays: list[Any] | None = None
-        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
-        self._n_bytes = 0
-        self._hash: str | None = None
+        self._cache = TileCache()
 
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel where the axes have a unit of length."""
-        return self._mpp
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The stored sizes."""
-        return self._levels
-
-    def content_hash(self) -> str:
-        """SHA-256 of level 0: names and bytes of its metadata and chunks, as hex."""
-        if self._hash is None:
-            self._hash = _folder_hash(self.path / self._stored[0].path)
-        return self._hash
+    def _hashed(self) -> str:
+        """Hash level 0: names and bytes of its metadata and chunks."""
+        return _folder_hash(self.path / self._stored[0].path)
 
     def close(self) -> None:
         """Free the decoded chunks; a later read decodes them again."""
         with self._lock:
-            self._arrays, self._n_bytes = None, 0
-            self._cache.clear()
+            self._arrays = None
+        self._cache.clear()
 
     def _read_level(self, level: int, box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
         left, top, right, bottom = box
@@ -127,19 +113,7 @@ class ZarrImage(SlideImage):
         return out
 
     def _chunk(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
-        key = (level, row, column)
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        chunk = self._decode(level, row, column)
-        with self._lock:
-            if key not in self._cache:
-                self._cache[key] = chunk
-                self._n_bytes += chunk.nbytes
-            while self._n_bytes > CACHE_BYTES and len(self._cache) > 1:
-                self._n_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return chunk
+        return self._cache.get((level, row, column), partial(self._decode, level, row, column))
 
     def _decode(self, level: int, row: int, column: int) -> NDArray[np.uint8]:
         stored = self._stored[level]
@@ -172,16 +146,6 @@ class ZarrImage(SlideImage):
                     zarr.open_array(self.path / stored.path, mode="r") for stored in self._stored
                 ]
             return self._arrays
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.update(_arrays=None, _cache=OrderedDict(), _n_bytes=0)
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 @dataclass(frozen=True)

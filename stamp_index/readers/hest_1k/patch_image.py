@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,7 +10,8 @@ from PIL import Image
 from stamp_index.errors import ImageFormatError
 from stamp_index.readers.common.hdf5 import open_h5
 from stamp_index.slides.array_image import SMALLEST_LEVEL_PX
-from stamp_index.slides.images import WHITE, Level, SlideImage, file_hash
+from stamp_index.slides.file_image import FileImage
+from stamp_index.slides.images import WHITE, Level
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class PatchImage(SlideImage):
+class PatchImage(FileImage):
     """An image put together from the patches of one h5 file, which are read when they are needed.
 
     Parameters
@@ -49,6 +49,8 @@ class PatchImage(SlideImage):
     box that is one patch gives that patch, unchanged where the box has the patches' own scale.
     """
 
+    _HANDLES = ("_file",)
+
     def __init__(
         self,
         path: Path,
@@ -59,32 +61,13 @@ class PatchImage(SlideImage):
         size_px: tuple[int, int],
         mpp: float,
     ) -> None:
-        self.path = path
-        self.uri = str(path)
+        super().__init__(path)
         self._rows, self._corners = rows, corners_px
         self._patch_px, self._mpp = patch_px, mpp
-        self._lock = threading.Lock()
         self._file: h5py.File | None = None
-        self._hash: str | None = None
         with self._lock:
             side = int(self._patches().shape[1])
         self._levels = _levels(size_px, patch_px / side)
-
-    @property
-    def mpp(self) -> float | None:
-        """Microns per pixel as given."""
-        return self._mpp
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """Level 0, the patches' own scale where that is coarser, and halvings."""
-        return self._levels
-
-    def content_hash(self) -> str:
-        """SHA-256 of the file's bytes, as hex."""
-        if self._hash is None:
-            self._hash = file_hash(self.path)
-        return self._hash
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -137,16 +120,6 @@ class PatchImage(SlideImage):
             )
             raise ImageFormatError(msg)
         return patches
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_file"] = None
-        del state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
 
 def _paste(
