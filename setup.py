@@ -23,7 +23,17 @@ class BuildWithBundle(build_py):
         for name in BUNDLED:
             target = Path(self.build_lib) / "stamp_index" / "_bundle" / name
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(root / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(root / name, target, ignore=_left_out)
+
+
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    """What is not copied: caches, and of OpenSeadragon all but the script that is served and its licence."""
+    inside = Path(folder)
+    if inside.name == "openseadragon" and inside.parent.name == "build":
+        return [name for name in names if name != "openseadragon.min.js"]
+    if inside.parent.name == "node_modules":
+        return [name for name in names if name not in {"build", "LICENSE.txt", "package.json"}]
+    return [name for name in names if name == "__pycache__" or name.startswith(".")]
 
 
 setup(cmdclass={"build_py": BuildWithBundle})

@@ -1,9 +1,8 @@
-"""Entry of the app; `stamp-index app STORE` hands it the folder of the store."""
+"""Streamlit's script: runs for each session at every change. `app.server` serves it."""
 
 from __future__ import annotations
 
-import sys
+from app import frame
+from app.settings import settings
 
-import stamp_frame
-
-stamp_frame.run(sys.argv[1] if len(sys.argv) > 1 else None)
+frame.run(settings().store_path)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,68 +32,71 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
-MAX_UPLOAD_MB: Final = 20
 READY_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 5.0
 
-# Everything is passed at start: an options file would only be read from the user's own folder.
-OPTIONS: Final[Mapping[str, str]] = {
-    "global.developmentMode": "false",
-    "server.headless": "true",
-    "server.fileWatcherType": "none",
-    "server.runOnSave": "false",
-    "server.showEmailPrompt": "false",
-    "server.enableXsrfProtection": "true",
-    "server.enableStaticServing": "false",
-    "server.maxUploadSize": str(MAX_UPLOAD_MB),
-    "browser.gatherUsageStats": "false",
-    "client.showErrorDetails": "none",
-    "client.showErrorLinks": "false",
-    "client.toolbarMode": "minimal",
-    "logger.level": "warning",
-    "theme.base": "light",
-    "theme.primaryColor": "#0f6e84",
-    "theme.backgroundColor": "#ffffff",
-    "theme.secondaryBackgroundColor": "#f4f7f8",
-    "theme.textColor": "#10202c",
-    "theme.borderColor": "#dde4e8",
-    "theme.showWidgetBorder": "true",
-    "theme.baseRadius": "6px",
-    "theme.baseFontSize": "15",
-}
-
 _log = logging.getLogger(__name__)
+
+
+AUTH_KINDS: Final = ("none", "proxy")
 
 
 class AppError(StampIndexError):
     """The app cannot be started here."""
 
 
-def app_url(port: int, query: str | None = None, *, host: str = "127.0.0.1") -> str:
-    """Address of the app, optionally opening on a gene query.
+@dataclass(frozen=True)
+class Served:
+    """Where and for whom the app is served.
 
-    Parameters
+    Attributes
     ----------
-    port : int
-        Port that the app listens on.
-    query : str or None
-        Signature such as ``"CD8A high, EPCAM low"``; the page then opens with its hits.
-    host : str
-        Address that the app is bound to.
+    host, port : str, int
+        Address to listen on. Other than at this machine's own address, everybody who can reach the port can search
+        the store unless `auth` says otherwise.
+    base_path : str
+        What all addresses start with, such as "/stamp", where a proxy passes on that part of its own; "" for none.
+    auth : {"none", "proxy"}
+        ``"proxy"``: a proxy in front logs users in and names them in `user_header`; requests without it are refused. The
+        port must then be reachable by the proxy alone.
+    user_header : str
+        Header in which the proxy names the user.
 
-    Returns
-    -------
-    str
-        For instance ``http://127.0.0.1:8501/?q=CD8A+high%2C+EPCAM+low``.
+    Raises
+    ------
+    AppError
+        If `base_path`, `auth` or `user_header` cannot be such a thing.
     """
-    shown = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host
-    shown = f"[{shown}]" if ":" in shown else shown
-    tail = "?" + urllib.parse.urlencode({"q": query}) if query else ""
-    return f"http://{shown}:{port}/{tail}"
+
+    host: str = "127.0.0.1"
+    port: int = 8501
+    base_path: str = ""
+    auth: str = "none"
+    user_header: str = "X-Forwarded-User"
+
+    def __post_init__(self) -> None:
+        path = "/" + self.base_path.strip("/") if self.base_path.strip("/") else ""
+        object.__setattr__(self, "base_path", path)
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path) or "/." in path:
+            msg = f"The base path is {self.base_path!r}; expected something like /stamp, of letters, digits and -._~."
+            raise AppError(msg)
+        if self.auth not in AUTH_KINDS:
+            msg = f"--auth is {self.auth!r}; expected one of {', '.join(AUTH_KINDS)}."
+            raise AppError(msg)
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", self.user_header):
+            msg = f"The user's header is {self.user_header!r}; expected a name such as X-Forwarded-User."
+            raise AppError(msg)
+
+    def url(self, query: str | None = None) -> str:
+        """Address of the app, optionally opening on a gene query, such as ``http://127.0.0.1:8501/?q=CD8A+high``."""
+        shown = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
+        shown = f"[{shown}]" if ":" in shown else shown
+        tail = "genes?" + urllib.parse.urlencode({"q": query}) if query else ""
+        return f"http://{shown}:{self.port}{self.base_path}/{tail}"
 
 
-def app_script() -> Path:
-    """Path of the app's entry script.
+def app_folder() -> Path:
+    """Folder that holds the package ``app``.
 
     Raises
     ------
@@ -99,51 +105,41 @@ def app_script() -> Path:
     """
     from stamp_index.resources import bundle_root
 
-    script = bundle_root() / "app" / "main.py"
-    if not script.is_file():
+    folder = bundle_root()
+    if not (folder / "app" / "server.py").is_file():
         msg = (
-            f"The app is not in this installation: there is no file {script}. "
+            f"The app is not in this installation: there is no file {folder / 'app' / 'server.py'}. "
             "Install stamp-index from its repository or from a complete wheel."
         )
         raise AppError(msg)
-    return script
+    return folder
 
 
-def app_command(store_path: Path | str, script: Path, *, host: str, port: int) -> list[str]:
-    """Command line that serves `script` over the store at `store_path`.
-
-    Parameters
-    ----------
-    store_path : path
-        Folder of the store; handed to the script as its only argument.
-    script : Path
-        Streamlit script to serve.
-    host, port : str, int
-        Address to listen on.
-
-    Returns
-    -------
-    list of str
-        Arguments for `subprocess`, starting with the running interpreter.
-    """
-    options = dict(OPTIONS)
-    options["server.address"] = host
-    options["server.port"] = str(port)
-    options["browser.serverAddress"] = host
-    options["browser.serverPort"] = str(port)
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    if host in LOCAL_HOSTS:  # a web page elsewhere must not reach the app by re-binding its name
-        flags += [f"--server.allowedHosts={name}" for name in LOCAL_HOSTS]
+def app_command(store_path: Path | str, served: Served) -> list[str]:
+    """Command line of the server over the store at `store_path`."""
     # -P: the folder that the user stands in must not shadow modules of the app
-    start = [sys.executable, "-P", "-m", "streamlit", "run", str(script)]
-    return [*start, *flags, "--", str(Path(store_path).absolute())]
+    start = [sys.executable, "-P", "-m", "app.server", "--store", str(Path(store_path).absolute())]
+    place = ["--host", served.host, "--port", str(served.port)]
+    rules = [
+        f"--base-path={served.base_path}",
+        "--auth",
+        served.auth,
+        "--user-header",
+        served.user_header,
+    ]
+    return [*start, *place, *rules]
+
+
+def app_environment() -> dict[str, str]:
+    """Environment in which the server finds the package ``app``."""
+    path = [str(app_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def run_app(
     store_path: Path | str,
+    served: Served | None = None,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8501,
     query: str | None = None,
     open_browser: bool = False,
     on_ready: Callable[[str], None] | None = None,
@@ -154,9 +150,8 @@ def run_app(
     ----------
     store_path : path
         Folder of the store. It is only read.
-    host, port : str, int
-        Address to listen on. Other than this machine's own address, everybody who can reach the
-        port can search the store: the app has no log-in.
+    served : Served, optional
+        Where and for whom; at port 8501 of this machine for whoever reaches it by default.
     query : str or None
         Gene query that the address passed to `on_ready` and to the browser opens on.
     open_browser : bool
@@ -171,20 +166,21 @@ def run_app(
     AppError
         If Streamlit is missing, the port is taken, or the app stops by itself.
     """
+    served = served or Served()
     check_store(store_path)
     if importlib.util.find_spec("streamlit") is None:
         msg = "The app needs Streamlit, which is not installed. Run: pip install 'stamp-index[app]'"
         raise AppError(msg)
-    script = app_script()
-    check_port(host, port)
-    if host not in LOCAL_HOSTS:
+    environment = app_environment()
+    check_port(served.host, served.port)
+    if served.host not in LOCAL_HOSTS and served.auth == "none":
         _log.warning(
-            "The app listens on %s without a log-in: anybody on that network sees the store.", host
+            "The app listens on %s without a log-in: anybody on that network sees the store.",
+            served.host,
         )
-    command = app_command(store_path, script, host=host, port=port)
-    with _served(command) as server:
-        url = app_url(port, query, host=host)
-        wait_until_ready(server, url=app_url(port, host=host))
+    with _served(app_command(store_path, served), environment) as server:
+        wait_until_ready(server, url=served.url())
+        url = served.url(query)
         if on_ready is not None:
             on_ready(url)
         if open_browser:
@@ -249,9 +245,11 @@ def wait_until_ready(
 
 
 @contextlib.contextmanager
-def _served(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _served(
+    command: list[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run the server; it ends with this block, also when this process is told to stop."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(environment))
     before = None
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGTERM, _interrupt)

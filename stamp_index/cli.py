@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
 from stamp_index.cli_store import compact, delete, doctor, info, progress, read_slides
 from stamp_index.errors import StampIndexError
+
+if TYPE_CHECKING:
+    from stamp_index.app_launcher import Served
 
 _PATH = click.Path(path_type=Path)
 
@@ -47,7 +50,9 @@ def demo(folder: Path, *, serve: bool, port: int) -> None:
 
     store = build_demo(folder, say=click.echo)
     if serve:
-        _serve(store, "127.0.0.1", port, query=first_query())
+        from stamp_index.app_launcher import Served
+
+        _serve(store, Served(port=port), query=first_query())
 
 
 @main.command()
@@ -142,18 +147,25 @@ def evaluate(  # noqa: PLR0913 - one argument per command-line option
 @click.argument("store_path", metavar="STORE", type=_PATH)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8501, show_default=True)
-def app(store_path: Path, host: str, port: int) -> None:
+@click.option(
+    "--base-url", "base_path", default="", help="Path that a proxy passes on, such as /stamp."
+)
+@click.option("--auth", type=click.Choice(["none", "proxy"]), default="none", show_default=True,
+              help="proxy: one in front logs users in and names them in a header.")  # fmt: skip
+@click.option("--user-header", default="X-Forwarded-User", show_default=True)
+def app(store_path: Path, **served: Any) -> None:  # noqa: ANN401 - click's values
     """Open the app on STORE."""
-    _serve(store_path, host, port, query=None)
+    from stamp_index.app_launcher import Served
+
+    _serve(store_path, Served(**served), query=None)
 
 
-def _serve(store_path: Path, host: str, port: int, *, query: str | None) -> None:
+def _serve(store_path: Path, served: Served, *, query: str | None) -> None:
     from stamp_index.app_launcher import run_app
 
     run_app(
         store_path,
-        host=host,
-        port=port,
+        served,
         query=query,
         on_ready=lambda url: click.echo(f"The app is at {url} (Ctrl+C stops it)"),
     )

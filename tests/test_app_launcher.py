@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,9 +18,9 @@ import pytest
 from stamp_index import app_launcher
 from stamp_index.app_launcher import (
     AppError,
+    Served,
     app_command,
-    app_script,
-    app_url,
+    app_environment,
     check_port,
     run_app,
     wait_until_ready,
@@ -35,61 +37,82 @@ def free_port() -> int:
 
 
 def test_url_without_a_query_is_the_root():
-    assert app_url(8501) == "http://127.0.0.1:8501/"
+    assert Served(port=8501).url() == "http://127.0.0.1:8501/"
 
 
 def test_query_in_the_url_reads_back_as_the_same_signature():
     text = "CD8A high, EPCAM low, HLA-DRA 2, +MT-CO1"
-    asked = parse_qs(urlsplit(app_url(9000, text)).query)["q"][0]
+    asked = parse_qs(urlsplit(Served(port=9000).url(text)).query)["q"][0]
     assert parse_signature(asked) == parse_signature(text)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
 def test_url_of_every_interface_names_this_machine(host):
-    assert app_url(80, host=host) == "http://127.0.0.1:80/"
+    assert Served(host, 80).url() == "http://127.0.0.1:80/"
 
 
 def test_ipv6_address_stands_in_brackets():
-    assert app_url(80, host="::1") == "http://[::1]:80/"
+    assert Served("::1", 80).url() == "http://[::1]:80/"
 
 
-def test_command_is_local_private_and_shows_no_tracebacks(tmp_path):
-    command = app_command(tmp_path, Path("main.py"), host="127.0.0.1", port=8601)
-    assert command[0] == sys.executable
-    assert command[-2:] == ["--", str(tmp_path)]
-    for flag in (
-        "--server.address=127.0.0.1",
-        "--server.port=8601",
-        "--server.headless=true",
-        "--server.enableXsrfProtection=true",
-        "--server.maxUploadSize=20",
-        "--browser.gatherUsageStats=false",
-        "--client.showErrorDetails=none",
-        "--client.showErrorLinks=false",
-        "--server.allowedHosts=127.0.0.1",
-    ):
-        assert flag in command
+@pytest.mark.parametrize("given", ["stamp", "/stamp", "/stamp/", "stamp/"])
+def test_base_path_is_written_in_one_way(given):
+    assert (
+        Served(base_path=given).url("CD8A high").startswith("http://127.0.0.1:8501/stamp/genes?q=")
+    )
 
 
-def test_every_option_is_one_that_streamlit_knows():
-    config = pytest.importorskip("streamlit.config")
-    known = config.get_config_options()
-    assert set(app_launcher.OPTIONS) <= set(known)
+@pytest.mark.parametrize("given", ["a b", "../x", "/a/../b", "http://x", "a?b", "a#b", "a//b"])
+def test_base_path_that_is_no_path_is_refused(given):
+    with pytest.raises(AppError, match="expected something like /stamp"):
+        Served(base_path=given)
+
+
+def test_unknown_kind_of_log_in_is_refused_with_those_there_are():
+    with pytest.raises(AppError, match="'basic'; expected one of none, proxy"):
+        Served(auth="basic")
+
+
+def test_header_of_the_user_must_be_a_name():
+    with pytest.raises(AppError, match="X-Forwarded-User"):
+        Served(user_header="X: y\r\n")
+
+
+def test_command_names_store_and_address(tmp_path):
+    command = app_command(tmp_path, Served("127.0.0.1", 8601, "stamp"))
+    assert command[:4] == [sys.executable, "-P", "-m", "app.server"]
+    assert command[4:] == [
+        "--store", str(tmp_path), "--host", "127.0.0.1", "--port", "8601",
+        "--base-path=/stamp", "--auth", "none", "--user-header", "X-Forwarded-User",
+    ]  # fmt: skip
+
+
+def test_server_finds_the_app_by_its_environment():
+    paths = app_environment()["PYTHONPATH"].split(os.pathsep)
+    assert (Path(paths[0]) / "app" / "server.py").is_file()
+
+
+def test_server_is_private_shows_no_tracebacks_and_answers_to_local_names_only():
+    server = pytest.importorskip("app.server")
+    known = importlib.import_module("streamlit.config").get_config_options()
+    told = server.options("127.0.0.1", 8601)
+    assert set(told) <= set(known)
+    assert told["server.allowedHosts"] == ["127.0.0.1", "localhost", "::1"]
+    assert told["server.enableXsrfProtection"] is True
+    assert told["client.showErrorDetails"] == "none"
+    assert told["client.showErrorLinks"] is False
+    assert told["browser.gatherUsageStats"] is False
+    assert told["server.maxUploadSize"] == 20
 
 
 def test_other_host_does_not_limit_the_names_it_is_called_by():
-    command = app_command("store", Path("main.py"), host="192.0.2.7", port=1)
-    assert not [flag for flag in command if "allowedHosts" in flag]
+    server = pytest.importorskip("app.server")
+    assert "server.allowedHosts" not in server.options("192.0.2.7", 1)
 
 
 def test_relative_store_path_reaches_the_server_as_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert app_command("s", Path("m.py"), host="h", port=1)[-1] == str(tmp_path / "s")
-
-
-def test_app_script_is_the_one_of_this_installation():
-    assert app_script().name == "main.py"
-    assert app_script().parent.name == "app"
+    assert app_command("s", Served())[5] == str(tmp_path / "s")
 
 
 def test_missing_store_says_its_path_and_what_to_run(tmp_path):
@@ -130,14 +153,14 @@ def test_missing_streamlit_says_what_to_install(tmp_path, monkeypatch):
 def test_server_that_dies_while_starting_is_reported_with_its_code():
     server = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     with pytest.raises(AppError, match="exit code 7"):
-        wait_until_ready(server, url=app_url(free_port()), within_s=10)
+        wait_until_ready(server, url=Served(port=free_port()).url(), within_s=10)
 
 
 def test_server_that_never_answers_is_given_up():
     server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"])
     try:
         with pytest.raises(AppError, match=r"did not answer .* within 0.3 s"):
-            wait_until_ready(server, url=app_url(free_port()), within_s=0.3)
+            wait_until_ready(server, url=Served(port=free_port()).url(), within_s=0.3)
     finally:
         server.kill()
         server.wait()
@@ -149,15 +172,15 @@ def test_app_answers_and_stops_with_its_launcher(tmp_path):
     store = toy_store(tmp_path, n_slides=1, n_spots=5)
     port = free_port()
     code = (
-        "from stamp_index.app_launcher import run_app\n"
-        f"run_app({str(store.path)!r}, port={port}, query='CD8A high', "
+        "from stamp_index.app_launcher import Served, run_app\n"
+        f"run_app({str(store.path)!r}, Served(port={port}), query='CD8A high', "
         "on_ready=lambda url: print(url, flush=True))"
     )
     launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(60, launcher.kill)
     watchdog.start()
     try:
-        assert launcher.stdout.readline().strip() == f"http://127.0.0.1:{port}/?q=CD8A+high"
+        assert launcher.stdout.readline().strip() == f"http://127.0.0.1:{port}/genes?q=CD8A+high"
         launcher.send_signal(signal.SIGTERM)
         assert launcher.wait(20) == 0
     finally:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +16,11 @@ from stamp_index.genes import parse_signature
 from tests.support import TOY_GENES, jpeg
 
 pytest.importorskip("streamlit")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 
-html = importlib.import_module("stamp_html")
-pictures = importlib.import_module("stamp_pictures")
-query = importlib.import_module("stamp_query")
-slides = importlib.import_module("stamp_slides")
+html = importlib.import_module("app.markup")
+pictures = importlib.import_module("app.drawing")
+query = importlib.import_module("app.query_controls")
+slides = importlib.import_module("app.slide_views")
 
 LENGTHS = st.floats(1e-3, 1e7)
 

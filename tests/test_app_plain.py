@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,10 +29,9 @@ from tests.plain_world import mixed_store, plain
 from tests.support import TOY_GENES, ToyEncoder, jpeg, toy_slide
 
 pytest.importorskip("streamlit")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 
-map_picture = importlib.import_module("stamp_map_picture")
-maps = importlib.import_module("stamp_maps")
+map_picture = importlib.import_module("app.map_picture")
+maps = importlib.import_module("app.gene_maps")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_empty_store_says_what_to_run(tmp_path):
     for page in (None, IMAGE_PAGE):
         at = start(empty, page)
         assert "This store has no slides yet" in [s.value for s in at.subheader]
-        assert "stamp-index embed" in at.code[0].value
+        assert "stamp-index add" in at.code[0].value
         assert not at.text_input
 
 

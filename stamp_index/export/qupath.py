@@ -75,7 +75,7 @@ def to_geojson(
         msg = f"Slide {slide_id} has no microns per pixel, so its spots have no size in pixels. Read it again with mpp."
         raise MissingPixelSizeError(msg)
     if outline is None:
-        outline = "square" if _is_square(slide.platform, slide.provenance) else "circle"
+        outline = "square" if is_square(slide.platform, slide.provenance) else "circle"
     ring = _ring(outline, slide.spot_diameter_um / slide.mpp)  # (c, 2), closed
     symbols = _symbols(store, genes)
     # Once for the whole slide: a part of it may hold numbers only, or nothing, and come as another type.
@@ -135,7 +135,7 @@ def _symbols(store: StoreView, genes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found.values()))
 
 
-def _is_square(platform: str, provenance: str) -> bool:
+def is_square(platform: str, provenance: str) -> bool:
     """Say whether a slide's spots are bins or places of a grid."""
     if platform.lower().startswith("visium hd"):
         return True

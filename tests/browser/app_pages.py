@@ -20,16 +20,16 @@ AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
 
 TOY_APP = Path(__file__).with_name("toy_app.py")
 TEST_STORE = "store of the test"  # read by toy_app
-IMAGE_PAGE = "../../app/app_pages/image_to_gene.py"
+PAGES = {name: f"../../app/app_pages/{name}.py" for name in ("slides", "genes", "image")}
+IMAGE_PAGE, GENE_PAGE = PAGES["image"], PAGES["genes"]
 
 
 def start(store: Store | Path | None, page: str | None = None, **query: str) -> AppTest:
     """Run the app over a store; `query` is what the address carries."""
     at = AppTest.from_file(str(TOY_APP), default_timeout=60)
     at.session_state[TEST_STORE] = None if store is None else str(getattr(store, "path", store))
-    if page is not None:
-        run(at)
-        at.switch_page(page)
+    run(at)
+    at.switch_page(page or GENE_PAGE)
     for name, value in query.items():
         at.query_params[name] = value
     return run(at)

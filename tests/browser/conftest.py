@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from stamp_index.app_launcher import app_command, app_url, wait_until_ready
+from stamp_index.app_launcher import Served, app_command, app_environment, wait_until_ready
 from stamp_index.store import EncoderCard, Store
 from tests.support import ToyEncoder, toy_store
 
@@ -32,7 +32,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TOY_APP = Path(__file__).with_name("toy_app.py")
 WAIT_MS = 30_000
 
 # On any page but the first, Streamlit's own client looks for the server below the page's address
@@ -58,12 +57,12 @@ class Server:
     """A running app."""
 
     process: subprocess.Popen
-    port: int
+    served: Served
     store: Path
 
     def url(self, page: str = "", **query: str) -> str:
-        tail = "?" + urlencode(query) if query else ""
-        return app_url(self.port) + page + tail
+        """Address of a page; drawn without WebGL, which software rendering makes slow."""
+        return self.served.url() + page + "?" + urlencode({"drawer": "canvas", **query})
 
     def memory_mb(self) -> float:
         """Most memory that the server has held so far (Linux)."""
@@ -72,16 +71,21 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path) -> Iterator[Server]:
+def serving(store: Path, **rules: str) -> Iterator[Server]:
+    """A server over a store; `rules` are those of `Served`."""
     pytest.importorskip("streamlit")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = app_command(store, TOY_APP, host="127.0.0.1", port=port)
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    served = Served(port=port, **rules)
+    command = [
+        "tests.browser.toy_server" if part == "app.server" else part
+        for part in app_command(store, served)
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=app_environment())
     try:
-        wait_until_ready(process, url=app_url(port))
-        yield Server(process, port, store)
+        wait_until_ready(process, url=served.url())
+        yield Server(process, served, store)
     finally:
         process.terminate()
         process.wait(20)

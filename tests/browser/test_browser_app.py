@@ -51,16 +51,14 @@ def upload(page, data: bytes, name: str = "query.png") -> None:
 
 def blue_near(page, server, spot_id: str) -> float:
     """Share of ring-blue pixels on a circle around a spot, on the overview that is shown."""
-    import stamp_data
-    import stamp_slides
-
+    from app import slide_views, stores
     from stamp_index.store import Store
 
     store = Store.open(server.store)
     slides = store.slides().set_index("slide_id", drop=False)
-    opened = stamp_data.Opened(str(server.store), store, None, slides)
+    opened = stores.Opened(str(server.store), store, None, slides)
     slide_id = spot_id.split(":")[0]
-    view = stamp_slides.slide_view(opened, slide_id)
+    view = slide_views.slide_view(opened, slide_id)
     source = page.get_by_alt_text(f"Slide {slide_id} with a ring").get_attribute("src")
     jpeg = base64.b64decode(source.removeprefix("data:image/jpeg;base64,"), validate=True)
     pixels = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).astype(int)
@@ -77,7 +75,7 @@ def blue_near(page, server, spot_id: str) -> float:
 
 
 def test_gene_page_shows_results_at_once(page, server):
-    open_page(page, server.url(q="CD8A high, EPCAM low"))
+    open_page(page, server.url("genes", q="CD8A high, EPCAM low"))
     assert page.locator(".tile").count() == 48
     assert page.locator(".tile img").first.evaluate("img => img.naturalWidth") > 0
     assert page.locator(".tile").first.get_by_text("cosine").count() == 1
@@ -85,7 +83,7 @@ def test_gene_page_shows_results_at_once(page, server):
 
 
 def test_click_on_a_hit_shows_it_and_moves_the_ring(page, server):
-    open_page(page, server.url(q="CD8A high", slide="S1"))
+    open_page(page, server.url("genes", q="CD8A high", slide="S1"))
     first, fourth = (spot_of(page.locator(f'.tile[data-rank="{rank}"]')) for rank in (1, 4))
     detail(page, 1, first)
     assert blue_near(page, server, first) > 0.8
@@ -98,7 +96,7 @@ def test_click_on_a_hit_shows_it_and_moves_the_ring(page, server):
 
 
 def test_arrow_keys_move_and_enter_picks(page, server):
-    open_page(page, server.url(q="CD8A high"))
+    open_page(page, server.url("genes", q="CD8A high"))
     tops = page.locator(".tile").evaluate_all("all => all.map(tile => tile.offsetTop)")
     per_row = tops.count(tops[0])
     page.locator('.tile[data-rank="1"]').focus()
@@ -112,7 +110,7 @@ def test_arrow_keys_move_and_enter_picks(page, server):
 
 
 def test_new_query_starts_at_its_first_hit(page, server):
-    open_page(page, server.url(q="CD8A high"))
+    open_page(page, server.url("genes", q="CD8A high"))
     page.locator('.tile[data-rank="3"]').click()
     detail(page, 3, spot_of(page.locator('.tile[data-rank="3"]')))
     key = page.locator(READY).get_attribute("data-ready")
@@ -123,7 +121,7 @@ def test_new_query_starts_at_its_first_hit(page, server):
 
 
 def test_typed_query_is_answered_and_kept_in_the_address(page, server):
-    open_page(page, server.url())
+    open_page(page, server.url("genes"))
     key = page.locator(READY).get_attribute("data-ready")
     page.get_by_label("Genes", exact=True).fill("ADIPOQ high, CD8A low")
     page.keyboard.press("Enter")
@@ -134,7 +132,7 @@ def test_typed_query_is_answered_and_kept_in_the_address(page, server):
 
 
 def test_unknown_gene_is_repaired_by_one_click(page, server):
-    page.goto(server.url(q="CD8 high, EPCAM low"))
+    page.goto(server.url("genes", q="CD8 high, EPCAM low"))
     page.get_by_text("not known here").wait_for()
     page.get_by_role("button", name="CD8A", exact=True).click()
     page.wait_for_selector(f"{READY} .tile")
@@ -142,18 +140,20 @@ def test_unknown_gene_is_repaired_by_one_click(page, server):
 
 
 def test_gene_both_high_and_low_is_refused(page, server):
-    page.goto(server.url(q="EPCAM high, EPCAM low"))
+    page.goto(server.url("genes", q="EPCAM high, EPCAM low"))
     page.get_by_text("both high and low").wait_for()
     assert page.locator(".tile").count() == 0
 
 
 def test_link_with_a_foreign_picture_fetches_nothing(page, server):
-    page.goto(server.url(q="![x](http://192.0.2.1/x.png) <img src=http://192.0.2.1/y.png>"))
+    page.goto(
+        server.url("genes", q="![x](http://192.0.2.1/x.png) <img src=http://192.0.2.1/y.png>")
+    )
     page.get_by_text("Cannot read").wait_for()  # the page fixture refuses foreign requests
 
 
 def test_hits_download_as_csv(page, server):
-    open_page(page, server.url(q="CD8A high", k="9"))
+    open_page(page, server.url("genes", q="CD8A high", k="9"))
     with page.expect_download() as download:
         page.get_by_role("button", name="Download hits").click()
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text())))
@@ -163,7 +163,7 @@ def test_hits_download_as_csv(page, server):
 
 
 def test_hit_becomes_the_query_of_the_other_page(page, server):
-    open_page(page, server.url(q="CD8A high"))
+    open_page(page, server.url("genes", q="CD8A high"))
     spot_id = spot_of(page.locator('.tile[data-rank="1"]'))
     page.get_by_role("button", name="Use as query").click()
     page.get_by_role("heading", name="Predicted expression").wait_for()
@@ -172,10 +172,10 @@ def test_hit_becomes_the_query_of_the_other_page(page, server):
 
 
 def test_two_people_do_not_see_each_other(page, server, browser):
-    open_page(page, server.url(q="CD8A high"))
+    open_page(page, server.url("genes", q="CD8A high"))
     with browser.new_context() as context:
         other = context.new_page()
-        open_page(other, server.url(q="ADIPOQ high"))
+        open_page(other, server.url("genes", q="ADIPOQ high"))
         assert other.get_by_label("Genes", exact=True).input_value() == "ADIPOQ high"
     page.locator('.tile[data-rank="2"]').click()
     detail(page, 2, spot_of(page.locator('.tile[data-rank="2"]')))
@@ -183,7 +183,7 @@ def test_two_people_do_not_see_each_other(page, server, browser):
 
 
 def test_everything_that_can_be_pressed_has_a_name(page, server):
-    open_page(page, server.url())
+    open_page(page, server.url("genes"))
     nameless = page.locator("button").evaluate_all(
         "all => all.filter(b => !(b.innerText.trim() || b.ariaLabel || b.title)"
         " && b.offsetParent).map(b => b.outerHTML.slice(0, 200))"
@@ -312,7 +312,7 @@ def test_damaged_store_is_a_sentence(page, broken_server):
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 768)], ids=lambda size: f"{size[0]}")
 @pytest.mark.parametrize(
     ("name", "where", "query"),
-    [("gene_to_image", "", {}), ("image_to_gene", "image", {"spot": "S1:B0013-1"})],
+    [("gene_to_image", "genes", {}), ("image_to_gene", "image", {"spot": "S1:B0013-1"})],
     ids=["gene", "image"],
 )
 def test_page_fits_its_window(page, server, screenshots, size, name, where, query):

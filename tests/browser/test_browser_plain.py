@@ -31,7 +31,7 @@ def fits(page) -> None:
 
 
 def test_predicted_values_look_different_from_measured_ones(page, mixed_server, screenshots):
-    open_page(page, mixed_server.url(q="CD8A high, EPCAM low"))
+    open_page(page, mixed_server.url("genes", q="CD8A high, EPCAM low"))
     guessed = page.locator(".tile:has(.mark)").first
     measured = page.locator(".tile:not(:has(.mark))").first
     assert guessed.locator(".mark").inner_text() == "H&E only"

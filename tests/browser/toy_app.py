@@ -1,8 +1,7 @@
-"""Entry of the app for tests: the app itself, with the encoder of the toy stores.
+"""Entry of the app for page tests: the app's script, with the encoder of the toy stores.
 
-A toy store carries no checkpoint, so the encoder is handed over before the app runs. Used by the
-page tests, which name the store in the session, and by the browser tests, whose server is started
-with it.
+A toy store carries no checkpoint, so the encoder is handed over before the app runs. The page tests name the store in
+the session. `toy_server` does the same for the browser tests.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "app") if str(folder) not in sys.path]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
-import stamp_data  # noqa: E402
-import stamp_frame  # noqa: E402
 import streamlit as st  # noqa: E402
 
+from app import frame, stores  # noqa: E402
 from tests.support import ToyEncoder  # noqa: E402
 
-stamp_data.use_encoder(ToyEncoder())
-started_with = sys.argv[1] if len(sys.argv) > 1 else None
-stamp_frame.run(st.session_state.get("store of the test", started_with))
+stores.use_encoder(ToyEncoder())
+frame.run(st.session_state.get("store of the test"))

@@ -1,0 +1,123 @@
+"""Slide images that are open for tiles, and the overview where a slide's file cannot be read."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from app.api.answers import NotThereError
+from stamp_index.errors import StampIndexError
+from stamp_index.slides import ArrayImage, SlideImage, open_image
+from stamp_index.slides.deep_zoom import DeepZoom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from app.stores import Opened
+
+MAX_OPEN = 4  # each keeps up to 128 MiB of decoded tiles
+MAX_TILE_BYTES = 64 * 1024 * 1024
+
+Value = TypeVar("Value")
+
+_log = logging.getLogger(__name__)
+
+
+class _Kept(Generic[Value]):
+    """The values that were used last, up to a cost; threads may share it."""
+
+    def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
+        self._held: OrderedDict[object, Value] = OrderedDict()
+        self._lock = threading.Lock()
+        self._most, self._cost, self._sum = most, cost, 0
+
+    def get(self, key: object, make: Callable[[], Value]) -> Value:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+        value = make()
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = value
+                self._sum += self._cost(value)
+            while self._sum > self._most and len(self._held) > 1:
+                self._sum -= self._cost(self._held.popitem(last=False)[1])
+            return self._held.get(key, value)
+
+
+_images: _Kept[SlideImage] = _Kept(MAX_OPEN, lambda _: 1)
+_tiles: _Kept[bytes] = _Kept(MAX_TILE_BYTES, len)
+
+
+def geometry(opened: Opened, slide_id: str) -> DeepZoom | None:
+    """Size of a slide's picture as tiles; None where neither image nor overview is known."""
+    slide = opened.slides.loc[slide_id]
+    width, height = float(slide["width_px"]), float(slide["height_px"])
+    if not (math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1):
+        return None
+    return DeepZoom(int(width), int(height))
+
+
+def tile(opened: Opened, slide_id: str, place: tuple[int, int, int]) -> bytes:
+    """JPEG of a slide's tile at (level, column, row).
+
+    Raises
+    ------
+    NotThereError
+        If the slide has no picture.
+    QueryError
+        If it has no such tile.
+    """
+    zoom = geometry(opened, slide_id)
+    if zoom is None:
+        msg = f"Slide {slide_id} has no picture."
+        raise NotThereError(msg)
+    zoom.box(*place)  # raises where there is no such tile, before anything is opened
+    key = (*opened.key, slide_id, place)
+    return _tiles.get(key, lambda: zoom.tile(image_of(opened, slide_id), *place))
+
+
+def image_of(opened: Opened, slide_id: str) -> SlideImage:
+    """The slide's image where its file can be read and has the slide's size, else its stored overview.
+
+    Raises
+    ------
+    NotThereError
+        If there is no overview either.
+    """
+    return _images.get((*opened.key, slide_id), lambda: _open(opened, slide_id))
+
+
+def is_whole(opened: Opened, slide_id: str) -> bool:
+    """Whether tiles show the slide's own pixels, and not its overview enlarged."""
+    try:
+        return image_of(opened, slide_id).uri != ""
+    except NotThereError:
+        return False
+
+
+def _open(opened: Opened, slide_id: str) -> SlideImage:
+    slide = opened.slides.loc[slide_id]
+    uri = str(slide["image_uri"] or "")
+    if uri:
+        try:
+            image = open_image(uri)
+            if image.size_px == (int(slide["width_px"]), int(slide["height_px"])):
+                return image
+            _log.warning("%s has another size than when slide %s was added", uri, slide_id)
+        except StampIndexError as error:
+            _log.warning("slide %s is shown by its overview: %s", slide_id, error)
+    stored = opened.store.overview(slide_id)
+    if stored is None:
+        msg = f"The file of slide {slide_id} cannot be read, and no overview of it is stored."
+        raise NotThereError(msg)
+    with Image.open(io.BytesIO(stored), formats=["JPEG"]) as picture:
+        return ArrayImage(np.asarray(picture.convert("RGB")), uri="")

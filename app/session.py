@@ -1,0 +1,37 @@
+"""What one session looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.stores import open_store
+
+if TYPE_CHECKING:
+    from app.stores import Opened
+
+PATH = "_store_path"
+
+
+def current() -> Opened:
+    """The newest version of the store that this session looks at."""
+    return open_store(st.session_state[PATH])
+
+
+def look_at(path: str) -> Opened:
+    """Make a store the one that this session looks at.
+
+    Raises
+    ------
+    StampIndexError
+        If it cannot be opened.
+    """
+    opened = open_store(path)
+    st.session_state[PATH] = path
+    return opened
+
+
+def user() -> str:
+    """Name of whoever looks, as the proxy or the log-in gave it; "" where nobody logs in."""
+    return str(st.user.get("name") or st.user.get("email") or "")

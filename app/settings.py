@@ -1,0 +1,55 @@
+"""What this process serves, and how: set once when the server starts, read by pages and routes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from typing import Literal
+
+AuthKind = Literal["none", "proxy", "oidc"]
+SECRET_VARIABLE = "STAMP_INDEX_SECRET"  # the same in every process that serves one address
+
+
+def _secret() -> bytes:
+    given = os.environ.get(SECRET_VARIABLE, "")
+    return given.encode() if given else secrets.token_bytes(32)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the app is served.
+
+    Attributes
+    ----------
+    store_path : str or None
+        Folder of the store.
+    base_path : str
+        What the addresses of all pages and routes start with, such as "/stamp"; "" for none.
+    auth : {"none", "proxy", "oidc"}
+        Who may look: everybody who reaches the port, those whom a proxy in front names in a header, or those
+        who log in.
+    user_header : str
+        That header.
+    secret : bytes
+        Signs the tokens of routes.
+    """
+
+    store_path: str | None = None
+    base_path: str = ""
+    auth: AuthKind = "none"
+    user_header: str = "X-Forwarded-User"
+    secret: bytes = field(default_factory=_secret, repr=False)
+
+
+_current = [Settings()]
+
+
+def configure(chosen: Settings) -> None:
+    """Serve by these settings from now on."""
+    _current[0] = chosen
+
+
+def settings() -> Settings:
+    """The settings of this process."""
+    return _current[0]

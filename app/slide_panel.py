@@ -1,0 +1,126 @@
+"""Beside the viewer: the selected spot, and the spots inside the lasso."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from app import frame, markup
+from app.api.routes import patch_address
+from app.facts import spot_facts
+from app.markup import plain
+from app.selections import Selection, select
+from app.session import user
+from app.stores import Opened
+from stamp_index.errors import QueryError
+from stamp_index.view.contrast import region_contrast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from app.viewer import Said
+
+TOP_GENES = 8
+
+
+def show(opened: Opened, slide_id: str, layer: Mapping[str, str] | None, done: Said) -> None:
+    """Spot card and lasso card; what to do where there is neither."""
+    index = done.spot
+    n_spots = int(opened.slides.loc[slide_id, "n_spots"])
+    if index is not None and 0 <= index < n_spots:
+        spot_card(opened, slide_id, int(opened.slides.loc[slide_id, "first_spot"]) + index)
+    if done.lasso is not None:
+        lasso_card(opened, select(opened, slide_id, done.lasso), layer)
+    if index is None and done.lasso is None:
+        st.html(markup.facts(slide_facts(opened, slide_id)))
+        st.caption(
+            "Click a spot to see what it expresses. Draw a lasso (L) to compare a region with its slide."
+        )
+
+
+def slide_facts(opened: Opened, slide_id: str) -> list[tuple[str, str]]:
+    """What is known about a slide."""
+    slide = opened.slides.loc[slide_id]
+    mpp = float(slide["mpp"])
+    rows = [
+        ("Slide", slide_id),
+        ("Patient", str(slide["patient_id"]) or "not given"),
+        ("Organ", str(slide["organ"]) or "not given"),
+        ("Disease", str(slide["disease"]) or "not given"),
+        ("Platform", str(slide["platform"]) or "not given"),
+        ("Spots", f"{int(slide['n_spots']):,}"),
+        (
+            "Genes",
+            f"{int(slide['n_genes']):,}" if slide["n_genes"] else "H&E only, nothing measured",
+        ),
+        ("Pixel size", f"{mpp:.4g} µm" if math.isfinite(mpp) else "unknown"),
+    ]
+    if math.isfinite(slide["width_px"]):
+        rows.append(("Image", f"{int(slide['width_px']):,} × {int(slide['height_px']):,} px"))
+    return rows
+
+
+def spot_card(opened: Opened, slide_id: str, row: int) -> None:
+    """A spot: its picture, its top genes, and what can be done with it."""
+    spot_id = str(opened.store.spots(["spot_id"], [row]).iloc[0, 0])
+    with st.container(border=True, key="spotcard"):
+        st.markdown(f"**{plain(spot_id)}**")
+        picture, genes = st.columns([0.42, 0.58], gap="small")
+        with picture:
+            if opened.store.has_vector("image")[row]:
+                width_um = opened.store.card.patch_width_um
+                st.html(
+                    markup.patch(patch_address(opened, row, user=user()), f"Patch of {spot_id}")
+                )
+                st.caption(f"{width_um:g} µm wide")
+        with genes:
+            st.html(markup.value_bars(top_genes(opened, slide_id, row)))
+        st.html(markup.facts(spot_facts(opened, slide_id, row)))
+        if st.button("Use as query", key="use-spot", width="stretch"):
+            st.switch_page(frame.IMAGE_PAGE, query_params={"spot": spot_id})
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
+def top_genes(opened: Opened, slide_id: str, row: int) -> list[tuple[str, float]]:
+    """Genes of most counts at a spot, log1p CP10K; none on plain H&E."""
+    counts = opened.store.sparse_counts([row])
+    total = float(counts.sum())
+    if total <= 0:
+        return []
+    best = np.argsort(-counts.data, kind="stable")[:TOP_GENES]
+    names = opened.store.genes
+    return [
+        (names[int(counts.indices[at])], float(np.log1p(counts.data[at] * 1e4 / total)))
+        for at in best
+    ]
+
+
+def lasso_card(opened: Opened, chosen: Selection, layer: Mapping[str, str] | None) -> None:
+    """The spots inside the lasso: how many, how large, and the genes that set them apart."""
+    mpp = float(opened.slides.loc[chosen.slide_id, "mpp"])
+    area = f" · {chosen.area_mm2(mpp):.2f} mm²" if math.isfinite(mpp) else ""
+    n = len(chosen.rows)
+    with st.container(border=True, key="lassocard"):
+        st.markdown(f"**Lasso: {n:,} spot{'' if n == 1 else 's'}**{area}")
+        if n == 0:
+            st.caption("No spot's centre lies inside. Draw a larger region.")
+            return
+        try:
+            table = contrast(opened, chosen)
+        except QueryError as error:
+            st.caption(plain(str(error)))
+        else:
+            st.html(markup.contrast_table(table.head(TOP_GENES), table.tail(3)[::-1]))
+            st.caption("Fold change of mean CP10K against the slide's other spots.")
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={
+    Opened: lambda opened: opened.key, Selection: lambda one: (one.slide_id, one.polygon)})  # fmt: skip
+def contrast(opened: Opened, chosen: Selection) -> pd.DataFrame:
+    """Genes inside against outside."""
+    return region_contrast(opened.store, chosen.rows, chosen.others)

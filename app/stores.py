@@ -1,0 +1,119 @@
+"""Stores that this process has open for reading: the pages and the routes share them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stamp_index.errors import StoreError
+from stamp_index.search import Searcher
+from stamp_index.store import Store
+from stamp_index.store.manifest import read_manifest, stored_versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stamp_index.encoders.base import Encoder
+
+Against = Literal["image", "gene"]
+MAX_OPEN = 2  # versions that are kept open: the newest, and the one that open pages still show
+
+_given_encoder: list[Encoder] = []
+_opened: OrderedDict[tuple[str, int, str], Opened] = OrderedDict()
+_opening = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A store that is open for reading, with what answers queries on it."""
+
+    path: str
+    store: Store
+    searcher: (
+        Searcher | None
+    )  # None while the store has no spots, and for versions that are not the newest
+    slides: pd.DataFrame  # indexed by slide_id
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What a cached answer depends on besides the query; a store in the place of another differs in its id."""
+        return self.path, self.store.version, self.store.store_id
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True where every slide was drawn by the phantom."""
+        return len(self.slides) > 0 and set(self.slides["platform"]) == {"phantom"}
+
+    @cached_property
+    def measured(self) -> frozenset[str]:
+        """Genes that a slide of the store measured; none where all of it is plain H&E."""
+        return frozenset(self.store.genes)
+
+    @cached_property
+    def plain_slides(self) -> frozenset[str]:
+        """Slides on which nothing was measured."""
+        return frozenset(self.slides.index[self.slides["n_genes"] == 0])
+
+    @cached_property
+    def searchable(self) -> tuple[Against, ...]:
+        """Embeddings that any spot has; a store of plain H&E has no gene profiles."""
+        held: tuple[Against, ...] = ("image", "gene")
+        return tuple(one for one in held if self.store.has_vector(one).any())
+
+
+def use_encoder(encoder: Encoder) -> None:
+    """Serve every store with this encoder instead of the one that the store carries."""
+    _given_encoder[:] = [encoder]
+
+
+def open_store(path: str) -> Opened:
+    """The newest version of the store at `path`; a new version is noticed at the next query.
+
+    Raises
+    ------
+    StampIndexError
+        If there is no store, it is damaged or newer than this release, or its encoder cannot be loaded.
+    """
+    newest = read_manifest(Path(path))
+    return open_version(path, newest.version, newest.store_id)
+
+
+def open_version(path: str, version: int, store_id: str) -> Opened:
+    """One version of the store at `path`; the `MAX_OPEN` that were asked for last stay open.
+
+    Raises
+    ------
+    StoreError
+        If another store lies at `path` now, or it has no such version any more.
+    """
+    key = path, version, store_id
+    with _opening:  # one thread opens, the others wait for it
+        held = _opened.get(key) or _open(path, version)
+        if held.store.store_id != store_id:
+            msg = f"Another store lies at {path} now. Reload the page to see it."
+            raise StoreError(msg)
+        _opened[key] = held
+        _opened.move_to_end(key)
+        while len(_opened) > MAX_OPEN:
+            _opened.popitem(last=False)
+    return held
+
+
+def _open(path: str, version: int) -> Opened:
+    """Open a version; only the newest answers queries, as indexes are of that one."""
+    store = Store.open(path, version=version)
+    searcher = None
+    if store.n_spots and version == stored_versions(Path(path))[-1]:
+        searcher = open_searcher(path)
+    shown = searcher.store if searcher else store
+    return Opened(path, shown, searcher, shown.slides().set_index("slide_id", drop=False))
+
+
+def open_searcher(path: str) -> Searcher:
+    """The only place where the app makes a searcher."""
+    encoder = _given_encoder[0] if _given_encoder else None
+    return Searcher.open(path, encoder=encoder)
