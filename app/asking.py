@@ -6,14 +6,15 @@ Answers are cached by store version, so that a widget which has nothing to do wi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
 from app.stores import Against, Opened
-from stamp_index.search import all_of, field_in
+from stamp_index.genes import parse_signature
+from stamp_index.search import Hits, all_of, field_in, field_not_in, parse_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from stamp_index.search import Hits
     from stamp_index.search.filtering import Condition
+
+
+NEIGHBOURHOOD_UM = 500.0
+ONE_PER = {
+    "spot": None,
+    "neighbourhood": NEIGHBOURHOOD_UM,
+    "slide": "slide",
+    "patient": "patient",
+}  # as in the address
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,42 @@ class Question:
     organs: tuple[str, ...] = ()
     slides: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
+    not_patients: tuple[str, ...] = ()
+    where: str = ""  # in the filter language, besides the lists above
+    one_per: str = "spot"
 
     def filters(self) -> Condition | None:
-        """The library's filter."""
+        """The library's filter.
+
+        Raises
+        ------
+        QueryError
+            If `where` cannot be read.
+        """
         return all_of(
             field_in("organ", self.organs),
             field_in("slide", self.slides),
             field_in("patient", self.patients),
+            field_not_in("patient", self.not_patients),
+            parse_filter(self.where) if self.where.strip() else None,
         )
+
+    def keywords(self) -> dict[str, Any]:
+        """What every search of the library takes."""
+        return {
+            "against": self.against,
+            "k": self.k,
+            "filters": self.filters(),
+            "one_per": ONE_PER[self.one_per],
+        }
+
+
+@dataclass(frozen=True)
+class Look:
+    """The look of a stored spot, and how much of a query the genes beside it are (0 to 1)."""
+
+    spot_id: str
+    genes: float
 
 
 @dataclass(frozen=True)
@@ -51,23 +88,44 @@ class Answer:
     table: pd.DataFrame
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+    genes: tuple[str, ...]
     query: str
     notes: tuple[str, ...]
-    against: Against
+    question: Question
     store_version: int
     seconds: float  # that the search took when it was asked first
 
+    @property
+    def against(self) -> Against:
+        """What was searched."""
+        return self.question.against
 
-def _answer(opened: Opened, against: Against, search: Callable[[], Hits]) -> Answer:
+
+def hits_of(opened: Opened, answer: Answer) -> Hits:
+    """The answer as the library's hits, for what it does with them."""
+    return Hits(
+        table=answer.table,
+        rows=answer.rows,
+        genes=answer.genes,
+        query=answer.query,
+        notes=answer.notes,
+        store_version=answer.store_version,
+        fingerprint=opened.store.card.fingerprint,
+        store=opened.store,
+    )
+
+
+def _answer(opened: Opened, question: Question, search: Callable[[], Hits]) -> Answer:
     started = time.perf_counter()
     hits = search()
     return Answer(
         table=hits.to_pandas(),
         rows=np.asarray(hits.rows),
         scores=np.asarray(hits.scores),
+        genes=hits.genes,
         query=hits.query,
         notes=tuple(hits.notes),
-        against=against,
+        question=question,
         store_version=opened.store.version,
         seconds=time.perf_counter() - started,
     )
@@ -77,12 +135,28 @@ def _answer(opened: Opened, against: Against, search: Callable[[], Hits]) -> Ans
 def ask_genes(opened: Opened, text: str, question: Question) -> Answer:
     """Spots for a gene query."""
     return _answer(
-        opened,
-        question.against,
-        lambda: opened.searcher.search_genes(
-            text, against=question.against, k=question.k, filters=question.filters()
-        ),
+        opened, question, lambda: opened.searcher.search_genes(text, **question.keywords())
     )
+
+
+@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
+def ask_both(opened: Opened, text: str, look: Look, question: Question) -> Answer:
+    """Spots that fit a gene query and look like a stored spot."""
+
+    def search() -> Hits:
+        asked = opened.searcher.search_genes(text, **question.keywords())  # its names and refusals
+        weights = dict(parse_signature(asked.query).items)
+        genes = opened.searcher.encoder.encode_signature(weights)
+        row = opened.store.row_of(look.spot_id)
+        picture = opened.store.vectors("image", [row])[0].astype(np.float32)
+        found = opened.searcher.search_vector(
+            look.genes * genes + (1 - look.genes) * picture,
+            genes=asked.genes,
+            **question.keywords(),
+        )
+        return replace(found, query=asked.query)
+
+    return _answer(opened, question, search)
 
 
 # An upload must not outlive the session that made it: its answers are cached for that session only.
@@ -96,10 +170,8 @@ def ask_image(opened: Opened, patch: NDArray[np.uint8], mpp: float, question: Qu
     """Spots for an uploaded picture."""
     return _answer(
         opened,
-        question.against,
-        lambda: opened.searcher.search_image(
-            patch, mpp=mpp, against=question.against, k=question.k, filters=question.filters()
-        ),
+        question,
+        lambda: opened.searcher.search_image(patch, mpp=mpp, **question.keywords()),
     )
 
 
@@ -108,13 +180,8 @@ def ask_spot(opened: Opened, spot_id: str, exclude_own: str, question: Question)
     """Spots for the picture of a stored spot."""
     return _answer(
         opened,
-        question.against,
+        question,
         lambda: opened.searcher.search_spot(
-            spot_id,
-            query="image",
-            against=question.against,
-            k=question.k,
-            filters=question.filters(),
-            exclude_own=exclude_own,
+            spot_id, query="image", exclude_own=exclude_own, **question.keywords()
         ),
     )

@@ -32,27 +32,49 @@ def short_key(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def gallery(tiles: Sequence[Mapping[str, Any]], *, key: str, bar: tuple[float, str]) -> int:
+def gallery(
+    tiles: Sequence[Mapping[str, Any]],
+    *,
+    key: str,
+    addresses: Mapping[str, str],
+    bar: tuple[float, str],
+    marked: Sequence[str] = (),
+    on_mark: Callable[[int], None] | None = None,
+) -> int:
     """Show hits as tiles and return the rank of the picked one, 1 unless another was picked.
 
     Parameters
     ----------
     tiles : sequence of mapping
-        For each hit rank, src (data URI or ""), alt, score, slide, genes, more.
+        For each hit rank, row (None where no picture is stored), spot, alt, score, slide, genes, more.
     key : str
         Changes exactly when `tiles` do. A pick belongs to the tiles it was made on.
+    addresses : mapping
+        ``api``, what the addresses of the store's routes start with, and ``token``.
     bar : (float, str)
         Scale bar of every tile: length as a share of its width, and label.
+    marked : sequence of str
+        Ids of spots that carry a mark.
+    on_mark : callable or None
+        Called with a rank whose mark is to be turned.
     """
-    # What is picked is not part of the data: the tiles are then the same bytes at every pick,
-    # and Streamlit sends a reference instead of all pictures.
     data = {
         "key": key,
         "tiles": list(tiles),
         "bar": {"share": bar[0], "label": bar[1]},
         "picked": 1,
+        "marked": list(marked),
+        **addresses,
     }
-    result = _component("gallery")(key="gallery", data=data, on_picked_change=_nothing)
+
+    def turned() -> None:
+        said = st.session_state["gallery"].get("mark") or {}
+        if on_mark is not None and said.get("key") == key:
+            on_mark(int(said.get("rank", 0)))
+
+    result = _component("gallery")(
+        key="gallery", data=data, on_picked_change=_nothing, on_mark_change=turned
+    )
     picked = result.picked or {}
     rank = int(picked.get("rank", 1)) if picked.get("key") == key else 1
     return rank if 1 <= rank <= len(tiles) else 1

@@ -49,7 +49,8 @@ def run(store_path: str | None) -> None:
         )
         return
     try:
-        opened = look_at(store_path)
+        with st.spinner("Opening the store …"):
+            opened = look_at(store_path)
     except StampIndexError as error:
         refused(store_path, error)
         return

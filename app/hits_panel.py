@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import streamlit as st
 
-from app import components, drawing, frame, markup, readings
-from app.drawing import Mark
+from app import components, drawing, frame, markup, readings, shortlist, shortlist_panel
+from app.api.routes import store_address
+from app.api.tokens import mint
 from app.facts import hit_facts, slide_name
 from app.markup import plain
-from app.slide_views import slide_view
+from app.session import user
 from app.unmeasured import guesses
+from app.viewer import Mark, Shown, viewer
 from stamp_index.search.calibration import NOTHING_STANDS_OUT
 from stamp_index.search.hits import gene_column
 
@@ -25,36 +29,41 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 
+HIT_WIDTH_UM = 1500.0  # of the tissue that is shown around a hit
+HIT_WIDTH_PX = 3000.0  # the same where no pixel size is known
+
+
 @st.fragment
 def show(opened: Opened, answer: Answer, weights: Mapping[str, float]) -> None:
     """Gallery at the left, the picked hit at the right. A pick reruns only this part."""
-    card = opened.store.card
     key = components.short_key(
-        opened.key, answer.query, answer.against, list(weights), answer.rows.tolist()
+        opened.key, answer.query, answer.question, list(weights), answer.rows.tolist()
     )
-    left, right = st.columns([0.6, 0.4], gap="medium")
+    spot_ids = [str(spot_id) for spot_id in answer.table["spot_id"]]
+    left, right = st.columns([0.58, 0.42], gap="medium")
     with left:
         rank = components.gallery(
             readings.tiles(key, opened, answer, weights),
             key=key,
-            bar=drawing.scale_bar(card.patch_width_um),
+            addresses={"api": store_address(opened), "token": mint(user())},
+            bar=drawing.scale_bar(opened.store.card.patch_width_um),
+            marked=shortlist.marked(),
+            on_mark=lambda at: shortlist.toggle_ranked(spot_ids, at),
         )
     with right:
         show_hit(opened, answer, weights, rank)
+    shortlist_panel.show(opened, weights)
 
 
 def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank: int) -> None:
     """One hit: where it lies, what it looks like, what was measured or is predicted there."""
     hit = answer.table.iloc[rank - 1].to_dict()
+    row = int(answer.rows[rank - 1])
     st.markdown(
         f"**#{rank} · {plain(str(hit['spot_id']))}** · cosine {hit['score']:.3f}", width="content"
     )
-    overview, patch = st.columns([0.6, 0.4], gap="small")
-    with overview:
-        _overview(opened, answer, hit)
-    with patch:
-        _patch(opened, answer, hit, rank)
-    row = int(answer.rows[rank - 1])
+    _on_slide(opened, answer, hit)
+    actions(opened, hit)
     if weights:
         guessed = {gene: guess for (_, gene), guess in guesses(opened, [row], weights).items()}
         values = readings.gene_readings(opened, hit, weights, guessed)
@@ -64,39 +73,60 @@ def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank:
     st.html(markup.facts(hit_facts(opened, hit, row)))
 
 
-def _overview(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
+def _on_slide(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
+    """The slide around the hit, with rings at it and at the other hits of the slide."""
     slide_id = str(hit["slide_id"])
-    view = slide_view(opened, slide_id)
-    if view is None:
-        st.info(f"No overview is stored for slide {plain(slide_id)}.")
-        return
     same = answer.table[answer.table["slide_id"] == slide_id]
-    others = [Mark(row.x_px, row.y_px) for row in same.itertuples() if row.rank != hit["rank"]]
-    st.image(
-        drawing.data_uri(
-            view.with_marks(Mark(hit["x_px"], hit["y_px"], f"#{hit['rank']}"), others)
+    marks = [Mark(float(one.x_px), float(one.y_px), f"#{one.rank}") for one in same.itertuples()]
+    width = HIT_WIDTH_UM if math.isfinite(hit["x_um"]) else HIT_WIDTH_PX
+    viewer(
+        opened,
+        slide_id,
+        Shown(
+            marks=marks,
+            picked=int(np.flatnonzero(same["rank"] == hit["rank"])[0]),
+            focus=(float(hit["x_px"]), float(hit["y_px"]), width),
+            focus_stamp=str(hit["spot_id"]),
+            tools=("pan",),
         ),
-        width="stretch",
-        alt=f"Slide {slide_id} with a ring at hit {hit['rank']}",
-        caption=f"Slide {plain(slide_name(opened, slide_id))}"
-        + (f", {len(others)} other hits" if others else ""),
+        key="hitview",
+        height="clamp(280px, 38vh, 460px)",
+    )
+    others = len(same) - 1
+    st.caption(
+        f"Slide {plain(slide_name(opened, slide_id))}"
+        + (f", {others} other hit{'s' if others > 1 else ''} on it" if others else "")
     )
 
 
-def _patch(opened: Opened, answer: Answer, hit: Mapping[str, Any], rank: int) -> None:
-    jpeg = opened.store.thumbnails(answer.rows[rank - 1 : rank])[0]
-    width_um = opened.store.card.patch_width_um
-    if jpeg is None:
-        st.info("No picture is stored for this spot.")
-        return
-    st.image(
-        drawing.data_uri(drawing.patch_picture(jpeg, width_um=width_um)),
-        width="stretch",
-        alt=f"Patch of spot {hit['spot_id']}",
-        caption=f"Patch, {width_um:g} µm wide",
-    )
-    if st.button("Use as query", key="use-as-query", width="stretch"):
-        st.switch_page(frame.IMAGE_PAGE, query_params={"spot": str(hit["spot_id"])})
+def actions(opened: Opened, hit: Mapping[str, Any]) -> None:
+    """What can be done with a hit."""
+    spot_id, patient = str(hit["spot_id"]), str(hit["patient_id"] or "")
+    with st.container(horizontal=True, gap="small", key="hitactions"):
+        if st.button("Use as query", key="use-as-query"):
+            st.switch_page(frame.IMAGE_PAGE, query_params={"spot": spot_id})
+        if st.button(
+            "Add its look",
+            key="add-look",
+            help="Ask for these genes and for tissue that looks like this.",
+        ):
+            asked = {name: st.query_params.get_all(name) for name in st.query_params}
+            st.switch_page(frame.GENE_PAGE, query_params={**asked, "like": spot_id})
+        st.button(
+            "Unmark" if spot_id in shortlist.marked() else "Mark",
+            key="mark-hit",
+            on_click=shortlist.toggle,
+            args=(spot_id,),
+            help="Keep it in the shortlist (M).",
+        )
+        if patient and st.button("Exclude this patient", key="exclude-patient"):
+            out = [*st.query_params.get_all("notpatient"), patient]
+            st.session_state["notpatient"] = list(dict.fromkeys(out))
+            st.rerun()
+        if st.button("Open slide", key="open-slide"):
+            st.switch_page(
+                frame.SLIDES_PAGE, query_params={"s": str(hit["slide_id"]), "spot": spot_id}
+            )
 
 
 def with_genes(opened: Opened, answer: Answer, genes: Sequence[str]) -> Answer:

@@ -147,6 +147,15 @@ def patch(address: str, alt: str) -> str:
     return f'<img class="si-patch" src="{escape(address)}" alt="{escape(alt)}">'
 
 
+def patch_row(patches: Sequence[tuple[str, str]]) -> str:
+    """Small patches beside each other, each with what it is."""
+    pictures = "".join(
+        f'<img src="{escape(address)}" alt="{escape(name)}" title="{escape(name)}">'
+        for address, name in patches
+    )
+    return f'<div class="si-patchrow">{pictures}</div>'
+
+
 def value_bars(rows: Sequence[tuple[str, float]]) -> str:
     """Names with a bar and a number each; bars against the largest."""
     most = max((value for _, value in rows), default=1.0) or 1.0

@@ -5,11 +5,11 @@ Every widget is bound to the address, so the address is the query and can be sen
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.asking import Question
+from app.asking import NEIGHBOURHOOD_UM, ONE_PER, Question
 from app.gene_names import example_genes
 from app.markup import plain
 from stamp_index.errors import StampIndexError
@@ -181,33 +181,48 @@ def question(opened: Opened, *, against: Against, key: str) -> Question:
         bind="query-params",
         width=110,
     )
-    organs, slides, patients = _filters(opened)
-    return Question(held.get(target, against), int(k), organs, slides, patients)
+    one_per = st.selectbox(
+        "One hit per",
+        list(ONE_PER),
+        key="one",
+        bind="query-params",
+        width=160,
+        help=f"A neighbourhood is {NEIGHBOURHOOD_UM:g} µm around a hit.",
+    )
+    return Question(held.get(target, against), int(k), one_per=one_per, **_filters(opened))
 
 
-def _filters(opened: Opened) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _filters(opened: Opened) -> dict[str, Any]:
     table = opened.slides
-    chosen = []
-    asked = sum(len(st.query_params.get_all(name)) for name in ("organ", "slide", "patient"))
+    chosen: dict[str, Any] = {}
+    names = ("organ", "slide", "patient", "notpatient", "where")
+    asked = sum(len(st.query_params.get_all(name)) for name in names)
     with st.popover(f"Filters · {asked}" if asked else "Filters"):
         st.caption("Search only in these; nothing chosen means everywhere.")
-        for key, column, label in (
-            ("organ", "organ", "Organ"),
-            ("slide", "slide_id", "Slide"),
-            ("patient", "patient_id", "Patient"),
+        for key, column, label, field in (
+            ("organ", "organ", "Organ", "organs"),
+            ("slide", "slide_id", "Slide", "slides"),
+            ("patient", "patient_id", "Patient", "patients"),
+            ("notpatient", "patient_id", "Without patient", "not_patients"),
         ):
             options = sorted(set(table[column]) - {""})
-            chosen.append(
-                tuple(
-                    st.multiselect(
-                        label,
-                        options,
-                        key=key,
-                        bind="query-params",
-                        placeholder="all",
-                        select_all=False,
-                        disabled=not options,
-                    )
+            chosen[field] = tuple(
+                st.multiselect(
+                    label,
+                    options,
+                    key=key,
+                    bind="query-params",
+                    placeholder="none" if key == "notpatient" else "all",
+                    select_all=False,
+                    disabled=not options,
                 )
             )
-    return chosen[0], chosen[1], chosen[2]
+        chosen["where"] = st.text_input(
+            "Filter",
+            key="where",
+            bind="query-params",
+            max_chars=2000,
+            placeholder='expr("CD8A") > 1 and n_counts >= 1000',
+            help="Fields, expr(), count() and label(), joined by and, or, not. It is applied inside the search.",
+        )
+    return chosen

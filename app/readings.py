@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import drawing
 from app.distribution import percentile
 from app.facts import ONLY_PICTURE
 from app.unmeasured import NOT_MEASURED, Guess, guesses, why_unknown
@@ -83,13 +82,12 @@ def tiles(
 ) -> list[dict[str, Any]]:
     """Data of the gallery; `key` names the answer, so that a pick does not make them anew."""
     opened, answer, weights = _opened, _answer, _weights
-    pictures = opened.store.thumbnails(answer.rows)
+    has_picture = opened.store.has_vector("image")
     shown = dict(list(weights.items())[:GENES_ON_TILE])
     more = len(weights) - len(shown)
     guessed = guesses(opened, answer.rows, shown)
     out = []
-    hits = zip(answer.table.to_dict("records"), answer.rows.tolist(), pictures, strict=True)
-    for hit, row, jpeg in hits:
+    for hit, row in zip(answer.table.to_dict("records"), answer.rows.tolist(), strict=True):
         score = f"{hit['score']:.2f}"
         own = {gene: guessed[row, gene] for gene in shown if (row, gene) in guessed}
         genes = gene_readings(opened, hit, shown, own)
@@ -97,11 +95,14 @@ def tiles(
         out.append(
             {
                 "rank": int(hit["rank"]),
-                "src": drawing.data_uri(jpeg) if jpeg else "",
+                "row": row if has_picture[row] else None,
+                "spot": str(hit["spot_id"]),
                 "alt": f"Rank {hit['rank']}, spot {hit['spot_id']}, cosine {score}"
                 + (f", {ONLY_PICTURE}" if is_plain else ""),
                 "score": score,
                 "slide": str(hit["slide_id"]),
+                "organ": str(hit["organ"] or ""),
+                "patient": str(hit["patient_id"] or ""),
                 "mark": ONLY_PICTURE if is_plain else "",
                 "genes": genes,
                 "note": _note([gene["kind"] for gene in genes]),

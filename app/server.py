@@ -6,7 +6,10 @@ Run by ``stamp-index app`` as ``python -m app.server``; what it is told comes as
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import threading
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,11 @@ from app.access import Guard
 from app.api.routes import routes
 from app.incidents import report
 from app.settings import Settings, configure, settings
+from app.stores import open_store
+from stamp_index.errors import StampIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 SCRIPT = Path(__file__).with_name("main.py")
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
@@ -68,6 +73,20 @@ def options(host: str, port: int) -> dict[str, Any]:
     return values
 
 
+@asynccontextmanager
+async def _warmed(_: st.App) -> AsyncIterator[None]:
+    """Open the store while the first browser is still on its way; pages wait for it and say so."""
+    path = settings().store_path
+    threading.Thread(target=_open_quietly, args=(path,), daemon=True).start()
+    yield
+
+
+def _open_quietly(path: str | None) -> None:
+    with contextlib.suppress(StampIndexError, OSError):  # the pages say what is wrong
+        if path is not None:
+            open_store(path)
+
+
 def build(host: str) -> st.App:
     """The app as ASGI, by the settings of this process."""
     hosts = LOCAL_NAMES if host in LOCAL_NAMES else None
@@ -76,6 +95,7 @@ def build(host: str) -> st.App:
         routes=routes(),
         middleware=[Middleware(Guard, hosts=hosts)],
         on_script_error=report,
+        lifespan=_warmed,
     )
 
 

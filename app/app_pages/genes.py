@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from app import asking, hits_panel, markup, query_controls
@@ -10,6 +12,10 @@ from app.markup import plain
 from app.session import current
 from stamp_index.errors import StampIndexError
 from stamp_index.genes import parse_signature
+
+if TYPE_CHECKING:
+    from app.asking import Answer, Question
+    from app.stores import Opened
 
 HINTS = (
     "**1** Pick a patch to see where it lies and what was measured there. "
@@ -27,7 +33,7 @@ def page() -> None:
     with controls, query_controls.controls():
         question = query_controls.question(opened, against="image", key="in")
     try:
-        answer = asking.ask_genes(opened, text, question)
+        answer = answered(opened, text, question)
     except StampIndexError as error:
         st.error(plain(str(error)))
         # a gene can be unknown to store and encoder, or measured but not known to the encoder
@@ -44,6 +50,30 @@ def page() -> None:
         st.caption(HINTS)
     hits_panel.show(opened, answer, weights)
     hits_panel.below(opened, answer)
+
+
+def answered(opened: Opened, text: str, question: Question) -> Answer:
+    """Hits of the genes alone, or of the genes and the look of a spot."""
+    spot_id = st.query_params.get("like", "")
+    if not spot_id:
+        return asking.ask_genes(opened, text, question)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="likebar"):
+        st.markdown(f"and the look of **{plain(spot_id)}**", width="content")
+        share = st.slider(
+            "Share of the genes",
+            10,
+            90,
+            50,
+            10,
+            key="mix",
+            bind="query-params",
+            format="%d %%",
+            width=260,
+        )
+        st.button(
+            "Genes alone", key="drop-look", on_click=lambda: st.query_params.pop("like", None)
+        )
+    return asking.ask_both(opened, text, asking.Look(spot_id, share / 100), question)
 
 
 page()

@@ -31,18 +31,33 @@ const unknownRows = (genes) => {
   });
 };
 
-const tileOf = (tile, bar) => {
+// A flag, drawn: a mark must not be told by colour alone.
+const flag = () => {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("class", "flag");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", "M3 1.5v13M3 2.5h9.5l-2.2 3 2.2 3H3");
+  svg.append(path);
+  return svg;
+};
+
+const tileOf = (tile, data) => {
+  const bar = data.bar;
   const node = el("button", "tile");
   node.type = "button";
   node.dataset.rank = tile.rank;
+  node.dataset.spot = tile.spot;
   node.setAttribute("role", "option");
   node.setAttribute("aria-label", tile.alt);
   const frame = el("span", "frame");
-  if (tile.src) {
+  if (tile.row !== null) {
     const img = el("img");
     img.alt = tile.alt;
-    img.src = tile.src;
+    img.src = `${data.api}/patches/${tile.row}.jpg?t=${encodeURIComponent(data.token)}`;
     img.decoding = "async";
+    img.onerror = () => img.replaceWith(el("span", "nopic", "picture unavailable"));
     const line = el("span", "bar");
     line.style.width = bar.share * 100 + "%";
     frame.append(img, line, el("span", "barlabel", bar.label));
@@ -50,10 +65,11 @@ const tileOf = (tile, bar) => {
     frame.append(el("span", "nopic", "no picture stored"));
   }
   if (tile.mark) frame.append(el("span", "mark", tile.mark));
+  frame.append(flag());
   const head = el("span", "head");
   head.append(el("b", "", "#" + tile.rank), el("span", "score", "cosine " + tile.score));
-  const slide = el("span", "slide", tile.slide);
-  slide.title = tile.slide;
+  const slide = el("span", "slide", tile.organ ? `${tile.slide} · ${tile.organ}` : tile.slide);
+  slide.title = [tile.slide, tile.organ, tile.patient].filter(Boolean).join(" · ");
   node.append(frame, head, slide);
   const known = tile.genes.filter((gene) => gene.kind !== "unknown");
   node.append(...known.map(geneRow));
@@ -64,7 +80,7 @@ const tileOf = (tile, bar) => {
 };
 
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
   const grid = parentElement.querySelector(".grid");
   const state = (grid.__stamp = grid.__stamp || { key: null, picked: 1 });
   const tiles = () => Array.from(grid.querySelectorAll(".tile"));
@@ -77,6 +93,16 @@ export default function (component) {
       node.tabIndex = mine ? 0 : -1;
     });
   };
+  const showMarks = () => {
+    const marked = new Set(data.marked);
+    tiles().forEach((node) => {
+      const is = marked.has(node.dataset.spot);
+      node.classList.toggle("marked", is);
+      const tile = data.tiles[Number(node.dataset.rank) - 1];
+      node.setAttribute("aria-label", tile.alt + (is ? ", marked" : ""));
+    });
+  };
+  const toggle = (rank) => setTriggerValue("mark", { key: state.key, rank });
   const pick = (node) => {
     mark(Number(node.dataset.rank));
     setStateValue("picked", { key: state.key, rank: state.picked });
@@ -96,12 +122,17 @@ export default function (component) {
     const at = all.indexOf(event.target.closest(".tile"));
     if (at === -1) return;
     const row = perRow(all);
+    if (event.key === " " || event.key === "m" || event.key === "M") {
+      event.preventDefault();
+      toggle(at + 1);
+      return;
+    }
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row }[event.key];
     let to = null;
     if (step !== undefined) to = at + step;
     if (event.key === "Home") to = 0;
     if (event.key === "End") to = all.length - 1;
-    if (to === null) return; // Enter and Space press the button by themselves
+    if (to === null) return; // Enter presses the button by itself
     event.preventDefault();
     if (to < 0 || to >= all.length) return;
     all[at].tabIndex = -1;
@@ -109,12 +140,27 @@ export default function (component) {
     all[to].focus();
   };
 
+  // Keys of the viewer beside: next and previous hit, mark.
+  const fromViewer = ({ detail }) => {
+    if (!grid.isConnected) return;
+    const to = { next: state.picked + 1, previous: state.picked - 1 }[detail];
+    if (detail === "mark") toggle(state.picked);
+    const node = to && grid.querySelector(`.tile[data-rank="${to}"]`);
+    if (!node) return;
+    pick(node);
+    node.scrollIntoView({ block: "nearest" });
+  };
+  window.removeEventListener("stamp-key", state.listener);
+  state.listener = fromViewer;
+  window.addEventListener("stamp-key", fromViewer);
+
   if (state.key !== data.key) {
     const moved = state.key !== null;
     state.key = data.key;
-    grid.replaceChildren(...data.tiles.map((tile) => tileOf(tile, data.bar)));
+    grid.replaceChildren(...data.tiles.map((tile) => tileOf(tile, data)));
     mark(data.picked);
     if (moved) grid.scrollTop = 0;
   }
+  showMarks();
   grid.dataset.ready = data.key;
 }
