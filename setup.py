@@ -27,7 +27,7 @@ class BuildWithBundle(build_py):
 
 
 def _left_out(folder: str, names: list[str]) -> list[str]:
-    """What is not copied: caches, and of OpenSeadragon all but the script that is served and its licence."""
+    """Leave out caches, and of OpenSeadragon all but the script that is served and its licence."""
     inside = Path(folder)
     if inside.name == "openseadragon" and inside.parent.name == "build":
         return [name for name in names if name != "openseadragon.min.js"]

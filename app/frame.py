@@ -22,6 +22,7 @@ PAGES = HERE / "app_pages"
 SLIDES_PAGE = str(PAGES / "slides.py")
 GENE_PAGE = str(PAGES / "genes.py")
 IMAGE_PAGE = str(PAGES / "image.py")
+REGIONS_PAGE = str(PAGES / "regions.py")
 EVALUATION_PAGE = str(PAGES / "evaluation.py")
 HELP_PAGE = str(PAGES / "help.py")
 
@@ -36,6 +37,7 @@ def run(store_path: str | None) -> None:
             st.Page(SLIDES_PAGE, title="Slides", default=True),
             st.Page(GENE_PAGE, title="Gene to image", url_path="genes"),
             st.Page(IMAGE_PAGE, title="Image to gene", url_path="image"),
+            st.Page(REGIONS_PAGE, title="Similar regions", url_path="regions"),
             st.Page(EVALUATION_PAGE, title="Evaluation", url_path="evaluation"),
             st.Page(HELP_PAGE, title="Help", url_path="help"),
         ],

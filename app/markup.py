@@ -178,3 +178,32 @@ def contrast_table(high: pd.DataFrame, low: pd.DataFrame) -> str:
         for row in part.to_dict("records")
     )
     return f'<table class="si-table">{head}{lines}</table>'
+
+
+def pair_bars(table: pd.DataFrame) -> str:
+    """Genes with a bar each for region and hit, on one scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns gene, log2fc and log2fc_hit (NaN where the hit's slide did not measure the gene).
+    """
+    most = max(float(table[["log2fc", "log2fc_hit"]].abs().max(axis=None)), 1e-6)
+    head = "<tr><th>Gene</th><th class=si-wide>Region</th><th></th><th class=si-wide>Hit</th><th></th></tr>"
+    return f'<table class="si-table si-pair">{head}{"".join(_pair(row, most) for row in table.to_dict("records"))}</table>'
+
+
+def _pair(row: Mapping[str, object], most: float) -> str:
+    cells = ""
+    for name, side in (("log2fc", "plain"), ("log2fc_hit", "plain")):
+        value = float(str(row[name]))
+        if not math.isfinite(value):
+            cells += '<td colspan="2" class="si-none">not measured, or hardly there</td>'
+            continue
+        width = 100 * abs(value) / most
+        colour = side if value >= 0 else "low"
+        cells += (
+            f'<td><span class="si-track"><span class="si-fill si-{colour}" style="width:{width:.0f}%"></span></span></td>'
+            f'<td class="si-num">{value:+.2f}</td>'
+        )
+    return f"<tr><td><b>{escape(str(row['gene']))}</b></td>{cells}</tr>"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
 
 from app.stores import Opened
 from stamp_index.view import SpotPlaces, spot_places
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from app.viewer import Polygon
@@ -47,3 +47,9 @@ def select(opened: Opened, slide_id: str, polygon: Polygon) -> Selection:
     shapely.prepare(shape)
     inside = shapely.contains_xy(shape, held.xy_px[:, 0], held.xy_px[:, 1])
     return Selection(slide_id, polygon, held.rows[inside], held.rows[~inside], float(shape.area))
+
+
+def others_of(opened: Opened, slide_id: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The spots of a slide besides some of them."""
+    held = places(opened, slide_id).rows
+    return held[~np.isin(held, rows)]

@@ -117,6 +117,9 @@ def lasso_card(opened: Opened, chosen: Selection, layer: Mapping[str, str] | Non
         else:
             st.html(markup.contrast_table(table.head(TOP_GENES), table.tail(3)[::-1]))
             st.caption("Fold change of mean CP10K against the slide's other spots.")
+        if st.button("Find similar regions", key="find-regions", width="stretch"):
+            asked = {"s": chosen.slide_id, "poly": st.query_params.get("poly", "")}
+            st.switch_page(frame.REGIONS_PAGE, query_params=asked)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs={

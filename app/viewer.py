@@ -129,24 +129,28 @@ def viewer(
         on_outline_change=changed,
         on_renew_change=_nothing,
     )
-    return said(result, data["key"])
+    return said(result, data["key"], shown)
 
 
-def said(state: Mapping[str, Any], slide_key: str) -> Said:
-    """Read a viewer's state, of which only what was done on the slide `slide_key` counts."""
+def said(state: Mapping[str, Any], slide_key: str, shown: Shown) -> Said:
+    """Read a viewer's state, of which only what was done on the slide `slide_key` counts.
 
-    def value(name: str) -> Any:  # noqa: ANN401 - whatever the browser sent
-        held = state.get(name) or {}
-        return (
-            held.get("value") if isinstance(held, dict) and held.get("key") == slide_key else None
-        )
-
-    lasso, spot, outline = value("lasso"), value("spot"), value("outline")
-    return Said(
-        polygon_of(lasso) if lasso else None,
-        int(spot) if isinstance(spot, (int, float)) and math.isfinite(spot) else None,
-        str(outline) if outline else None,
-    )
+    Where nothing was done yet, the lasso and spot that the viewer was told to show count.
+    """
+    lasso = shown.lasso
+    held = state.get("lasso")
+    if isinstance(held, dict) and held.get("key") == slide_key:
+        lasso = polygon_of(held["value"]) if held.get("value") else None
+    spot = shown.selected
+    held = state.get("spot")
+    if isinstance(held, dict) and held.get("key") == slide_key:
+        value = held.get("value")
+        spot = int(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    held = state.get("outline")
+    outline = None
+    if isinstance(held, dict) and held.get("key") == slide_key and held.get("value"):
+        outline = str(held["value"])
+    return Said(lasso, spot, outline)
 
 
 def polygon_of(points: Any) -> Polygon | None:  # noqa: ANN401 - whatever the browser sent

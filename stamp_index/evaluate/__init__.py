@@ -1,4 +1,4 @@
-"""Evaluation: retrieval recall over the whole held-out gallery, planted domains, expression prediction."""
+"""Evaluation: retrieval recall over the whole held-out gallery, planted domains, expression prediction, probes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ from stamp_index.evaluate.metrics import (
     retrieval_ranks,
     retrieval_recall_at_k,
 )
+from stamp_index.evaluate.probe import (
+    ProbeCancelled,
+    ProbeError,
+    ProbeProgress,
+    ProbeResult,
+    ProbeSettings,
+    run_probe,
+)
 from stamp_index.evaluate.report import Report, ann_recall, evaluate_run
 
 __all__ = [
+    "ProbeCancelled",
+    "ProbeError",
+    "ProbeProgress",
+    "ProbeResult",
+    "ProbeSettings",
     "Report",
     "ann_recall",
     "bootstrap_interval",
@@ -18,4 +31,5 @@ __all__ = [
     "pearson_per_gene",
     "retrieval_ranks",
     "retrieval_recall_at_k",
+    "run_probe",
 ]

@@ -110,18 +110,26 @@ def write_h5ad(
     """
     from pathlib import Path
 
+    refuse_existing(Path(path), overwrite=overwrite)  # before anything is read
+    content = h5ad_bytes(to_anndata(store, slides, images=images))
+    with draft(path, overwrite=overwrite) as file:
+        file.write_bytes(content)
+
+
+def h5ad_bytes(made: AnnData) -> bytes:
+    """Content of an h5ad file.
+
+    Made in memory, of the size of what is written: where a disk is full, HDF5 leaves the file open and complains for
+    each of its objects.
+    """
     import h5py
     from anndata.io import write_elem
 
-    refuse_existing(Path(path), overwrite=overwrite)  # before anything is read
-    made = to_anndata(store, slides, images=images)
-    # In memory first: where a disk is full, HDF5 leaves the file open and complains for each of its objects.
     with h5py.File("made", "w", driver="core", backing_store=False) as made_file:
         write_elem(made_file, "/", made, dataset_kwargs={"compression": "gzip"})
         made_file.flush()
-        content = made_file.id.get_file_image()
-    with draft(path, overwrite=overwrite) as file:
-        file.write_bytes(content)
+        content: bytes = made_file.id.get_file_image()
+    return content
 
 
 def _counts(
@@ -131,25 +139,15 @@ def _counts(
     from scipy.sparse import csr_matrix, vstack
 
     with_counts = [one.slide_id for one in each(chosen) if one.n_genes]
-    measured = [set(store.genes_of(slide_id)) for slide_id in with_counts]
-    common: set[str] = reduce(set.__and__, measured) if measured else set()
-    every: set[str] = set().union(*measured)
-    if measured and not common:
-        msg = (
-            f"The {len(measured)} slides with counts have no gene in common, so there is no table of all of them. Choose "
-            f"slides of one species or panel."
-        )
-        raise QueryError(msg)
     names = list(store.genes)
-    kept = [column for column, gene in enumerate(names) if gene in common]
+    kept = genes_in_common(store, with_counts)
     parts = []
     for slide in each(chosen):
         rows = rows_of(slide)
         whole = store.sparse_counts(rows) if slide.n_genes else csr_matrix((len(rows), len(names)))
         parts.append(csr_matrix(whole[:, kept], dtype=np.float32))
-    ids = store.gene_ids
-    var = pd.DataFrame({"gene_ids": [ids[i] for i in kept]}, index=[names[i] for i in kept])
-    lacking = every - common
+    every: set[str] = set().union(*(store.genes_of(slide_id) for slide_id in with_counts))
+    lacking = every - {names[i] for i in kept}
     gone = [gene for gene in names if gene in lacking]
     without = [s for s in chosen["slide_id"] if s not in with_counts]
     said = {
@@ -157,7 +155,32 @@ def _counts(
         "genes_left_out": ", ".join(gone[:_NAMED]) + (", ..." if len(gone) > _NAMED else ""),
         "slides_without_counts": ", ".join(without),
     }
-    return csr_matrix(vstack(parts, format="csr")), var, said
+    return csr_matrix(vstack(parts, format="csr")), var_of(store, kept), said
+
+
+def genes_in_common(store: StoreView, slide_ids: Sequence[str]) -> list[int]:
+    """Columns of ``store.genes`` that every one of these slides measured; none where there is no slide.
+
+    Raises
+    ------
+    QueryError
+        If there are slides, but no such gene.
+    """
+    measured = [set(store.genes_of(slide_id)) for slide_id in slide_ids]
+    common: set[str] = reduce(set.__and__, measured) if measured else set()
+    if measured and not common:
+        msg = (
+            f"The {len(measured)} slides with counts have no gene in common, so there is no table of all of them. Choose "
+            f"slides of one species or panel."
+        )
+        raise QueryError(msg)
+    return [column for column, gene in enumerate(store.genes) if gene in common]
+
+
+def var_of(store: StoreView, kept: Sequence[int]) -> pd.DataFrame:
+    """Table of some genes, indexed by symbol, with Ensembl ids in gene_ids."""
+    names, ids = store.genes, store.gene_ids
+    return pd.DataFrame({"gene_ids": [ids[i] for i in kept]}, index=[names[i] for i in kept])
 
 
 def _obs(store: StoreView, rows: NDArray[np.int64]) -> pd.DataFrame:

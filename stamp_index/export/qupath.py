@@ -71,12 +71,7 @@ def to_geojson(
         If the slide has no pixel size.
     """
     slide = next(each(choose_slides(store, slide_id)))
-    if not np.isfinite(slide.mpp):
-        msg = f"Slide {slide_id} has no microns per pixel, so its spots have no size in pixels. Read it again with mpp."
-        raise MissingPixelSizeError(msg)
-    if outline is None:
-        outline = "square" if is_square(slide.platform, slide.provenance) else "circle"
-    ring = _ring(outline, slide.spot_diameter_um / slide.mpp)  # (c, 2), closed
+    ring = spot_ring(slide, outline)
     symbols = _symbols(store, genes)
     # Once for the whole slide: a part of it may hold numbers only, or nothing, and come as another type.
     values = None if label is None else store.label(label, rows_of(slide))
@@ -111,6 +106,28 @@ def qupath_feature(
             "metadata": dict(said),
         },
     }
+
+
+def spot_ring(
+    slide: Any,  # noqa: ANN401 - a row of the slides table
+    outline: Literal["circle", "square"] | None = None,
+) -> NDArray[np.float64]:
+    """Corners (c, 2) of a spot around its centre, in level-0 pixels; the first again at the end.
+
+    Raises
+    ------
+    MissingPixelSizeError
+        If the slide has no pixel size.
+    """
+    if not np.isfinite(slide.mpp):
+        msg = (
+            f"Slide {slide.slide_id} has no microns per pixel, so its spots have no size in pixels. Read it again with "
+            "mpp."
+        )
+        raise MissingPixelSizeError(msg)
+    if outline is None:
+        outline = "square" if is_square(slide.platform, slide.provenance) else "circle"
+    return _ring(outline, slide.spot_diameter_um / slide.mpp)
 
 
 def _ring(outline: str, width_px: float) -> NDArray[np.float64]:

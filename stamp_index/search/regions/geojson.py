@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import EmptyQueryError, QueryError
+from stamp_index.export.geojson import (
+    MAX_BYTES,
+    check_valid,
+    features_of,
+    geometry_of,
+    load_geojson,
+)
 from stamp_index.export.qupath import qupath_feature
 
 if TYPE_CHECKING:
@@ -31,29 +37,23 @@ def read_shape(path: Path | str, slide_id: str) -> Polygon | MultiPolygon:
     EmptyQueryError
         If it holds no shape for this slide.
     QueryError
-        If the file cannot be read or is no GeoJSON, or a shape is no polygon or crosses itself; the file is named.
+        If the file cannot be read, is too large or no GeoJSON, or a shape is no polygon, crosses itself or reaches
+        farther than any slide; the file is named.
     """
     import shapely
 
-    try:
-        held = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as exc:
-        msg = f"The region {path} cannot be read ({exc}). Give a GeoJSON file, such as QuPath exports."
-        raise QueryError(msg) from exc
     shapes = []
+    whole = f"The region {path}"
+    held = features_of(load_geojson(_read(path), whole), whole)
     for number, (geometry, of_slide) in enumerate(_geometries(held), start=1):
         if of_slide not in ("", slide_id):
             continue
-        shape = _shape(geometry, f"Shape {number} of {path}")
+        name = f"Shape {number} of {path}"
+        shape = geometry_of(geometry, name)
         if shape.geom_type not in ("Polygon", "MultiPolygon"):
-            msg = f"Shape {number} of {path} is a {shape.geom_type}; expected a Polygon or a MultiPolygon."
+            msg = f"{name} is a {shape.geom_type}; expected a Polygon or a MultiPolygon."
             raise QueryError(msg)
-        if not shape.is_valid:
-            msg = (
-                f"Shape {number} of {path} crosses or touches itself ({shapely.is_valid_reason(shape)}). Draw it again "
-                f"without a crossing."
-            )
-            raise QueryError(msg)
+        check_valid(shape, name)
         shapes.append(shape)
     if all(shape.is_empty for shape in shapes):
         msg = f"{path} holds no shape on slide '{slide_id}'. Export a polygon that was drawn on it."
@@ -62,11 +62,19 @@ def read_shape(path: Path | str, slide_id: str) -> Polygon | MultiPolygon:
     return joined
 
 
-def _geometries(held: Any) -> Iterator[tuple[Any, str]]:  # noqa: ANN401 - whatever a file holds
+def _read(path: Path | str) -> bytes:
+    """Read a file, of which no more than is needed to see that it is too large."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as exc:
+        msg = f"The region {path} cannot be read ({exc}). Give a GeoJSON file, such as QuPath exports."
+        raise QueryError(msg) from exc
+
+
+def _geometries(held: list[Any]) -> Iterator[tuple[Any, str]]:
     """Geometries, and the slide that each says it is of; "" where it says none."""
-    if isinstance(held, dict) and isinstance(held.get("features"), list):
-        held = held["features"]
-    for one in held if isinstance(held, list) else [held]:
+    for one in held:
         if not isinstance(one, dict) or one.get("type") != "Feature":
             yield one, ""
             continue
@@ -74,16 +82,6 @@ def _geometries(held: Any) -> Iterator[tuple[Any, str]]:  # noqa: ANN401 - whate
         for name in ("properties", "metadata", "slide_id"):
             said = said.get(name) if isinstance(said, dict) else None
         yield one.get("geometry"), said if isinstance(said, str) else ""
-
-
-def _shape(geometry: Any, name: str) -> Any:  # noqa: ANN401
-    import shapely
-
-    try:
-        return shapely.force_2d(shapely.from_geojson(json.dumps(geometry)))
-    except shapely.errors.GEOSException as exc:
-        msg = f"{name} is no GeoJSON geometry ({exc}). Give a Polygon or a MultiPolygon."
-        raise QueryError(msg) from exc
 
 
 def feature(
