@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.admission import admitted
 from app.markup import facts, plain
 from app.session import look_at
 from stamp_index.errors import EncoderError, StampIndexError, StoreVersionError
@@ -43,6 +44,8 @@ def run(store_path: str | None) -> None:
         ],
         position="top",
     )
+    if not admitted():
+        return
     if store_path is None:
         card(
             "No store was given",

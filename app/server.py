@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import logging
 import threading
+import tomllib
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,8 @@ def _open_quietly(path: str | None) -> None:
             open_store(path)
 
 
-def build(host: str) -> st.App:
-    """The app as ASGI, by the settings of this process."""
+def build(host: str, secrets_path: Path | None = None) -> st.App:
+    """The app as ASGI, by the settings of this process; `secrets_path` names the provider of the log-in."""
     hosts = LOCAL_NAMES if host in LOCAL_NAMES else None
     return st.App(
         SCRIPT,
@@ -96,6 +97,7 @@ def build(host: str) -> st.App:
         middleware=[Middleware(Guard, hosts=hosts)],
         on_script_error=report,
         lifespan=_warmed,
+        secrets=tomllib.loads(secrets_path.read_text("utf-8")) if secrets_path else None,
     )
 
 
@@ -108,10 +110,11 @@ def serve(arguments: Sequence[str] | None = None) -> None:
             base_path=asked.base_path,
             auth=asked.auth,
             user_header=asked.user_header,
+            allowed=tuple(asked.allow),
         )
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    build(asked.host).run(config=options(asked.host, asked.port))
+    build(asked.host, asked.secrets).run(config=options(asked.host, asked.port))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base-path", default="")
     parser.add_argument("--auth", choices=["none", "proxy", "oidc"], default="none")
     parser.add_argument("--user-header", default="X-Forwarded-User")
+    parser.add_argument("--allow", action="append", default=[])
+    parser.add_argument("--secrets", type=Path)
     return parser
 
 

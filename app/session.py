@@ -34,4 +34,4 @@ def look_at(path: str) -> Opened:
 
 def user() -> str:
     """Name of whoever looks, as the proxy or the log-in gave it; "" where nobody logs in."""
-    return str(st.user.get("name") or st.user.get("email") or "")
+    return str(st.user.get("email") or st.user.get("name") or "")

@@ -31,6 +31,8 @@ class Settings:
         who log in.
     user_header : str
         That header.
+    allowed : tuple of str
+        Patterns such as "*@hospital.example" of which a user's name or e-mail must fit one; none for everybody.
     secret : bytes
         Signs the tokens of routes.
     """
@@ -39,6 +41,7 @@ class Settings:
     base_path: str = ""
     auth: AuthKind = "none"
     user_header: str = "X-Forwarded-User"
+    allowed: tuple[str, ...] = ()
     secret: bytes = field(default_factory=_secret, repr=False)
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -38,7 +39,7 @@ STOP_WITHIN_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
-AUTH_KINDS: Final = ("none", "proxy")
+AUTH_KINDS: Final = ("none", "proxy", "oidc")
 
 
 class AppError(StampIndexError):
@@ -56,16 +57,22 @@ class Served:
         the store unless `auth` says otherwise.
     base_path : str
         What all addresses start with, such as "/stamp", where a proxy passes on that part of its own; "" for none.
-    auth : {"none", "proxy"}
+    auth : {"none", "proxy", "oidc"}
         ``"proxy"``: a proxy in front logs users in and names them in `user_header`; requests without it are refused. The
-        port must then be reachable by the proxy alone.
+        port must then be reachable by the proxy alone. ``"oidc"``: users log in with the OpenID Connect provider that
+        `secrets` names.
     user_header : str
         Header in which the proxy names the user.
+    allow : tuple of str
+        Patterns such as ``"*@hospital.example"``, of which a user's e-mail (or name) must fit one; none for all users.
+    secrets : path, optional
+        TOML file with a section ``[auth]``: redirect_uri, cookie_secret, client_id, client_secret and
+        server_metadata_url, as Streamlit's ``st.login`` wants them.
 
     Raises
     ------
     AppError
-        If `base_path`, `auth` or `user_header` cannot be such a thing.
+        If `base_path`, `auth` or `user_header` cannot be such a thing, or `secrets` lacks what a log-in needs.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +80,8 @@ class Served:
     base_path: str = ""
     auth: str = "none"
     user_header: str = "X-Forwarded-User"
+    allow: tuple[str, ...] = ()
+    secrets: Path | None = None
 
     def __post_init__(self) -> None:
         path = "/" + self.base_path.strip("/") if self.base_path.strip("/") else ""
@@ -86,6 +95,8 @@ class Served:
         if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", self.user_header):
             msg = f"The user's header is {self.user_header!r}; expected a name such as X-Forwarded-User."
             raise AppError(msg)
+        if self.auth == "oidc":
+            _check_secrets(self.secrets)
 
     def url(self, query: str | None = None) -> str:
         """Address of the app, optionally opening on a gene query, such as ``http://127.0.0.1:8501/?q=CD8A+high``."""
@@ -93,6 +104,26 @@ class Served:
         shown = f"[{shown}]" if ":" in shown else shown
         tail = "genes?" + urllib.parse.urlencode({"q": query}) if query else ""
         return f"http://{shown}:{self.port}{self.base_path}/{tail}"
+
+
+def _check_secrets(path: Path | None) -> None:
+    """Raise `AppError` if a file does not say how users log in."""
+    wanted = ("redirect_uri", "cookie_secret", "client_id", "client_secret", "server_metadata_url")
+    if path is None:
+        msg = f"--auth oidc needs --secrets FILE, a TOML file with a section [auth]: {', '.join(wanted)}."
+        raise AppError(msg)
+    try:
+        section = tomllib.loads(path.read_text("utf-8")).get("auth", {})
+    except (OSError, ValueError) as error:
+        msg = f"The file of secrets {path} cannot be read ({error})."
+        raise AppError(msg) from error
+    missing = [name for name in wanted if not isinstance(section, dict) or not section.get(name)]
+    if missing:
+        msg = f"The section [auth] of {path} lacks {', '.join(missing)}."
+        raise AppError(msg)
+    if importlib.util.find_spec("authlib") is None:
+        msg = "Logging in needs Authlib, which is not installed. Run: pip install 'stamp-index[login]'"
+        raise AppError(msg)
 
 
 def app_folder() -> Path:
@@ -127,7 +158,9 @@ def app_command(store_path: Path | str, served: Served) -> list[str]:
         "--user-header",
         served.user_header,
     ]
-    return [*start, *place, *rules]
+    names = [f"--allow={pattern}" for pattern in served.allow]
+    secrets = ["--secrets", str(served.secrets.absolute())] if served.secrets else []
+    return [*start, *place, *rules, *names, *secrets]
 
 
 def app_environment() -> dict[str, str]:

@@ -150,9 +150,16 @@ def evaluate(  # noqa: PLR0913 - one argument per command-line option
 @click.option(
     "--base-url", "base_path", default="", help="Path that a proxy passes on, such as /stamp."
 )
-@click.option("--auth", type=click.Choice(["none", "proxy"]), default="none", show_default=True,
-              help="proxy: one in front logs users in and names them in a header.")  # fmt: skip
+@click.option("--auth", type=click.Choice(["none", "proxy", "oidc"]), default="none", show_default=True,
+              help="proxy: one in front logs users in and names them in a header; oidc: they log in here.")  # fmt: skip
 @click.option("--user-header", default="X-Forwarded-User", show_default=True)
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="PATTERN",
+    help="Users that may look, such as '*@hospital.example'.",
+)
+@click.option("--secrets", type=_PATH, help="TOML file with the section [auth] of the log-in.")
 def app(store_path: Path, **served: Any) -> None:  # noqa: ANN401 - click's values
     """Open the app on STORE."""
     from stamp_index.app_launcher import Served

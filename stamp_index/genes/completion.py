@@ -101,6 +101,11 @@ class GeneCompleter:
         self._species = species
         self._measured = frozenset(self._genes if measured is None else measured)
 
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """All genes that can be offered, in the order given, each once."""
+        return tuple(self._genes)
+
     def complete(self, text: str, limit: int = 12) -> list[Completion]:
         """Find the genes that what was typed may become, best first.
 
@@ -226,7 +231,7 @@ class GeneCompleter:
         )
 
     def _of_reference(self, *kinds: Kind) -> Iterator[_Name]:
-        """Yield what the reference calls each gene beside its name here, by kind of name."""
+        """Read what else the reference calls each gene."""
         table, matches = self._matches
         known = set(self._genes)
         for row, (gene, match) in enumerate(zip(self._genes, matches, strict=True)):
@@ -286,7 +291,7 @@ class _SimilarNames:
         self._sizes = np.asarray(sizes, np.int64)
 
     def near(self, key: str) -> list[_Name]:
-        """Return the names that share most pairs of letters with `key`, most similar first."""
+        """Find the names that share most pairs of letters with `key`, most similar first."""
         pairs = _pairs(key)
         rows = [self._rows[pair] for pair in sorted(pairs) if pair in self._rows]
         if not rows:

@@ -9,7 +9,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -71,13 +71,14 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path, **rules: str) -> Iterator[Server]:
+def serving(store: Path, **rules: Any) -> Iterator[Server]:
     """A server over a store; `rules` are those of `Served`."""
     pytest.importorskip("streamlit")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    served = Served(port=port, **rules)
+    if "port" not in rules:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            rules["port"] = probe.getsockname()[1]
+    served = Served(**rules)
     command = [
         "tests.browser.toy_server" if part == "app.server" else part
         for part in app_command(store, served)

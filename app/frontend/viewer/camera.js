@@ -3,6 +3,7 @@
 import { tileSource } from "./tiles.js";
 
 const MOST_SCALE = 8; // screen px per level-0 px
+const OVERVIEW_PX = 150; // longest side
 const GESTURES = {
   clickToZoom: false,
   dblClickToZoom: true,
@@ -32,8 +33,7 @@ export class Camera {
       showNavigationControl: false,
       showNavigator: Boolean(image) && overview,
       navigatorPosition: "TOP_RIGHT",
-      navigatorSizeRatio: 0.18,
-      navigatorMaintainSizeRatio: true,
+      ...overviewSize(frame, host),
       navigatorAutoFade: false,
       navigatorBackground: "#fff",
       navigatorOpacity: 1,
@@ -145,4 +145,14 @@ export class Camera {
   destroy() {
     this.viewer.destroy();
   }
+}
+
+/** A map of the picture's own shape, at most a fifth of the stage. */
+function overviewSize({ width, height }, host) {
+  const side = Math.min(OVERVIEW_PX, host.clientWidth / 5, host.clientHeight / 3);
+  const scale = side / Math.max(width, height);
+  return {
+    navigatorWidth: `${Math.round(width * scale)}px`,
+    navigatorHeight: `${Math.round(height * scale)}px`,
+  };
 }

@@ -8,8 +8,8 @@ const N_CODES = 65536;
 /** Ink of spots that have no value to show. */
 export const NEUTRAL = pack(0x10, 0x20, 0x2c);
 
-// Okabe and Ito (2008), without black: it is the ink of outlines. Their order, yellow last.
-const OKABE_ITO = ["e69f00", "56b4e9", "009e73", "0072b2", "d55e00", "cc79a7", "f0e442"];
+// Okabe and Ito (2008) in their order, without black: it is the ink of outlines.
+const OKABE_ITO = ["e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"];
 
 function pack(red, green, blue) {
   return (OPAQUE | (blue << 16) | (green << 8) | red) >>> 0;

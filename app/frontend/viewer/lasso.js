@@ -41,6 +41,7 @@ export class Tools {
   #press({ position, originalEvent }) {
     this.mode = null;
     this.removed = false;
+    this.box = null;
     if (this.panning || originalEvent.button > 0) return;
     const vertex = this.vertexAt(position.x, position.y);
     if (vertex !== null && originalEvent.altKey) {

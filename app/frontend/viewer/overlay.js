@@ -8,7 +8,7 @@ export class Overlay {
   /**
    * @param {Camera} camera
    * @param {object} model what is shown; see viewer.js
-   * @param {() => void} drawn called after each drawing
+   * @param {(screen: object, moved: boolean) => void} drawn called after each drawing
    */
   constructor(camera, model, drawn) {
     this.camera = camera;
@@ -52,7 +52,7 @@ export class Overlay {
     drawShapes(this.context, this.model, screen);
     this.frames_ms.push(performance.now() - start);
     if (this.frames_ms.length > FRAMES_KEPT) this.frames_ms.shift();
-    this.drawn(screen);
+    this.drawn(screen, moved);
   }
 
   #resize({ width, height }, density) {
@@ -76,6 +76,7 @@ export function drawShapes(context, model, screen, { handles = true } = {}) {
   if (lasso) paint.drawLasso(context, lasso, screen);
   if (draft) paint.drawLasso(context, draft, screen, { open: true });
   if (lasso && handles) paint.drawHandles(context, lasso, screen, model.heldVertex);
+  paint.drawNames(context, regions, screen);
   paint.drawMarks(context, marks, picked, spots?.radius ?? 0, screen);
   if (!spots) return;
   if (handles && hovered !== null && hovered !== selected) {

@@ -6,13 +6,13 @@ import { Raster } from "./raster.js";
 const ARC_FROM = 14; // radius in CSS px from which spots are drawn as shapes with an outline
 const MOST_ARCS = 4000;
 const OUTSIDE = 0.25; // share of the opacity that is left to spots outside of the lasso
-const EMPTY_ALPHA = 0.45; // outline of a spot without a value, with opacity 1
-const EMPTY_DOT_ALPHA = 0.25; // the same where it is only a dot
+const EMPTY_ALPHA = 0.85; // outline of a small spot without a value, with opacity 1
+const EMPTY_DOT_ALPHA = 0.35; // the same where it is only a dot
 const INK = "#10202c";
 const ACCENT = "#0f6e84";
 const HANDLE_GAP = 9; // px between drawn vertices
 
-export const MARK_COLOURS = { hit: "#0f6e84", query: "#b4541a", marked: "#2a62a8", annotation: "#10202c" };
+const MARK_COLOURS = { hit: "#0f6e84", query: "#b4541a", marked: "#2a62a8", annotation: "#10202c" };
 
 /** Colour with alpha of each sorted spot; changes with layer, range, lasso and opacity, not with zoom. */
 export function spotColours(model) {
@@ -98,7 +98,7 @@ function seen({ scale, left, top, width, height }, margin) {
 /** Spots large enough to have an outline; the larger, the more tissue shows through. */
 function drawShapes(context, { spots, layer, colours, mask, spotOpacity }, screen, stretches) {
   const radius = spots.radius * screen.scale;
-  const fill = 1 - 0.6 * Math.min(1, Math.max(0, (radius - 2 * ARC_FROM) / (3 * ARC_FROM)));
+  const fill = 1 - 0.55 * Math.min(1, Math.max(0, (radius - 2 * ARC_FROM) / (3 * ARC_FROM)));
   let drawn = 0;
   for (let s = 0; s < stretches.length; s += 2) {
     for (let k = stretches[s]; k < stretches[s + 1]; k++) {
@@ -117,9 +117,8 @@ function drawShapes(context, { spots, layer, colours, mask, spotOpacity }, scree
         context.strokeStyle = css(colours[k], Math.min(1, alpha * 1.6));
         context.lineWidth = 2;
       } else {
-        const empty = spotOpacity * EMPTY_ALPHA * (mask && !mask[k] ? OUTSIDE : 1);
-        context.strokeStyle = css(NEUTRAL, empty);
-        context.lineWidth = 1;
+        context.strokeStyle = css(NEUTRAL, spotOpacity * (mask && !mask[k] ? OUTSIDE : 1));
+        context.lineWidth = 1.2;
       }
       context.stroke();
     }
@@ -146,20 +145,26 @@ function strokeTwice(context, colour, width) {
   context.stroke();
 }
 
-/** Outlines of regions with their names where there is room. */
+/** Outlines of regions. */
 export function drawRegions(context, regions, screen) {
-  context.font = "600 12px system-ui, sans-serif";
-  context.textAlign = "left";
-  context.textBaseline = "middle";
-  for (const { name, polygons, kind } of regions) {
+  for (const { polygons, kind } of regions) {
     const colour = MARK_COLOURS[kind] || INK;
     context.setLineDash(kind === "annotation" ? [6, 4] : []);
     for (const polygon of polygons) {
       trace(context, polygon, screen);
       strokeTwice(context, colour, 2);
     }
-    context.setLineDash([]);
-    if (name && polygons.length) drawName(context, name, polygons[0], colour, screen);
+  }
+  context.setLineDash([]);
+}
+
+/** Names of regions where there is room. */
+export function drawNames(context, regions, screen) {
+  context.font = "600 12px system-ui, sans-serif";
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  for (const { name, polygons, kind } of regions) {
+    if (name && polygons.length) drawName(context, name, polygons[0], MARK_COLOURS[kind] || INK, screen);
   }
 }
 

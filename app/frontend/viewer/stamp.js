@@ -27,7 +27,14 @@ export function testHandle(viewer) {
     tool: () => model.tool,
     selected: () => model.selected,
     layer: () => model.layer?.name ?? null,
-    settled: () => viewer.camera.settled && !viewer.layerPending && !viewer.overlay.stale,
+    /** Nothing moves, loads or waits to be drawn. */
+    settled() {
+      const { camera, content, overlay } = viewer;
+      if (!overlay || content.pending.layer || overlay.stale || (viewer.data.image && !camera.settled)) return false;
+      const [now, end] = [camera.screen(), camera.screen(false)];
+      const moving = Math.hypot(now.left - end.left, now.top - end.top) * end.scale;
+      return moving < 0.2 && Math.abs(now.scale / end.scale - 1) < 1e-4;
+    },
     counts: () => ({
       spots: model.spots?.n ?? 0,
       placed: model.spots?.placed ?? 0,

@@ -1,0 +1,42 @@
+"""Driving viewers in the app's pages: they live in shadow roots, which Playwright's locators see through."""
+
+from __future__ import annotations
+
+WAIT_MS = 30_000
+READY = """(host, most) => new Promise((done, failed) => {
+  const until = Date.now() + most;
+  const look = () => {
+    if (host.__stamp && host.__stamp.ready) done();
+    else if (Date.now() > until) failed(new Error("the viewer was not drawn in " + most + " ms"));
+    else setTimeout(look, 50);
+  };
+  look();
+})"""
+
+
+def viewer(page, nth: int = 0):
+    """The element of a viewer whose slide and spots are drawn."""
+    host = page.locator(".si-host").nth(nth)
+    host.wait_for()
+    host.evaluate(READY, WAIT_MS)
+    return host
+
+
+def spot_place(host, index: int) -> tuple[float, float]:
+    """Where a spot is on the screen."""
+    at = host.evaluate("(host, index) => host.__stamp.spotAt(index)", index)
+    return at["x"], at["y"]
+
+
+def view(host) -> dict:
+    """What the viewer shows: x, y of the middle in level-0 pixels, and zoom."""
+    return host.evaluate("host => host.__stamp.view()")
+
+
+def drag(page, places: list[tuple[float, float]]) -> None:
+    """Press the mouse at the first place, move over the others, let go at the last."""
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place)
+    page.mouse.up()
