@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from stamp_index.slides import PatchSpec, Slide
     from stamp_index.store import EncoderCard, Store
+    from stamp_index.view import SlideViewer
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _WHERE = {
     "Signature": "genes",
     "Slide": "slides",
     "SlideOptions": "readers",
+    "SlideViewer": "view",
     "StampIndexError": "errors",
     "Store": "store",
     "embed_slide": "embed",
@@ -76,6 +78,7 @@ __all__ = [
     "Signature",
     "Slide",
     "SlideOptions",
+    "SlideViewer",
     "StampIndexError",
     "Store",
     "embed_slide",

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from stamp_index.errors import DuplicateGenesError, MissingGenesError, PanelError
 from stamp_index.genes import (
     GenePanel,
+    GeneResolver,
     close_names,
     compat_means,
     cp10k,
@@ -297,3 +298,9 @@ def test_close_names_offer_what_was_meant(name: str, near: str) -> None:
 def test_close_names_offer_nothing_where_nothing_is_near() -> None:
     assert close_names("QQQQQQ", ["CD8A", "EPCAM"]) == []
     assert close_names("  ", ["CD8A"]) == []
+
+
+def test_genes_without_ids_are_not_known_by_an_empty_one():
+    resolver = GeneResolver(["A", "B"], ["", ""])
+    assert not resolver.knows("")
+    assert resolver.resolve(["B"]) == {"B": "B"}

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
-from PIL import Image
-
 from app.api.answers import NotThereError
-from stamp_index.errors import StampIndexError
-from stamp_index.slides import ArrayImage, SlideImage, open_image
-from stamp_index.slides.deep_zoom import DeepZoom
+from stamp_index.errors import QueryError
+from stamp_index.view import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.stores import Opened
+    from stamp_index.slides import SlideImage
+    from stamp_index.slides.deep_zoom import DeepZoom
 
 MAX_OPEN = 4  # each keeps up to 128 MiB of decoded tiles
 MAX_TILE_BYTES = 64 * 1024 * 1024
 
 Value = TypeVar("Value")
-
-_log = logging.getLogger(__name__)
 
 
 class _Kept(Generic[Value]):
@@ -59,11 +52,7 @@ _tiles: _Kept[bytes] = _Kept(MAX_TILE_BYTES, len)
 
 def geometry(opened: Opened, slide_id: str) -> DeepZoom | None:
     """Size of a slide's picture as tiles; None where neither image nor overview is known."""
-    slide = opened.slides.loc[slide_id]
-    width, height = float(slide["width_px"]), float(slide["height_px"])
-    if not (math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1):
-        return None
-    return DeepZoom(int(width), int(height))
+    return pictures.geometry(opened.slides.loc[slide_id])
 
 
 def tile(opened: Opened, slide_id: str, place: tuple[int, int, int]) -> bytes:
@@ -99,25 +88,13 @@ def image_of(opened: Opened, slide_id: str) -> SlideImage:
 def is_whole(opened: Opened, slide_id: str) -> bool:
     """Whether tiles show the slide's own pixels, and not its overview enlarged."""
     try:
-        return image_of(opened, slide_id).uri != ""
+        return pictures.is_whole(image_of(opened, slide_id))
     except NotThereError:
         return False
 
 
 def _open(opened: Opened, slide_id: str) -> SlideImage:
-    slide = opened.slides.loc[slide_id]
-    uri = str(slide["image_uri"] or "")
-    if uri:
-        try:
-            image = open_image(uri)
-            if image.size_px == (int(slide["width_px"]), int(slide["height_px"])):
-                return image
-            _log.warning("%s has another size than when slide %s was added", uri, slide_id)
-        except StampIndexError as error:
-            _log.warning("slide %s is shown by its overview: %s", slide_id, error)
-    stored = opened.store.overview(slide_id)
-    if stored is None:
-        msg = f"The file of slide {slide_id} cannot be read, and no overview of it is stored."
-        raise NotThereError(msg)
-    with Image.open(io.BytesIO(stored), formats=["JPEG"]) as picture:
-        return ArrayImage(np.asarray(picture.convert("RGB")), uri="")
+    try:
+        return pictures.slide_picture(opened.store, opened.slides.loc[slide_id])
+    except QueryError as error:
+        raise NotThereError(str(error)) from error

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 from starlette.responses import Response
 
 from app.api import images
 from app.api.answers import FOREVER, NotThereError, json_answer
 from stamp_index.errors import MissingGenesError, QueryError
 from stamp_index.view import gene_layer, label_layer, predicted_layer, spot_places
+from stamp_index.view.cards import spot_card
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -84,19 +84,10 @@ def _layer(opened: Opened, slide_id: str, request: Request) -> Layer:
 def spot(opened: Opened, request: Request) -> Response:
     """Id of one spot of a slide, by its number there, and its value of a gene."""
     slide_id = slide_of(opened, request)
-    slide = opened.slides.loc[slide_id]
-    index = request.path_params["index"]
-    if not 0 <= index < int(slide["n_spots"]):
-        msg = f"Slide {slide_id} has {int(slide['n_spots'])} spots; there is no spot {index}."
-        raise NotThereError(msg)
-    row = int(slide["first_spot"]) + index
-    facts = opened.store.spots(["spot_id", "n_counts"], [row]).iloc[0]
-    values = []
     gene = request.query_params.get("gene", "")[:MAX_NAME]
-    if gene in opened.store.genes_of(slide_id):
-        value = float(opened.store.expression([gene], [row])[0, 0])
-        values.append({"name": gene, "text": f"{value:.2f} log1p CP10K"})
-    if np.isfinite(facts["n_counts"]):
-        values.append({"name": "counts", "text": f"{facts['n_counts']:,.0f}"})
-    barcode = str(facts["spot_id"]).removeprefix(f"{slide_id}:")
-    return json_answer({"spot_id": str(facts["spot_id"]), "barcode": barcode, "values": values})
+    index = request.path_params["index"]
+    try:
+        card = spot_card(opened.store, opened.slides.loc[slide_id], index, gene=gene)
+    except QueryError as error:
+        raise NotThereError(str(error)) from error
+    return json_answer(card)

@@ -53,6 +53,8 @@ class GeneResolver:
             self._folded.setdefault(gene.casefold(), []).append(gene)
         self._by_id: dict[str, list[str]] = {}
         for gene_id, gene in zip(gene_ids, genes, strict=False):
+            if not gene_id:
+                continue  # not known: all of these would share one list
             symbols = self._by_id.setdefault(_without_version(gene_id), [])
             if gene not in symbols:
                 symbols.append(gene)

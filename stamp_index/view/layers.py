@@ -69,6 +69,13 @@ class Layer:
     codes: NDArray[np.uint16]
     meaning: LayerMeaning
 
+    def values(self) -> NDArray[np.float64]:
+        """Numbers that the codes of a continuous layer stand for, (n,); NaN is not known."""
+        low, high = self.meaning.low, self.meaning.high
+        values = low + (self.codes - 1.0) / (TOP - 1) * (high - low)
+        values[self.codes == 0] = np.nan
+        return values
+
 
 def gene_layer(store: StoreView, slide_id: str, gene: str) -> Layer:
     """Measured expression of a gene, log1p of counts per 10,000.
@@ -109,10 +116,21 @@ def label_layer(store: StoreView, slide_id: str, label: str) -> Layer:
     QueryError
         If there is no such slide or label, or the label has more than 200 values here.
     """
-    values = store.label(label, rows_of_slide(store, slide_id))
-    if pd.api.types.is_numeric_dtype(values):
-        return continuous(values.to_numpy(np.float64), name=label)
-    return categories(values, name=label)
+    return values_layer(store.label(label, rows_of_slide(store, slide_id)), name=label)
+
+
+def values_layer(values: pd.Series[Any], *, name: str) -> Layer:
+    """Layer of any values, (n,): numbers are continuous, all else is categories. Missing is not known.
+
+    Raises
+    ------
+    QueryError
+        If there are more than 200 categories.
+    """
+    types = pd.api.types
+    if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+        return continuous(values.to_numpy(np.float64, na_value=np.nan), name=name)
+    return categories(values, name=name)
 
 
 def continuous(values: NDArray[Any], *, name: str, unit: str = "", note: str = "") -> Layer:

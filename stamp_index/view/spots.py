@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,6 +15,7 @@ from stamp_index.export.qupath import is_square
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stamp_index.slides import Slide
     from stamp_index.store.view import StoreView
 
 
@@ -61,6 +63,17 @@ def spot_places(store: StoreView, slide_id: str) -> SpotPlaces:
         diameter = _spacing(xy) * UNKNOWN_SHARE
     square = is_square(str(slide["platform"]), str(slide["provenance"]))
     return SpotPlaces(slide_id, rows, xy, diameter, "square" if square else "circle")
+
+
+def places_on(slide: Slide) -> SpotPlaces:
+    """Places of a slide that was read from its files; its rows count from 0."""
+    xy = slide.xy_px.astype(np.float32)
+    diameter = slide.spot_diameter_um / slide.mpp if slide.mpp else math.nan
+    if not math.isfinite(diameter):
+        diameter = _spacing(xy) * UNKNOWN_SHARE
+    square = is_square(slide.platform, json.dumps({"parameters": dict(slide.parameters)}))
+    rows = np.arange(slide.n_spots, dtype=np.int64)
+    return SpotPlaces(slide.slide_id, rows, xy, diameter, "square" if square else "circle")
 
 
 def rows_of_slide(store: StoreView, slide_id: str) -> NDArray[np.int64]:

@@ -128,8 +128,8 @@ export function drawLegend(context, layer, x, y) {
   const { meta } = layer;
   const categories = meta.kind === "categories" ? (meta.categories || []).slice(0, MOST_CATEGORIES) : null;
   const more = categories ? meta.categories.length - categories.length : 0;
-  const rows = categories ? categories.length + (more > 0 ? 1 : 0) : 2;
-  const [width, height] = [230, 24 + rows * 17 + (meta.note ? 18 : 0) + 8];
+  const rows = categories ? categories.length + (more > 0 ? 1 : 0) : 1.8; // the gradient and its numbers
+  const [width, height] = [230, 24 + rows * 17 + (meta.note ? 18 : 0) + 6];
   context.save();
   context.translate(x - width, y - height);
   context.fillStyle = "rgba(255, 255, 255, 0.92)";

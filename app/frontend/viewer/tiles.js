@@ -1,6 +1,6 @@
 /** Tiles for OpenSeadragon from a transport; one that cannot be had is grey and says so. */
 
-const PATIENCE_MS = 20_000; // below OpenSeadragon's own 30 s, so that we answer first
+const PATIENCE_MS = 13_000; // two attempts end before OpenSeadragon gives up by itself, after 30 s
 const RETRY_MS = 1_000;
 
 /**

@@ -9,6 +9,7 @@ import { helpDialog, listenKeys } from "./keys.js";
 import { Tools } from "./lasso.js";
 import { Legend } from "./legend.js";
 import { Link } from "./link.js";
+import { emptyModel, frameOf } from "./model.js";
 import { Overlay } from "./overlay.js";
 import { Pointing, clicked } from "./pointing.js";
 import { ScaleBar } from "./scalebar.js";
@@ -125,7 +126,7 @@ export class SlideViewer {
     this.applied.spots = JSON.stringify(spots ?? null);
     const placed = this.content.spots(spots);
     if (!image) await placed; // they say how large the slide is
-    await sized(this.stage);
+    await this.#sized();
     if (session !== this.session) return;
     this.slide = { image, frame: image ? { x: 0, y: 0, ...image } : frameOf(this.model.spots) };
     const options = { ...this.slide, drawer: this.drawer };
@@ -136,6 +137,18 @@ export class SlideViewer {
     });
     await this.camera.opened;
     if (session === this.session) this.#start(first);
+  }
+
+  /** Wait until the stage has a size: OpenSeadragon cannot open in a hidden tab. */
+  #sized() {
+    return new Promise((done) => {
+      this.watch = new ResizeObserver(() => {
+        if (!this.stage.clientWidth || !this.stage.clientHeight) return;
+        this.watch.disconnect();
+        done();
+      });
+      this.watch.observe(this.stage);
+    });
   }
 
   /** The camera is open: everything else can go on the screen. */
@@ -162,6 +175,7 @@ export class SlideViewer {
 
   #close() {
     this.drawnOnce = this.root.__stamp.ready = false;
+    this.watch?.disconnect();
     this.content.forget();
     this.card.forget();
     this.legend.show(null);
@@ -380,31 +394,4 @@ export class SlideViewer {
     this.element.remove();
     delete this.root.__stamp;
   }
-}
-
-function emptyModel() {
-  const shown = { spotOpacity: 0.6, imageOpacity: 1, spotsShown: true };
-  const drawn = { lasso: null, draft: null, heldVertex: null, tool: "pan" };
-  const pointed = { marks: [], picked: null, regions: [], selected: null, hovered: null };
-  return { spots: null, layer: null, colours: null, mask: null, inside: 0, ...shown, ...drawn, ...pointed };
-}
-
-/** What "fit" shows of a slide without a picture: its spots and a margin. */
-function frameOf(spots) {
-  const { left, top, right, bottom } = spots.bounds;
-  const margin = 0.05 * Math.max(right - left, bottom - top) + 2 * spots.radius;
-  const [width, height] = [right - left + 2 * margin, bottom - top + 2 * margin];
-  return { x: left - margin, y: top - margin, width, height };
-}
-
-/** Wait until an element has a size: OpenSeadragon cannot open in a hidden tab. */
-function sized(element) {
-  return new Promise((done) => {
-    const watch = new ResizeObserver(() => {
-      if (!element.clientWidth || !element.clientHeight) return;
-      watch.disconnect();
-      done();
-    });
-    watch.observe(element);
-  });
 }

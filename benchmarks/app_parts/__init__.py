@@ -1,0 +1,1 @@
+"""What benchmarks/app_pages.py serves and drives."""

@@ -1,0 +1,12 @@
+"""The app's server with the toy encoder that the benchmark's stores were made with."""
+
+from __future__ import annotations
+
+import os
+
+from app import server, stores
+from tests.support import ToyEncoder
+
+if __name__ == "__main__":
+    stores.use_encoder(ToyEncoder(int(os.environ.get("BENCHMARK_DIM", "32"))))
+    server.serve()
