@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from app.api.answers import NotThereError
+from app.api.kept import Kept
 from stamp_index.errors import QueryError
 from stamp_index.view import pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from app.stores import Opened
     from stamp_index.slides import SlideImage
     from stamp_index.slides.deep_zoom import DeepZoom
@@ -20,34 +17,8 @@ if TYPE_CHECKING:
 MAX_OPEN = 4  # each keeps up to 128 MiB of decoded tiles
 MAX_TILE_BYTES = 64 * 1024 * 1024
 
-Value = TypeVar("Value")
-
-
-class _Kept(Generic[Value]):
-    """The values that were used last, up to a cost; threads may share it."""
-
-    def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
-        self._held: OrderedDict[object, Value] = OrderedDict()
-        self._lock = threading.Lock()
-        self._most, self._cost, self._sum = most, cost, 0
-
-    def get(self, key: object, make: Callable[[], Value]) -> Value:
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        value = make()
-        with self._lock:
-            if key not in self._held:
-                self._held[key] = value
-                self._sum += self._cost(value)
-            while self._sum > self._most and len(self._held) > 1:
-                self._sum -= self._cost(self._held.popitem(last=False)[1])
-            return self._held.get(key, value)
-
-
-_images: _Kept[SlideImage] = _Kept(MAX_OPEN, lambda _: 1)
-_tiles: _Kept[bytes] = _Kept(MAX_TILE_BYTES, len)
+_images: Kept[SlideImage] = Kept(MAX_OPEN, lambda _: 1)
+_tiles: Kept[bytes] = Kept(MAX_TILE_BYTES, len)
 
 
 def geometry(opened: Opened, slide_id: str) -> DeepZoom | None:

@@ -1,0 +1,56 @@
+"""Values that are kept while they are likely to be asked for again, each made once however many ask at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Value]):
+    """The values that were used last, up to a sum of costs; threads may share it.
+
+    Parameters
+    ----------
+    most : int
+        Sum of the costs; one value is kept whatever it costs.
+    cost : callable
+        Of a value.
+    """
+
+    def __init__(self, most: int, cost: Callable[[Value], int]) -> None:
+        self._held: OrderedDict[Hashable, Value] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._most, self._cost, self._sum = most, cost, 0
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of `key`; made by the first who asks, while others that ask for it wait."""
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+                return self._held[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._held:
+                    return self._held[key]
+            try:
+                value = make()
+                self._keep(key, value)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+        return value
+
+    def _keep(self, key: Hashable, value: Value) -> None:
+        with self._lock:
+            self._held[key] = value
+            self._sum += self._cost(value)
+            while self._sum > self._most and len(self._held) > 1:
+                self._sum -= self._cost(self._held.popitem(last=False)[1])

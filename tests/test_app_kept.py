@@ -1,0 +1,47 @@
+"""Values that routes keep: the last ones, each made once."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.kept import Kept
+
+
+def test_value_is_made_once_however_many_ask_at_once():
+    made, kept = [], Kept(10, lambda _: 1)
+
+    def make() -> str:
+        time.sleep(0.05)
+        made.append(1)
+        return "value"
+
+    told: list[str] = []
+    threads = [threading.Thread(target=lambda: told.append(kept.get("a", make))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (told, len(made)) == (["value"] * 8, 1)
+
+
+def test_value_that_cannot_be_made_is_tried_again():
+    kept = Kept(10, lambda _: 1)
+    with pytest.raises(ZeroDivisionError):
+        kept.get("a", lambda: 1 // 0)
+    assert kept.get("a", lambda: 3) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 5)), max_size=60))
+def test_what_is_kept_never_costs_more_than_it_may(asked):
+    most = 9
+    kept = Kept(most, lambda value: value)
+    for key, cost in asked:
+        assert kept.get((key, cost), lambda cost=cost: cost) == cost
+        held = list(kept._held.values())
+        assert kept._sum == sum(held)
+        assert kept._sum <= most or len(held) == 1
