@@ -24,8 +24,8 @@ def held(slide_id: str) -> tuple[Annotation, ...]:
     return st.session_state.get(KEY, {}).get(slide_id, ())
 
 
-def choose(opened: Opened, slide_id: str) -> Annotation | None:
-    """Ask for a GeoJSON file, and for one of its annotations; None where there is none."""
+def load(opened: Opened, slide_id: str) -> tuple[Annotation, ...]:
+    """Ask for a GeoJSON file; returns what is held for the slide."""
     with st.popover("Load annotations (GeoJSON)"):
         file = st.file_uploader(
             "GeoJSON in pixels of the full-resolution image, as QuPath exports it",
@@ -35,7 +35,12 @@ def choose(opened: Opened, slide_id: str) -> Annotation | None:
         )
         if file is not None:
             _take(opened, slide_id, file.getvalue())
-    shapes = held(slide_id)
+    return held(slide_id)
+
+
+def choose(opened: Opened, slide_id: str) -> Annotation | None:
+    """Ask for a GeoJSON file, and for one of its annotations; None where there is none."""
+    shapes = load(opened, slide_id)
     if not shapes:
         return None
     names = [f"{at + 1} · {one.name}" for at, one in enumerate(shapes)]

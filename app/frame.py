@@ -24,6 +24,7 @@ SLIDES_PAGE = str(PAGES / "slides.py")
 GENE_PAGE = str(PAGES / "genes.py")
 IMAGE_PAGE = str(PAGES / "image.py")
 REGIONS_PAGE = str(PAGES / "regions.py")
+PROBE_PAGE = str(PAGES / "probe.py")
 EVALUATION_PAGE = str(PAGES / "evaluation.py")
 HELP_PAGE = str(PAGES / "help.py")
 
@@ -39,6 +40,7 @@ def run(store_path: str | None) -> None:
             st.Page(GENE_PAGE, title="Gene to image", url_path="genes"),
             st.Page(IMAGE_PAGE, title="Image to gene", url_path="image"),
             st.Page(REGIONS_PAGE, title="Similar regions", url_path="regions"),
+            st.Page(PROBE_PAGE, title="Linear probe", url_path="probe"),
             st.Page(EVALUATION_PAGE, title="Evaluation", url_path="evaluation"),
             st.Page(HELP_PAGE, title="Help", url_path="help"),
         ],

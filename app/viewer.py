@@ -68,6 +68,8 @@ class Shown:
     ----------
     layer : mapping or None
         ``{"gene": name}`` or ``{"label": name}``; None for bare spots.
+    layer_at : (str, str) or None
+        Another layer instead: its address below the slide's, and its name.
     marks : sequence of Mark
         Rings; `picked` is the place of the one that stands out.
     outlines : sequence of Outline
@@ -83,6 +85,7 @@ class Shown:
     """
 
     layer: Mapping[str, str] | None = None
+    layer_at: tuple[str, str] | None = None
     marks: Sequence[Mark] = ()
     picked: int | None = None
     outlines: Sequence[Outline] = ()
@@ -204,7 +207,9 @@ def viewer_data(opened: Opened, slide_id: str, shown: Shown) -> dict[str, Any]:
             "overlap": zoom.overlap_px,
             "maxLevel": zoom.max_level,
         }
-    if shown.layer:
+    if shown.layer_at:
+        data["layer"] = dict(zip(("path", "name"), shown.layer_at, strict=True))
+    elif shown.layer:
         name = next(iter(shown.layer.values()))
         data["layer"] = {"path": "layer?" + urlencode(dict(shown.layer)), "name": name}
     if shown.focus is not None:

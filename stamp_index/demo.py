@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 from stamp_index.errors import StampIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stamp_index.slides import Slide
+    from stamp_index.store import Store
 
 HELD_OUT: Final = "P3"
+LABEL: Final = "domain"  # planted in every spot; what the demo's probe tells apart
+LABEL_AUTHOR: Final = "phantom"
 _N_SLIDES: Final = 6
 
 
@@ -108,10 +111,47 @@ def _store(slides: list[Slide], run: Path, store: Path, say: Callable[[str], obj
         say(f"3/5 embedding {len(missing)} slides")
         embed_into(store, missing, encoder_path=run / "encoder", features=run / "features")
     opened = Store.open(store)
+    label_domains(opened, slides)
     indexed = all(has_index(opened, side) for side in MODALITIES)
     if missing or not indexed:
         say("4/5 indexing")
         build_indexes(store)
+
+
+def label_domains(store: Store, slides: Sequence[Slide]) -> list[str]:
+    """Label the spots of phantom slides with the tissue that was planted there.
+
+    Parameters
+    ----------
+    store : Store
+        Holds the slides.
+    slides : sequence of Slide
+        Whose sources are folders that `make_phantom` wrote.
+
+    Returns
+    -------
+    list of str
+        Ids of the slides that were labelled now; those that had the whole label before are left as they are.
+
+    Raises
+    ------
+    SlideError
+        If a slide has no planted truth.
+    """
+    from stamp_index.phantom import load_truth
+    from stamp_index.view import spot_places
+
+    labelled = []
+    for slide in slides:
+        rows = spot_places(store, slide.slide_id).rows
+        if LABEL in store.label_names and store.label(LABEL, rows).notna().all():
+            continue
+        truth = load_truth(slide.source).set_index("barcode")["domain"]
+        barcodes = store.spots(["spot_id"], rows)["spot_id"].str.removeprefix(f"{slide.slide_id}:")
+        values = [str(name) for name in truth.loc[barcodes]]
+        store.annotate(slide.slide_id, LABEL, values, author=LABEL_AUTHOR, source="planted truth")
+        labelled.append(slide.slide_id)
+    return labelled
 
 
 def _evaluate(slides: list[Slide], run: Path, store: Path, *, say: Callable[[str], object]) -> None:

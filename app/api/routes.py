@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from starlette.routing import Route
 
-from app.api import frontend, genes, patches, slides
+from app.api import frontend, genes, patches, runs, slides
 from app.api.answers import of_store, refusal
 from app.api.tokens import mint
 from app.settings import settings
@@ -30,6 +30,7 @@ def routes() -> list[Route]:
         f"{SLIDE}/spots": of_store(slides.spots),
         f"{SLIDE}/spots/{{index:int}}": of_store(slides.spot),
         f"{SLIDE}/layer": of_store(slides.layer),
+        f"{SLIDE}/run": of_store(runs.layer),
         f"{STORE}/patches/{{row:int}}.jpg": of_store(patches.patch),
         f"{STORE}/genes": of_store(genes.complete),
         "/assets/{release}/{name:path}": frontend.asset,

@@ -16,6 +16,8 @@ from stamp_index.errors import QueryError
 from stamp_index.view.spots import rows_of_slide
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from stamp_index.search.vector_searcher import VectorSearcher
@@ -148,15 +150,28 @@ def continuous(values: NDArray[Any], *, name: str, unit: str = "", note: str = "
     return Layer(codes, LayerMeaning(name, "continuous", unit, low, high, p1, p99, note=note))
 
 
-def categories(values: pd.Series[Any], *, name: str) -> Layer:
+def categories(values: pd.Series[Any], *, name: str, order: Sequence[str] | None = None) -> Layer:
     """Layer of names, (n,); None is not known.
+
+    Parameters
+    ----------
+    values : Series of n str or None
+    name : str
+        Of the layer.
+    order : sequence of str, optional
+        The categories, whether or not they are there, so that slides have the same codes; values that are none of
+        them are not known. By default those that are there, sorted.
 
     Raises
     ------
     QueryError
         If there are more than 200.
     """
-    codes, names = pd.factorize(values, sort=True)
+    if order is None:
+        codes, names = pd.factorize(values, sort=True)
+    else:
+        names = pd.Index(order)
+        codes = names.get_indexer(pd.Index(values))
     if len(names) > MAX_CATEGORIES:
         msg = f"The label {name} has {len(names)} values on this slide; at most {MAX_CATEGORIES} are drawn."
         raise QueryError(msg)
