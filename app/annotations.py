@@ -9,14 +9,17 @@ import streamlit as st
 from app.markup import plain
 from app.viewer import Outline
 from stamp_index.errors import QueryError
-from stamp_index.export.annotations import Annotation, read_annotations
+from stamp_index.export.annotations import Annotation, Annotations, read_annotations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from app.stores import Opened
 
 KEY = "annotations"  # of each slide
 MAX_MB = 20
 MAX_DRAWN = 500  # more outlines than that are a carpet
+_ID = "annotation-"
 
 
 def held(slide_id: str) -> tuple[Annotation, ...]:
@@ -25,8 +28,8 @@ def held(slide_id: str) -> tuple[Annotation, ...]:
 
 
 def load(opened: Opened, slide_id: str) -> tuple[Annotation, ...]:
-    """Ask for a GeoJSON file; returns what is held for the slide."""
-    with st.popover("Load annotations (GeoJSON)"):
+    """Popover that takes a GeoJSON file; returns what is held for the slide."""
+    with st.popover("Load GeoJSON", help="Annotations from QuPath, drawn on this slide."):
         file = st.file_uploader(
             "GeoJSON in pixels of the full-resolution image, as QuPath exports it",
             type=["geojson", "json"],
@@ -35,25 +38,59 @@ def load(opened: Opened, slide_id: str) -> tuple[Annotation, ...]:
         )
         if file is not None:
             _take(opened, slide_id, file.getvalue())
+        n = len(held(slide_id))
+        if n:
+            drawn = f", of which the first {MAX_DRAWN} are drawn" if n > MAX_DRAWN else ""
+            st.caption(f"{n:,} annotation{'s' if n > 1 else ''} on this slide{drawn}.")
+            if file is None:
+                st.button("Take them away", key="forget", on_click=_forget, args=(slide_id,))
     return held(slide_id)
 
 
-def choose(opened: Opened, slide_id: str) -> Annotation | None:
-    """Ask for a GeoJSON file, and for one of its annotations; None where there is none."""
-    shapes = load(opened, slide_id)
+def choose(slide_id: str) -> Annotation | None:
+    """Ask for one of a slide's annotations; None where there is none."""
+    shapes = held(slide_id)
     if not shapes:
         return None
     names = [f"{at + 1} · {one.name}" for at, one in enumerate(shapes)]
     chosen = st.selectbox(
-        "Annotation that asks, where there is no lasso", names, key=f"annotation-{slide_id}"
+        "Annotation that asks",
+        names,
+        key=f"{_ID}{slide_id}",
+        width=220,
+        help="Unless a lasso does.",
     )
     return shapes[names.index(chosen)]
+
+
+def propose(slide_id: str, at: int) -> None:
+    """Let `choose` start with an annotation."""
+    st.session_state[f"{_ID}{slide_id}"] = f"{at + 1} · {held(slide_id)[at].name}"
+
+
+def outlines(slide_id: str) -> Sequence[Outline]:
+    """A slide's annotations as the viewer draws them."""
+    return [
+        Outline(f"{_ID}{at}", one.name, tuple(tuple(p.exterior.coords) for p in one.polygons))
+        for at, one in enumerate(held(slide_id)[:MAX_DRAWN])
+    ]
+
+
+def place_of(slide_id: str, outline_id: str | None) -> int | None:
+    """Number of the annotation whose outline was clicked; None where there is no such one."""
+    number = (outline_id or "").removeprefix(_ID)
+    at = int(number) if number.isdecimal() and len(number) < 6 else -1
+    return at if 0 <= at < len(held(slide_id)) else None
+
+
+def _forget(slide_id: str) -> None:
+    st.session_state.get(KEY, {}).pop(slide_id, None)
 
 
 def _take(opened: Opened, slide_id: str, data: bytes) -> None:
     slide = opened.slides.loc[slide_id]
     try:
-        found = read_annotations(data, (float(slide["width_px"]), float(slide["height_px"])))
+        found = _read(data, (float(slide["width_px"]), float(slide["height_px"])))
     except QueryError as error:
         st.error(plain(str(error)))
         return
@@ -62,7 +99,6 @@ def _take(opened: Opened, slide_id: str, data: bytes) -> None:
     st.session_state.setdefault(KEY, {})[slide_id] = found.shapes
 
 
-def outline(one: Annotation, at: int) -> Outline:
-    """An annotation as the viewer draws it."""
-    rings = tuple(tuple(part.exterior.coords) for part in one.polygons)
-    return Outline(f"annotation-{at}", one.name, rings)
+@st.cache_data(max_entries=2, show_spinner=False, scope="session")
+def _read(data: bytes, size_px: tuple[float, float]) -> Annotations:
+    return read_annotations(data, size_px)

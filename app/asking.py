@@ -15,6 +15,8 @@ import streamlit as st
 from app.stores import Against, Opened
 from stamp_index.genes import parse_signature
 from stamp_index.search import Hits, all_of, field_in, field_not_in, parse_filter
+from stamp_index.search.sharing import GeneRequest, ImageRequest, Request, SpotRequest
+from stamp_index.search.sharing.links import ONE_PER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from app.upload import QueryPicture
     from stamp_index.search.filtering import Condition
-
-
-NEIGHBOURHOOD_UM = 500.0
-ONE_PER = {
-    "spot": None,
-    "neighbourhood": NEIGHBOURHOOD_UM,
-    "slide": "slide",
-    "patient": "patient",
-}  # as in the address
+    from stamp_index.search.selection import Own
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,7 @@ class Answer:
     question: Question
     store_version: int
     seconds: float  # that the search took when it was asked first
+    request: Request | None  # None where the library has no request that says the same
 
     @property
     def against(self) -> Against:
@@ -115,7 +111,9 @@ def hits_of(opened: Opened, answer: Answer) -> Hits:
     )
 
 
-def _answer(opened: Opened, question: Question, search: Callable[[], Hits]) -> Answer:
+def _answer(
+    opened: Opened, question: Question, request: Request | None, search: Callable[[], Hits]
+) -> Answer:
     started = time.perf_counter()
     hits = search()
     return Answer(
@@ -128,15 +126,15 @@ def _answer(opened: Opened, question: Question, search: Callable[[], Hits]) -> A
         question=question,
         store_version=opened.store.version,
         seconds=time.perf_counter() - started,
+        request=request,
     )
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def ask_genes(opened: Opened, text: str, question: Question) -> Answer:
     """Spots for a gene query."""
-    return _answer(
-        opened, question, lambda: opened.searcher.search_genes(text, **question.keywords())
-    )
+    request = GeneRequest(signature=text, **question.keywords())
+    return _answer(opened, question, request, lambda: request.run(opened.searcher))
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
@@ -156,7 +154,7 @@ def ask_both(opened: Opened, text: str, look: Look, question: Question) -> Answe
         )
         return replace(found, query=asked.query)
 
-    return _answer(opened, question, search)
+    return _answer(opened, question, None, search)
 
 
 # An upload must not outlive the session that made it: its answers are cached for that session only.
@@ -166,22 +164,18 @@ def ask_both(opened: Opened, text: str, look: Look, question: Question) -> Answe
     scope="session",
     hash_funcs={Opened: lambda opened: opened.key},
 )
-def ask_image(opened: Opened, patch: NDArray[np.uint8], mpp: float, question: Question) -> Answer:
+def ask_image(opened: Opened, picture: QueryPicture, question: Question) -> Answer:
     """Spots for an uploaded picture."""
-    return _answer(
-        opened,
-        question,
-        lambda: opened.searcher.search_image(patch, mpp=mpp, **question.keywords()),
-    )
+    place = {"mpp": picture.mpp, **question.keywords()}
+    request = ImageRequest(file_name=picture.file_name, centre_px=picture.centre_px, **place)
+    asked = replace(request, centre_px=picture.centre_of_pixels)
+    return _answer(opened, question, request, lambda: asked.run(opened.searcher, picture.pixels))
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
-def ask_spot(opened: Opened, spot_id: str, exclude_own: str, question: Question) -> Answer:
+def ask_spot(opened: Opened, spot_id: str, exclude_own: Own, question: Question) -> Answer:
     """Spots for the picture of a stored spot."""
-    return _answer(
-        opened,
-        question,
-        lambda: opened.searcher.search_spot(
-            spot_id, query="image", exclude_own=exclude_own, **question.keywords()
-        ),
+    request = SpotRequest(
+        spot_id=spot_id, query="image", exclude_own=exclude_own, **question.keywords()
     )
+    return _answer(opened, question, request, lambda: request.run(opened.searcher))

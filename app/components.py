@@ -1,4 +1,4 @@
-"""The two components of the app: a gallery of hits and a picture with a movable square or ring.
+"""The small components of the app: gallery of hits, picture with a movable square or ring, the page's address.
 
 Their HTML, CSS and JavaScript are files of ours in frontend/; no text from a store or a user is ever
 part of them. Values go in as data and reach the page by ``textContent``.
@@ -134,6 +134,21 @@ def locator(
 
     result = _component("locator")(key="locator", data=data, on_at_change=moved)
     return _place(result.at, key)
+
+
+def here(key: str, *, shown: bool) -> str:
+    """The query part of the page's address in the browser, with what a viewer wrote into it; "" until it is known.
+
+    `shown` shows the whole address too, with a button that copies it.
+    """
+    held = st.session_state.get(key) or {}
+    known = str(held.get("search") or "")
+    result = _component("here")(
+        key=key,
+        data={"known": known, "shown": shown, "without": ["drawer"]},  # how this browser draws
+        on_search_change=_nothing,
+    )
+    return str(result.search or "")
 
 
 def _place(moved: Mapping[str, Any] | None, key: str) -> tuple[float, float] | None:

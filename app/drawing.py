@@ -1,4 +1,4 @@
-"""Pictures of the app, drawn with Pillow: overview with rings, scale bars, crops, quality checks.
+"""Pictures of the app, drawn with Pillow: patches, scale bars, crops, quality checks.
 
 Nothing here knows Streamlit or the store: bytes and arrays in, bytes and arrays out.
 """
@@ -7,43 +7,19 @@ from __future__ import annotations
 
 import base64
 import io
-import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from stamp_index.export.drawing import round_length
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INK = (16, 32, 44)
 PAPER = (255, 255, 255)
-RING = (0, 122, 255)  # blue stands out on haematoxylin and eosin, also for the colour-blind
 TISSUE_OD = 0.10  # mean optical density above which a pixel counts as tissue, glass is about 0.03
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A place to mark. Its unit is the caller's: level-0 pixels, or shares of a picture."""
-
-    x: float
-    y: float
-    label: str = ""
-
-
-def round_length(longest_um: float) -> float:
-    """Longest of 1, 2, 5 times a power of ten that is not longer than `longest_um`."""
-    if not math.isfinite(longest_um) or longest_um <= 0:
-        msg = f"A scale bar needs a positive length, got {longest_um}."
-        raise ValueError(msg)
-    power = 10.0 ** math.floor(math.log10(longest_um))
-    for digit in (5.0, 2.0):
-        if digit * power <= longest_um * (1 + 1e-9):
-            return digit * power
-    return power
 
 
 def length_text(length_um: float) -> str:
@@ -118,64 +94,6 @@ def patch_picture(jpeg: bytes, *, width_um: float, side_px: int = 336) -> bytes:
     picture = enlarge(jpeg, side_px)
     draw_scale_bar(picture, scale_bar(width_um))
     return to_jpeg(picture)
-
-
-def marked_picture(
-    jpeg: bytes, *, mark: Mark, others: Sequence[Mark], bar: tuple[float, str]
-) -> bytes:
-    """A slide with a ring and label at `mark`, a dot at each of `others`, and a scale bar.
-
-    Parameters
-    ----------
-    jpeg : bytes
-        The slide, or a part of it.
-    mark, others : Mark, sequence of Mark
-        Places as shares of the picture's width and height.
-    bar : (float, str)
-        Scale bar: length as a share of the width, and label.
-    """
-    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as stored:
-        picture = stored.convert("RGB")
-    pen = ImageDraw.Draw(picture, "RGBA")
-    radius = max(9.0, picture.width / 40)
-    for other in others:
-        _dot(pen, other.x * picture.width, other.y * picture.height, radius * 0.34)
-    _ring(pen, mark.x * picture.width, mark.y * picture.height, radius)
-    if mark.label:
-        _tag(pen, mark, radius=radius, size=picture.size)
-    draw_scale_bar(picture, bar)
-    return to_jpeg(picture)
-
-
-def _dot(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float) -> None:
-    pen.ellipse(
-        (x - radius, y - radius, x + radius, y + radius),
-        fill=(*RING, 220),
-        outline=(*PAPER, 255),
-        width=2,
-    )
-
-
-def _ring(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float) -> None:
-    line = max(3, round(radius / 4))
-    for grow, colour, width in ((line * 0.6, PAPER, line * 2), (0.0, RING, line)):
-        r = radius + grow
-        pen.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=round(width))
-
-
-def _tag(pen: ImageDraw.ImageDraw, mark: Mark, *, radius: float, size: tuple[int, int]) -> None:
-    font = ImageFont.load_default(size=max(12, round(size[0] / 24)))
-    x, y = mark.x * size[0], mark.y * size[1]
-    left, top, right, bottom = pen.textbbox((0, 0), mark.label, font=font)
-    wide, high, pad = right - left, bottom - top, 5
-    at_x = x + radius * 1.6
-    if at_x + wide + 2 * pad > size[0]:  # no room to the right: the label goes to the left
-        at_x = x - radius * 1.6 - wide - 2 * pad
-    at_y = min(max(y - high / 2 - pad, 0), size[1] - high - 2 * pad)
-    pen.rounded_rectangle(
-        (at_x, at_y, at_x + wide + 2 * pad, at_y + high + 2 * pad), radius=4, fill=(*RING, 255)
-    )
-    pen.text((at_x + pad - left, at_y + pad - top), mark.label, fill=PAPER, font=font)
 
 
 def square_crop(

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import distribution, markup, stores
+from app import distribution, downloads, frame, markup, reliability, stores
 from app.gene_names import predictable_genes
 from app.markup import plain
 from app.unmeasured import NOT_MEASURED
 from stamp_index.search import predict_expression
+from stamp_index.search.reliability import RELIABLE
 
 if TYPE_CHECKING:
     from app.asking import Answer
@@ -94,35 +95,88 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
         st.info(_why_nothing(opened, answer))
         return []
     known = spot_id is not None and _add_measured(opened, table, spot_id)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        find = st.text_input(
-            "Find genes", key="find", placeholder="CD8A, KRT", width=190, bind="query-params"
-        )
-        order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.get, key="order", width=210)
-        st.download_button(
-            "Download all genes (CSV)",
-            table.drop(columns="z").to_csv(index=False).encode("utf-8"),
-            file_name="predicted_expression.csv",
-            mime="text/csv",
-            on_click="ignore",
-        )
-    rows = ordered(table, order, find)
+    r = reliability.correlations(opened, answer.against)
+    table["r"] = np.nan if r is None else r.reindex(table["gene"]).to_numpy()
+    rows = _wanted(table)
     if rows.empty:
-        st.info("No predicted gene has that in its name.")
+        st.info("No predicted gene has that in its name, or none of these is reliable.")
         return []
     longest = max(float(table["high"].max()), float(table["median"].max()), 1.0)
     st.html(markup.prediction_table(rows.head(ROWS_SHOWN), longest=longest))
+    _what_next(opened, list(rows["gene"].head(ROWS_SHOWN)), spot_id)
     if spot_id is not None and not known:
         slide_id = opened.store.spots(["slide_id"], [opened.store.row_of(spot_id)]).iloc[0, 0]
         st.caption(_why_no_measurement(opened, str(slide_id)))
     st.caption(
-        f"{min(ROWS_SHOWN, len(rows))} of {len(table)} genes. Dot: weighted mean of what was measured "
+        f"{min(ROWS_SHOWN, len(rows))} of {len(rows)} genes. Dot: weighted mean of what was measured "
         f"at {_hits_that_measured(table, len(answer.rows))}, log1p CP10K, with its standard deviation; "
         "light bar: 10 to 90 % of the hits; black tick: the store's median; pXX: share of the store's "
         f"measured spots with less{'; diamond: measured at the query spot' if known else ''}. "
-        "A prediction from neighbours, not a measurement."
+        f"{_what_r_is(opened, r)} A prediction from neighbours, not a measurement."
     )
     return list(rows["gene"].head(GENES_OF_HITS))
+
+
+def _wanted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are asked for, in the order that is asked for; all of them as a file."""
+    with st.container(
+        horizontal=True, vertical_alignment="bottom", gap="small", key="predcontrols"
+    ):
+        find = st.text_input(
+            "Find genes", key="find", placeholder="CD8A, KRT", width=170, bind="query-params"
+        )
+        order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.get, key="order", width=190)
+        downloads.button(
+            "CSV",
+            lambda: table.drop(columns="z").to_csv(index=False).encode("utf-8"),
+            "predicted_expression.csv",
+            help="All genes, with r.",
+        )
+        is_reliable, only = (table["r"] >= RELIABLE).to_numpy(), False
+        if table["r"].notna().any():
+            with st.container(gap=None, width="content"):
+                only = st.toggle(
+                    f"Only reliable (r ≥ {RELIABLE:g})",
+                    value=True,
+                    key="reliable",
+                    bind="query-params",
+                )
+                n = int((~is_reliable).sum())
+                st.caption(
+                    f"{n:,} of {len(table):,} genes {'hidden' if only else 'are less so'}",
+                    width="content",
+                )
+    return ordered(table[is_reliable] if only else table, order, find)
+
+
+def _what_next(opened: Opened, genes: list[str], spot_id: str | None) -> None:
+    """What can be done with a gene of the table."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="nextrow"):
+        gene = st.selectbox(
+            "Gene of the table", genes, key="nextgene", width=170, label_visibility="collapsed"
+        )
+        if st.button(f"Find tissue with {plain(gene)}", key="search-gene"):
+            st.switch_page(frame.GENE_PAGE, query_params={"q": f"{gene} high"})
+        if spot_id is None:
+            return
+        slide_id = str(opened.store.spots(["slide_id"], [opened.store.row_of(spot_id)]).iloc[0, 0])
+        if st.button(f"Map of {plain(gene)} on this slide", key="map-gene"):
+            st.switch_page(
+                frame.SLIDES_PAGE,
+                query_params={"s": slide_id, "by": "Gene", "gene": gene, "spot": spot_id},
+            )
+
+
+def _what_r_is(opened: Opened, r: pd.Series | None) -> str:
+    if r is None:
+        return (
+            "How well each gene is predicted is not known: it takes two slides with pictures and counts, of which one "
+            "can be held out."
+        )
+    return (
+        "r: correlation of prediction and measurement at a sample of this store's spots, predicted from other "
+        f"{reliability.basis(opened)}."
+    )
 
 
 def _add_measured(opened: Opened, table: pd.DataFrame, spot_id: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from app import components, drawing, frame, markup, readings, shortlist, shortlist_panel
+from app import components, downloads, drawing, frame, markup, readings, shortlist, shortlist_panel
 from app.api.routes import store_address
 from app.api.tokens import mint
 from app.facts import hit_facts, slide_name
@@ -22,8 +22,6 @@ from stamp_index.search.hits import gene_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import pandas as pd
 
     from app.asking import Answer
     from app.stores import Opened
@@ -90,7 +88,7 @@ def _on_slide(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
             tools=("pan",),
         ),
         key="hitview",
-        height="clamp(280px, 38vh, 460px)",
+        height="clamp(320px, 38vh, 460px)",
     )
     others = len(same) - 1
     st.caption(
@@ -135,43 +133,26 @@ def with_genes(opened: Opened, answer: Answer, genes: Sequence[str]) -> Answer:
         return answer
     values = opened.store.expression(list(genes), answer.rows)
     columns = {gene_column(gene): values[:, at] for at, gene in enumerate(genes)}
-    return replace(answer, table=answer.table.assign(**columns))
+    held = tuple(dict.fromkeys((*answer.genes, *genes)))
+    return replace(answer, table=answer.table.assign(**columns), genes=held)
 
 
-def notes(answer: Answer) -> None:
-    """What the library wants to be known about the answer."""
+def notes(answer: Answer, *, is_far: bool = False) -> None:
+    """What the library wants to be known about the answer; not what was said already of a far picture."""
     for note in answer.notes:
+        if is_far and note.startswith(NOTHING_STANDS_OUT):
+            continue
         (st.warning if note.startswith(NOTHING_STANDS_OUT) else st.caption)(plain(note))
 
 
 def below(opened: Opened, answer: Answer) -> None:
-    """Hits by slide, and the table as a file."""
+    """The hits as files, and how many each slide has."""
     counts = answer.table["slide_id"].value_counts()
+    downloads.of_hits(opened, answer)
+    st.markdown(f"**Hits by slide** · {len(counts)} of {len(opened.slides)} slides")
+    shown = {slide_name(opened, str(name)): int(n) for name, n in counts.head(12).items()}
     with st.container(width=860):
-        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            st.markdown(f"**Hits by slide** · {len(counts)} of {len(opened.slides)} slides")
-            st.download_button(
-                "Download hits (CSV)",
-                csv(opened, answer),
-                file_name="hits.csv",
-                mime="text/csv",
-                on_click="ignore",
-            )
-        shown = {slide_name(opened, str(name)): int(n) for name, n in counts.head(12).items()}
         st.html(markup.slide_bars(shown))
-
-
-def csv(opened: Opened, answer: Answer) -> bytes:
-    """The hits with what they answer: query, store version and encoder."""
-    table: pd.DataFrame = answer.table.copy()
-    pairs = zip(table["spot_id"], table["slide_id"], strict=True)
-    place = int(table.columns.get_loc("spot_id")) + 1
-    table.insert(place, "barcode", [str(spot).removeprefix(f"{slide}:") for spot, slide in pairs])
-    table["query"] = answer.query
-    table["searched"] = answer.against
-    table["store_version"] = answer.store_version
-    table["encoder"] = opened.store.card.fingerprint
-    return table.to_csv(index=False).encode("utf-8")
 
 
 def summary(opened: Opened, answer: Answer) -> None:

@@ -23,18 +23,6 @@ def plain(text: str) -> str:
     return "".join("\\" + letter if letter in MARKDOWN_SIGNS else letter for letter in text)
 
 
-def chips(weights: Mapping[str, float]) -> str:
-    """The genes of a query, each with its direction as an arrow, a colour and a word."""
-    parts = []
-    for gene, weight in weights.items():
-        side = "high" if weight > 0 else "low"
-        times = "" if abs(weight) == 1 else f" ×{abs(weight):g}"
-        parts.append(
-            f'<span class="si-chip si-{side}"><i></i><b>{escape(gene)}</b> {side}{times}</span>'
-        )
-    return f'<div class="si-chips">{"".join(parts)}</div>'
-
-
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values under each other."""
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
@@ -98,15 +86,16 @@ def prediction_table(table: pd.DataFrame, *, longest: float) -> str:
     Parameters
     ----------
     table : DataFrame
-        Columns gene, mean, sd, low, high, percentile, median, and measured where the query is a
-        spot whose expression is known.
+        Columns gene, mean, sd, low, high, percentile, median; r, where it was looked at how well
+        genes are predicted; and measured, where the query is a spot whose expression is known.
     longest : float
         Expression at the right end of the axis, log1p CP10K.
     """
     measured = "<th>Measured here</th>" if "measured" in table else ""
+    held_out = '<th title="held-out correlation">r</th>' if "r" in table else ""
     head = (
         '<tr><th>Gene</th><th class="si-wide">Predicted, with range of the hits</th>'
-        f"<th>Mean</th><th>SD</th><th>Low–high</th><th>vs store</th>{measured}</tr>"
+        f"<th>Mean</th><th>SD</th><th>Low–high</th><th>vs store</th>{held_out}{measured}</tr>"
     )
     lines = "".join(_prediction_row(row, longest) for row in table.to_dict("records"))
     return f'<table class="si-table si-pred">{head}{lines}</table>'
@@ -123,7 +112,10 @@ def _prediction_row(row: Mapping[str, float | str], longest: float) -> str:
         f'<span class="si-median" style="left:{median:.1f}%"></span>'
         f'<span class="si-mean" style="left:{mean:.1f}%"></span>{_measured_mark(row, at)}</span>'
     )
-    measured = ""
+    measured = held_out = ""
+    if "r" in row:
+        r = float(row["r"])
+        held_out = f'<td class="si-num">{r:.2f}</td>' if math.isfinite(r) else "<td>–</td>"
     if "measured" in row:
         known = math.isfinite(float(row["measured"]))
         words = f"{row['measured']:.2f}" if known else '<span class="si-none">not measured</span>'
@@ -132,7 +124,7 @@ def _prediction_row(row: Mapping[str, float | str], longest: float) -> str:
         f"<tr><td><b>{escape(str(row['gene']))}</b></td><td>{axis}</td>"
         f'<td class="si-num">{row["mean"]:.2f}</td><td class="si-num">{row["sd"]:.2f}</td>'
         f'<td class="si-num">{row["low"]:.1f}–{row["high"]:.1f}</td>'
-        f'<td class="si-num">p{row["percentile"]:.0f}</td>{measured}</tr>'
+        f'<td class="si-num">p{row["percentile"]:.0f}</td>{held_out}{measured}</tr>'
     )
 
 

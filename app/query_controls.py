@@ -1,4 +1,4 @@
-"""Widgets that make a query: gene text with examples and close names, filters, k, what to search.
+"""Widgets that make a query: examples, filters, k, what to search.
 
 Every widget is bound to the address, so the address is the query and can be sent to somebody.
 """
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.asking import NEIGHBOURHOOD_UM, ONE_PER, Question
+from app.asking import Question
 from app.gene_names import example_genes
-from app.markup import plain
-from stamp_index.errors import StampIndexError
-from stamp_index.genes import GeneResolver, Signature, close_names, parse_signature
-from stamp_index.genes.signature import MAX_CHARS
+from stamp_index.genes import close_names, parse_signature
+from stamp_index.search.sharing.links import (
+    MAX_HITS,
+    MAX_WHERE,
+    NEIGHBOURHOOD_UM,
+    ONE_PER,
+    TARGETS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +27,7 @@ if TYPE_CHECKING:
 
     from app.stores import Against, Opened
 
-MAX_HITS = 200
 USUAL_HITS = 48
-TARGETS: dict[str, Against] = {"images": "image", "gene profiles": "gene"}  # as in the address
 
 # Textbook markers, asked the way a pathologist would; shown where the store measured all of them, and
 # where it measured nothing, if the encoder knows them.
@@ -62,29 +64,18 @@ def set_query(text: str) -> None:
     st.query_params["q"] = text
 
 
-def _take_typed() -> None:
-    set_query(st.session_state["genes"])
+def store_examples(opened: Opened) -> list[str]:
+    """Examples of genes that the store measured and the encoder knows."""
+    return examples(example_genes(opened))
 
 
-def gene_text(opened: Opened) -> str:
-    """The one input for genes, with examples under it.
-
-    The address carries the query, and without one the page opens on the first example.
-    """
-    tries = examples(example_genes(opened))
-    text = st.query_params.get("q", tries[0])
-    st.session_state["genes"] = text[:MAX_CHARS]
-    st.text_input(
-        "Genes",
-        key="genes",
-        on_change=_take_typed,
-        max_chars=MAX_CHARS,
-        placeholder=tries[0],
-        help="Symbols or Ensembl ids, separated by commas. high and low, or a weight: CD8A 2.",
-    )
-    with st.container(horizontal=True, gap="small", key="examples", vertical_alignment="center"):
+def offer_examples(opened: Opened) -> None:
+    """Buttons that make the examples the query."""
+    with st.container(
+        horizontal=True, gap="small", key="examples", vertical_alignment="center", width="content"
+    ):
         st.caption("Try", width="content")
-        for example in tries:
+        for example in store_examples(opened):
             st.button(
                 example,
                 type="tertiary",
@@ -92,56 +83,6 @@ def gene_text(opened: Opened) -> str:
                 on_click=set_query,
                 args=(example,),
             )
-    return text
-
-
-def unknown_genes(
-    text: str, genes: Sequence[str], gene_ids: Sequence[str] = ()
-) -> dict[str, list[str]]:
-    """Names in a query that are not among `genes`, each with close names; empty if unreadable."""
-    try:
-        asked = parse_signature(text).genes
-    except StampIndexError:
-        return {}
-    resolver = GeneResolver(genes, gene_ids)
-    known = resolver.resolve(asked, on_missing="ignore")
-    return {name: close_names(name, genes) for name in asked if name not in known}
-
-
-def corrected(text: str, wrong: str, right: str | None) -> str:
-    """The query with one gene replaced, or left out where `right` is None."""
-    weights = parse_signature(text).weights
-    kept = {
-        (right or "") if name == wrong else name: weight
-        for name, weight in weights.items()
-        if name != wrong or right
-    }
-    return Signature.from_weights(kept).text if kept else ""
-
-
-def offer_close_names(text: str, unknown: dict[str, list[str]]) -> None:
-    """One row per unknown gene: a click puts a close name in its place, or drops the gene."""
-    for name, near in unknown.items():
-        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            ask = "did you mean" if near else "no gene of this store is close."
-            st.markdown(f"**{plain(name)}**: {ask}", width="content")
-            for candidate in near:
-                try:
-                    fixed = corrected(text, name, candidate)
-                except StampIndexError:
-                    continue  # that gene is already asked for, the other way round
-                st.button(
-                    candidate, key=f"fix-{name}-{candidate}", on_click=set_query, args=(fixed,)
-                )
-            rest = corrected(text, name, None)
-            if rest:
-                st.button(
-                    f"Leave {name} out",
-                    type="tertiary",
-                    key=f"drop-{name}",
-                    on_click=set_query,
-                    args=(rest,),
-                )
 
 
 def controls() -> DeltaGenerator:
@@ -221,7 +162,7 @@ def _filters(opened: Opened) -> dict[str, Any]:
             "Filter",
             key="where",
             bind="query-params",
-            max_chars=2000,
+            max_chars=MAX_WHERE,
             placeholder='expr("CD8A") > 1 and n_counts >= 1000',
             help="Fields, expr(), count() and label(), joined by and, or, not. It is applied inside the search.",
         )

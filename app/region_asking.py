@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.facts import slide_name
+from app import annotations
 from app.markup import plain
+from app.session import take_over
 from app.stores import Opened
 from stamp_index.errors import QueryError
-from stamp_index.search import Region, all_of, field_in, parse_filter
+from stamp_index.search import RegionHits, all_of, field_in, parse_filter
+from stamp_index.search.sharing import RegionRequest, rings_of
+from stamp_index.search.sharing.links import (
+    COMPARED,
+    LEFT_OUT_OF_REGIONS,
+    MAX_REGIONS,
+    MAX_WHERE,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
     from shapely import MultiPolygon, Polygon
 
-    from stamp_index.search import RegionHits
-
-LEAVE_OUT = {"its slide": "slide", "its patient": "patient", "nothing": "nothing"}
-LOOKS = {"look": "image", "expression": "gene"}
-MAX_REGIONS = 40
+    from stamp_index.export import Annotation
+    from stamp_index.search.selection import Own
+    from stamp_index.store import Modality
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class RegionQuestion:
     """How a region is asked for."""
 
     k: int
-    exclude_own: str
-    by: str  # embedding of both sides
+    exclude_own: Own
+    by: Modality  # embedding of both sides
     organs: tuple[str, ...] = ()
     where: str = ""
 
@@ -57,39 +62,45 @@ class AskedShape:
 class RegionAnswer:
     """Regions as the page uses them."""
 
-    table: pd.DataFrame
-    rows: tuple[NDArray, ...]
-    outlines: tuple[Polygon, ...]
-    query_rows: NDArray
-    query: str
-    notes: tuple[str, ...]
-    n_slides_looked_at: int
-    geojson: dict
-    spots: pd.DataFrame
+    hits: RegionHits  # without their store, so that they can be cached; see `hits_of`
+    request: RegionRequest
     seconds: float
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per region, best first."""
+        return self.hits.table
 
-def controls(opened: Opened) -> tuple[str, RegionQuestion]:
-    """Ask for the query's slide, and how its region is asked for."""
+
+def hits_of(opened: Opened, answer: RegionAnswer) -> RegionHits:
+    """The answer as the library's hits, for what it does with them."""
+    return replace(answer.hits, store=opened.store)
+
+
+def controls(opened: Opened) -> tuple[str, RegionQuestion, Annotation | None]:
+    """Ask for the query's slide, how its region is asked for, and for an annotation that asks."""
+    take_over("s")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="regionbar"):
         slide_id = st.selectbox(
             "Query slide",
-            list(opened.slides.index),
+            list(opened.slides.index),  # as they are: the address holds what the list shows
             key="s",
             bind="query-params",
-            format_func=lambda name: slide_name(opened, name),
             width=260,
         )
-        looks = [name for name, side in LOOKS.items() if side in opened.searchable]
+        looks = [name for name, side in COMPARED.items() if side in opened.searchable]
         by = st.segmented_control(
             "Compare", looks, default=looks[0], required=True, key="as", bind="query-params"
         )
         exclude = st.selectbox(
-            "Leave out", list(LEAVE_OUT), key="without", bind="query-params", width=150
+            "Leave out", list(LEFT_OUT_OF_REGIONS), key="without", bind="query-params", width=150
         )
         k = st.number_input("Regions", 1, MAX_REGIONS, 6, key="k", bind="query-params", width=110)
         organs, where = _filters(opened)
-    return slide_id, RegionQuestion(int(k), LEAVE_OUT[exclude], LOOKS[by], organs, where)
+        annotations.load(opened, slide_id)
+        loaded = annotations.choose(slide_id)
+    question = RegionQuestion(int(k), LEFT_OUT_OF_REGIONS[exclude], COMPARED[by], organs, where)
+    return slide_id, question, loaded
 
 
 def _filters(opened: Opened) -> tuple[tuple[str, ...], str]:
@@ -103,7 +114,7 @@ def _filters(opened: Opened) -> tuple[tuple[str, ...], str]:
             placeholder="all",
             select_all=False,
         )
-        where = st.text_input("Filter", key="where", bind="query-params", max_chars=2000)
+        where = st.text_input("Filter", key="where", bind="query-params", max_chars=MAX_WHERE)
     return tuple(organs), where
 
 
@@ -136,8 +147,9 @@ def ask_region(opened: Opened, asked: AskedShape, question: RegionQuestion) -> R
         As `Searcher.search_region`.
     """
     started = time.perf_counter()
-    hits: RegionHits = opened.searcher.search_region(
-        Region(asked.slide_id, asked.shape(), "px"),
+    request = RegionRequest(
+        slide_id=asked.slide_id,
+        outlines=rings_of(asked.shape()),
         query=question.by,
         against=question.by,
         exclude_own=question.exclude_own,
@@ -147,18 +159,8 @@ def ask_region(opened: Opened, asked: AskedShape, question: RegionQuestion) -> R
             parse_filter(question.where) if question.where.strip() else None,
         ),
     )
-    return RegionAnswer(
-        table=hits.to_pandas(),
-        rows=hits.rows,
-        outlines=hits.outlines,
-        query_rows=hits.query_rows,
-        query=hits.query,
-        notes=tuple(hits.notes),
-        n_slides_looked_at=len(hits.slides),
-        geojson=hits.to_geojson(),
-        spots=hits.spots(),
-        seconds=time.perf_counter() - started,
-    )
+    hits = request.run(opened.searcher)
+    return RegionAnswer(replace(hits, store=None), request, time.perf_counter() - started)
 
 
 def said(notes: tuple[str, ...]) -> None:

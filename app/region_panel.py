@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
 import shapely
 import streamlit as st
 
-from app import annotations, markup
+from app import annotations, markup, region_files
 from app.components import short_key
 from app.markup import plain
 from app.region_asking import AskedShape, RegionAnswer, asked_shape, said
@@ -25,23 +24,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from streamlit.delta_generator import DeltaGenerator
 
+    from app.viewer import Polygon as ViewerPolygon
+    from stamp_index.export import Annotation
+
 TOP = 30  # genes of a region that may be shared
 SHOWN_GENES = 10
 MARGIN = 1.6  # of tissue around a hit, as a multiple of its width
 HEIGHT = "clamp(320px, calc(100vh - 430px), 620px)"
 
 
-def query_viewer(opened: Opened, slide_id: str) -> AskedShape | None:
-    """The query's slide with a lasso; returns the region that is asked with."""
-    loaded = annotations.choose(opened, slide_id)
+def query_viewer(opened: Opened, slide_id: str, loaded: Annotation | None) -> AskedShape | None:
+    """The query's slide with a lasso; returns the region that is asked with.
+
+    That is the lasso, else the annotation that was clicked, else `loaded`.
+    """
+    lasso = lasso_of_address()
+    start = _start(opened, slide_id, lasso, loaded)
     done = viewer(
         opened,
         slide_id,
         Shown(
-            outlines=[
-                annotations.outline(one, at) for at, one in enumerate(annotations.held(slide_id))
-            ],
-            lasso=lasso_of_address(),
+            outlines=annotations.outlines(slide_id),
+            focus=start,
+            focus_stamp=short_key(slide_id, start),
+            lasso=lasso,
             lasso_stamp="address",
             group="regions" if st.session_state.get("linkzoom", True) else "",
             in_address=True,
@@ -49,6 +55,9 @@ def query_viewer(opened: Opened, slide_id: str) -> AskedShape | None:
         key="query",
         height=HEIGHT,
     )
+    clicked = annotations.place_of(slide_id, done.outline)
+    if clicked is not None:
+        loaded = annotations.held(slide_id)[clicked]
     if done.lasso is None and loaded is None:
         return None
     try:
@@ -58,6 +67,33 @@ def query_viewer(opened: Opened, slide_id: str) -> AskedShape | None:
     except QueryError as error:
         st.warning(plain(str(error)))
         return None
+
+
+def _start(
+    opened: Opened, slide_id: str, lasso: ViewerPolygon | None, loaded: Annotation | None
+) -> tuple[float, float, float] | None:
+    """Where the query's viewer goes: to the lasso that the address came with, or to an annotation that is chosen.
+
+    What is drawn later is in sight already, and an address that says a view is followed.
+    """
+    came = f"came-{slide_id}"
+    if came not in st.session_state:
+        st.session_state[came] = None if "view" in st.query_params else lasso
+    if st.session_state[came] is not None:
+        return _around(opened, slide_id, shapely.Polygon(st.session_state[came]).bounds)
+    if loaded is not None and lasso is None:
+        return _around(opened, slide_id, loaded.shape().bounds)
+    return None
+
+
+def _around(
+    opened: Opened, slide_id: str, bounds: tuple[float, float, float, float]
+) -> tuple[float, float, float]:
+    """Middle of a box, and the width to show with some tissue around it, as a viewer takes them."""
+    left, top, right, bottom = bounds
+    mpp = float(opened.slides.loc[slide_id, "mpp"])
+    width = max(right - left, bottom - top) * MARGIN * (mpp if math.isfinite(mpp) else 1.0)
+    return (left + right) / 2, (top + bottom) / 2, width
 
 
 def nothing_yet(opened: Opened) -> None:
@@ -76,13 +112,13 @@ def show(opened: Opened, asked: AskedShape, answer: RegionAnswer, right: DeltaGe
         place = st.container()
     picked = _table(opened, answer)
     with place:
-        said(answer.notes)
+        said(answer.hits.notes)
         if picked is None:
             st.info("No region was found. Relax the filters, or leave out less.")
             return
         _hit_viewer(opened, answer, picked)
     _genes(opened, asked, answer, picked)
-    _downloads(answer)
+    region_files.show(opened, answer, picked)
 
 
 def _table(opened: Opened, answer: RegionAnswer) -> int | None:
@@ -92,8 +128,8 @@ def _table(opened: Opened, answer: RegionAnswer) -> int | None:
         return None
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.markdown(
-            f"**{n} region{'s' if n > 1 else ''}** · {len(answer.query_rows):,} spots asked · "
-            f"{answer.n_slides_looked_at} of {len(opened.slides)} slides looked at closely · "
+            f"**{n} region{'s' if n > 1 else ''}** · {len(answer.hits.query_rows):,} spots asked · "
+            f"{len(answer.hits.slides)} of {len(opened.slides)} slides looked at closely · "
             f"{answer.seconds * 1000:.0f} ms",
             width="content",
         )
@@ -114,7 +150,7 @@ def _table(opened: Opened, answer: RegionAnswer) -> int | None:
         hide_index=True,
         width="stretch",
         height=min(38 + 35 * n, 250),
-        key=f"regions-{short_key(answer.query, answer.table['score'].tolist())}",
+        key=f"regions-{short_key(answer.hits.query, answer.table['score'].tolist())}",
         on_select="rerun",
         selection_mode="single-row",
         column_config={
@@ -131,20 +167,17 @@ def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int) -> None:
     slide_id = str(hit["slide_id"])
     same = [at for at in range(len(answer.table)) if answer.table["slide_id"].iloc[at] == slide_id]
     outlines = [
-        Outline(str(at), f"#{at + 1}", (tuple(answer.outlines[at].exterior.coords),), "hit")
+        Outline(str(at), f"#{at + 1}", (tuple(answer.hits.outlines[at].exterior.coords),), "hit")
         for at in same
     ]
-    left, top, right, bottom = answer.outlines[picked].bounds
-    mpp = float(opened.slides.loc[slide_id, "mpp"])
-    width = max(right - left, bottom - top) * MARGIN * (mpp if math.isfinite(mpp) else 1.0)
     linked = st.session_state.get("linkzoom", True)
     viewer(
         opened,
         slide_id,
         Shown(
             outlines=outlines,
-            focus=((left + right) / 2, (top + bottom) / 2, width),
-            focus_stamp=short_key(answer.query, picked),
+            focus=_around(opened, slide_id, answer.hits.outlines[picked].bounds),
+            focus_stamp=short_key(answer.hits.query, picked),
             group="regions" if linked else "",
             tools=("pan",),
         ),
@@ -168,8 +201,8 @@ def _genes(opened: Opened, asked: AskedShape, answer: RegionAnswer, picked: int)
         )
         return
     try:
-        query = contrast(opened, asked.slide_id, answer.query_rows)
-        hit = contrast(opened, hit_slide, answer.rows[picked])
+        query = contrast(opened, asked.slide_id, answer.hits.query_rows)
+        hit = contrast(opened, hit_slide, answer.hits.rows[picked])
     except QueryError as error:
         st.caption(plain(str(error)))
         return
@@ -190,20 +223,3 @@ def _genes(opened: Opened, asked: AskedShape, answer: RegionAnswer, picked: int)
 def contrast(opened: Opened, slide_id: str, rows: NDArray) -> pd.DataFrame:
     """Genes of a region against the rest of its slide."""
     return region_contrast(opened.store, rows, others_of(opened, slide_id, rows))
-
-
-def _downloads(answer: RegionAnswer) -> None:
-    with st.container(horizontal=True, gap="small", key="regiondownloads"):
-        for label, name, kind, data in (
-            ("Regions (CSV)", "regions.csv", "text/csv", answer.table.to_csv(index=False)),
-            ("Their spots (CSV)", "region_spots.csv", "text/csv", answer.spots.to_csv(index=False)),
-            (
-                "Outlines (GeoJSON)",
-                "regions.geojson",
-                "application/geo+json",
-                json.dumps(answer.geojson),
-            ),
-        ):
-            st.download_button(
-                label, data.encode("utf-8"), file_name=name, mime=kind, on_click="ignore"
-            )

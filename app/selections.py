@@ -1,4 +1,4 @@
-"""Spots inside a polygon."""
+"""Spots inside a lasso or an annotation."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from stamp_index.view import SpotPlaces, spot_places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from app.viewer import Polygon
+    from shapely import MultiPolygon, Polygon
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Spots whose centre lies inside a polygon on a slide."""
+    """Spots whose centre lies inside a shape on a slide."""
 
     slide_id: str
-    polygon: Polygon
+    wkb: bytes  # of the valid shape
+    name: str
     rows: NDArray[np.int64]
     others: NDArray[np.int64]  # of the same slide
-    area_px: float
+
+    def shape(self) -> Polygon | MultiPolygon:
+        """The shape itself, in level-0 pixels."""
+        import shapely
+
+        found: Polygon | MultiPolygon = shapely.from_wkb(self.wkb)
+        return found
 
     def area_mm2(self, mpp: float) -> float:
-        """Area of the polygon."""
-        return self.area_px * (mpp / 1000) ** 2
+        """Area of the shape."""
+        return float(self.shape().area) * (mpp / 1000) ** 2
 
 
 @st.cache_data(max_entries=16, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
@@ -38,15 +44,19 @@ def places(opened: Opened, slide_id: str) -> SpotPlaces:
     return spot_places(opened.store, slide_id)
 
 
-def select(opened: Opened, slide_id: str, polygon: Polygon) -> Selection:
-    """The spots inside a polygon; of one that crosses itself, what lies inside by the even-odd rule."""
+def select(
+    opened: Opened, slide_id: str, drawn: Polygon | MultiPolygon, name: str = "Lasso"
+) -> Selection:
+    """The spots inside a shape; of one that crosses itself, what lies inside by the even-odd rule."""
     import shapely
 
     held = places(opened, slide_id)
-    shape = shapely.make_valid(shapely.Polygon(polygon))
+    parts = shapely.get_parts(shapely.make_valid(drawn))
+    shape = shapely.union_all([part for part in parts if part.area > 0])
     shapely.prepare(shape)
     inside = shapely.contains_xy(shape, held.xy_px[:, 0], held.xy_px[:, 1])
-    return Selection(slide_id, polygon, held.rows[inside], held.rows[~inside], float(shape.area))
+    wkb: bytes = shapely.to_wkb(shape)
+    return Selection(slide_id, wkb, name, held.rows[inside], held.rows[~inside])
 
 
 def others_of(opened: Opened, slide_id: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:

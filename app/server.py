@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 
 from app.access import Guard
 from app.api.routes import routes
+from app.gene_names import warm
 from app.incidents import report
 from app.settings import Settings, configure, settings
 from app.stores import open_store
@@ -76,7 +77,7 @@ def options(host: str, port: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _warmed(_: st.App) -> AsyncIterator[None]:
-    """Open the store while the first browser is still on its way; pages wait for it and say so."""
+    """Open the store, and gather what its genes are called, while the first browser is still on its way."""
     path = settings().store_path
     threading.Thread(target=_open_quietly, args=(path,), daemon=True).start()
     yield
@@ -85,7 +86,7 @@ async def _warmed(_: st.App) -> AsyncIterator[None]:
 def _open_quietly(path: str | None) -> None:
     with contextlib.suppress(StampIndexError, OSError):  # the pages say what is wrong
         if path is not None:
-            open_store(path)
+            warm(open_store(path))
 
 
 def build(host: str, secrets_path: Path | None = None) -> st.App:

@@ -32,6 +32,21 @@ def look_at(path: str) -> Opened:
     return opened
 
 
+def hand_over(name: str, value: str) -> None:
+    """Tell the next page what its widget `name` is to show, where this page binds a widget of that name too.
+
+    Streamlit refuses to put such a one into the address.
+    """
+    st.session_state[f"_next_{name}"] = value
+
+
+def take_over(name: str) -> None:
+    """Before the widget `name` is made: show what the last page handed over, if anything."""
+    value = st.session_state.pop(f"_next_{name}", None)
+    if value is not None:
+        st.session_state[name] = value
+
+
 def user() -> str:
     """Name of whoever looks, as the proxy or the log-in gave it; "" where nobody logs in."""
     return str(st.user.get("email") or st.user.get("name") or "")

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.facts import slide_name
+from app import markup
 from app.gene_names import example_genes
 from app.markup import plain
+from app.predictions import needs_prediction, prediction
+from app.query_bar import gene_box
 from app.query_controls import close_genes
 from app.viewer import polygon_of
+from stamp_index.addresses import decode_polygon
 from stamp_index.errors import QueryError, StampIndexError
 from stamp_index.genes import GeneResolver
+from stamp_index.search.maps import N_NEIGHBOURS
 
 if TYPE_CHECKING:
     from app.stores import Opened
@@ -34,17 +38,16 @@ def choose(opened: Opened) -> tuple[str, dict[str, str] | None]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="slidebar"):
         slide_id = st.selectbox(
             "Slide",
-            slide_ids,
+            slide_ids,  # as they are: the address holds what the list shows
             key="s",
             bind="query-params",
-            format_func=lambda name: slide_name(opened, name),
             width=280,
         )
         way = st.segmented_control(
             "Colour spots by", ways, default=GENE, required=True, key="by", bind="query-params"
         )
         if way == GENE:
-            return slide_id, _gene(opened)
+            return slide_id, _gene(opened, slide_id)
         if way == LABEL:
             label = st.selectbox(
                 "Label", opened.store.label_names, key="label", bind="query-params", width=200
@@ -53,16 +56,16 @@ def choose(opened: Opened) -> tuple[str, dict[str, str] | None]:
     return slide_id, None
 
 
-def _gene(opened: Opened) -> dict[str, str] | None:
+def _gene(opened: Opened, slide_id: str) -> dict[str, str] | None:
     genes = example_genes(opened)
     if not genes:
         return None
     first = next((gene for gene in ("EPCAM", "CD8A") if gene in genes), genes[0])
-    typed = st.text_input(
-        "Gene", value=first, key="gene", bind="query-params", max_chars=60, width=170
-    )
+    typed = gene_box(opened, first, key="genebox")
+    if not typed:
+        return None
     try:
-        found = GeneResolver(opened.store.genes, opened.store.gene_ids).resolve([typed.strip()])
+        found = GeneResolver(opened.store.genes, opened.store.gene_ids).resolve([typed])
     except QueryError as error:
         st.error(plain(str(error)))
         return None
@@ -70,22 +73,36 @@ def _gene(opened: Opened) -> dict[str, str] | None:
         near = ", ".join(close_genes(opened, typed)) or "no gene of this store is close"
         st.error(plain(f"{typed} was measured on no slide of this store. Did you mean {near}?"))
         return None
-    return {"gene": next(iter(found.values()))}
+    gene = next(iter(found.values()))
+    return {"gene": gene} if _predicted(opened, slide_id, gene) else None
+
+
+def _predicted(opened: Opened, slide_id: str, gene: str) -> bool:
+    """Whether a gene can be shown; one that the slide did not measure is predicted, which is said."""
+    if not needs_prediction(opened, slide_id, gene):
+        return True
+    try:
+        with st.spinner(f"Predicting {gene} on this slide …", show_time=True):
+            made = prediction(opened, slide_id, gene)
+    except StampIndexError as error:
+        st.info(plain(str(error)))
+        return False
+    n = len(made.slides)
+    st.html(markup.badge(f"{gene}: {made.note}"), width="content")
+    st.caption(
+        f"From the {N_NEIGHBOURS} spots whose measured profiles fit each place's picture best, on {n} "
+        f"slide{'s' if n > 1 else ''} that measured it.",
+        width="content",
+    )
+    return True
 
 
 def lasso_of_address() -> Polygon | None:
     """The polygon in the page's address; None where there is none or it is no polygon."""
-    text = st.query_params.get("poly", "")
     try:
-        steps = [int(part) for part in text.split(".")] if text else []
-    except ValueError:
+        return polygon_of(decode_polygon(st.query_params.get("poly", "")))
+    except QueryError:
         return None
-    x = y = 0
-    corners = []
-    for dx, dy in zip(steps[::2], steps[1::2], strict=False):
-        x, y = x + dx, y + dy
-        corners.append((x, y))
-    return polygon_of(corners) if len(steps) % 2 == 0 else None
 
 
 def selected_of_address(opened: Opened, slide_id: str) -> int | None:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from app import frame, markup
+from app import annotations, frame, markup
 from app.api.routes import patch_address
 from app.facts import spot_facts
 from app.markup import plain
 from app.selections import Selection, select
-from app.session import user
+from app.session import hand_over, user
 from app.stores import Opened
+from stamp_index.addresses import encode_polygon
 from stamp_index.errors import QueryError
 from stamp_index.view.contrast import region_contrast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from app.viewer import Said
@@ -28,15 +27,28 @@ if TYPE_CHECKING:
 TOP_GENES = 8
 
 
-def show(opened: Opened, slide_id: str, layer: Mapping[str, str] | None, done: Said) -> None:
+def chosen(opened: Opened, slide_id: str, done: Said) -> Selection | None:
+    """The spots of the lasso, else of the annotation that was clicked."""
+    import shapely
+
+    if done.lasso is not None:
+        return select(opened, slide_id, shapely.Polygon(done.lasso))
+    at = annotations.place_of(slide_id, done.outline)
+    if at is None:
+        return None
+    one = annotations.held(slide_id)[at]
+    return select(opened, slide_id, one.shape(), one.name)
+
+
+def show(opened: Opened, slide_id: str, done: Said, selection: Selection | None) -> None:
     """Spot card and lasso card; what to do where there is neither."""
     index = done.spot
     n_spots = int(opened.slides.loc[slide_id, "n_spots"])
     if index is not None and 0 <= index < n_spots:
         spot_card(opened, slide_id, int(opened.slides.loc[slide_id, "first_spot"]) + index)
-    if done.lasso is not None:
-        lasso_card(opened, select(opened, slide_id, done.lasso), layer)
-    if index is None and done.lasso is None:
+    if selection is not None:
+        lasso_card(opened, selection, done)
+    if index is None and selection is None:
         st.html(markup.facts(slide_facts(opened, slide_id)))
         st.caption(
             "Click a spot to see what it expresses. Draw a lasso (L) to compare a region with its slide."
@@ -100,13 +112,13 @@ def top_genes(opened: Opened, slide_id: str, row: int) -> list[tuple[str, float]
     ]
 
 
-def lasso_card(opened: Opened, chosen: Selection, layer: Mapping[str, str] | None) -> None:
-    """The spots inside the lasso: how many, how large, and the genes that set them apart."""
+def lasso_card(opened: Opened, chosen: Selection, done: Said) -> None:
+    """The spots inside a lasso or annotation: how many, how large, and the genes that set them apart."""
     mpp = float(opened.slides.loc[chosen.slide_id, "mpp"])
     area = f" · {chosen.area_mm2(mpp):.2f} mm²" if math.isfinite(mpp) else ""
     n = len(chosen.rows)
     with st.container(border=True, key="lassocard"):
-        st.markdown(f"**Lasso: {n:,} spot{'' if n == 1 else 's'}**{area}")
+        st.markdown(f"**{plain(chosen.name)}: {n:,} spot{'' if n == 1 else 's'}**{area}")
         if n == 0:
             st.caption("No spot's centre lies inside. Draw a larger region.")
             return
@@ -118,12 +130,18 @@ def lasso_card(opened: Opened, chosen: Selection, layer: Mapping[str, str] | Non
             st.html(markup.contrast_table(table.head(TOP_GENES), table.tail(3)[::-1]))
             st.caption("Fold change of mean CP10K against the slide's other spots.")
         if st.button("Find similar regions", key="find-regions", width="stretch"):
-            asked = {"s": chosen.slide_id, "poly": st.query_params.get("poly", "")}
+            asked = {}
+            hand_over("s", chosen.slide_id)
+            annotation = annotations.place_of(chosen.slide_id, done.outline)
+            if done.lasso is not None:
+                asked["poly"] = encode_polygon(done.lasso)
+            elif annotation is not None:
+                annotations.propose(chosen.slide_id, annotation)
             st.switch_page(frame.REGIONS_PAGE, query_params=asked)
 
 
 @st.cache_data(max_entries=32, show_spinner=False, hash_funcs={
-    Opened: lambda opened: opened.key, Selection: lambda one: (one.slide_id, one.polygon)})  # fmt: skip
+    Opened: lambda opened: opened.key, Selection: lambda one: (one.slide_id, one.wkb)})  # fmt: skip
 def contrast(opened: Opened, chosen: Selection) -> pd.DataFrame:
     """Genes inside against outside."""
     return region_contrast(opened.store, chosen.rows, chosen.others)

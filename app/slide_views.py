@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import streamlit as st
@@ -13,11 +12,6 @@ from PIL import Image
 
 from app import drawing
 from app.stores import Opened
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from app.drawing import Mark
 
 MARGIN = 0.06  # around the spots, as a share of the longer side
 LONGER_PX = 720
@@ -49,19 +43,6 @@ class SlideView:
             return drawing.scale_bar(self.width_px * self.mpp)
         length = drawing.round_length(self.width_px * 0.3)
         return length / self.width_px, f"{length:g} px"
-
-    def with_marks(self, mark: Mark, others: Sequence[Mark]) -> bytes:
-        """JPEG with a ring and label at `mark`, and dots at `others`."""
-        return drawing.marked_picture(
-            self.jpeg,
-            mark=self._moved(mark),
-            others=[self._moved(other) for other in others],
-            bar=self.bar(),
-        )
-
-    def _moved(self, mark: Mark) -> Mark:
-        x, y = self.share(mark.x, mark.y)
-        return drawing.Mark(x, y, mark.label)
 
 
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})

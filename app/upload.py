@@ -24,19 +24,36 @@ if TYPE_CHECKING:
 
 MAX_UPLOAD_MB = 20
 SHOWN_PX = 720
-BLANK_TISSUE = 0.08  # share of tissue below which a patch is called blank
-BLANK_CONTRAST = 3.0  # grey levels; sensor noise alone gives 1 to 2
 USUAL_MPP = (0.2, 1.1)
+MARGIN = 0.1  # around the region, as a share of its width: resampling looks a little beyond
 MPP_NEAR = 1.25  # factor within which a pixel size is called that of a slide
 
 
 @dataclass(frozen=True)
 class QueryPicture:
-    """What is searched with: pixels around the chosen place, and their size."""
+    """What is searched with.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (h, w, 3), uint8
+        What the encoder may look at, and a little around it: the answer is that of the whole file.
+    centre_of_pixels : (float, float)
+        Middle of the patch in `pixels`.
+    mpp : float
+        Microns per pixel.
+    file_name : str
+    centre_px : (float, float)
+        Middle of the patch in the file.
+    patch : ndarray of shape (s, s, 3), uint8
+        The part of `pixels` that is the patch itself.
+    """
 
     pixels: NDArray[np.uint8]
+    centre_of_pixels: tuple[float, float]
     mpp: float
-    patch: NDArray[np.uint8]  # the part of `pixels` that is the patch itself
+    file_name: str
+    centre_px: tuple[float, float]
+    patch: NDArray[np.uint8]
 
 
 @st.cache_data(max_entries=2, show_spinner="Opening the picture …", scope="session")
@@ -81,7 +98,7 @@ def uploaded(opened: Opened) -> QueryPicture | None:
     except ImageFormatError as error:
         st.error(plain(f"{file.name} was not read. {error}"))
         return None
-    return _placed(image, mpp, opened)
+    return _placed(image, mpp, opened, file.name)
 
 
 def _is_unusual(mpp: float, opened: Opened) -> bool:
@@ -89,13 +106,14 @@ def _is_unusual(mpp: float, opened: Opened) -> bool:
     return not (USUAL_MPP[0] <= mpp <= USUAL_MPP[1] or near)
 
 
-def _placed(image: NDArray[np.uint8], mpp: float, opened: Opened) -> QueryPicture:
+def _placed(image: NDArray[np.uint8], mpp: float, opened: Opened, file_name: str) -> QueryPicture:
     """Let the user put the patch on the picture, and cut what the encoder looks at."""
     card = opened.store.card
     height, width = image.shape[:2]
     patch_px = math.ceil(card.patch_width_um / mpp)
-    if patch_px > min(height, width):
-        return QueryPicture(image, mpp, image)  # too small: the library's refusal names the widths
+    if patch_px > min(height, width):  # too small: the library's refusal names the widths
+        middle = (width / 2, height / 2)
+        return QueryPicture(image, middle, mpp, file_name, middle, image)
     key = components.short_key(image.shape, mpp, hash(image[::16, ::16].tobytes()))
     at = components.locator(
         drawing.data_uri(_shown(image)),
@@ -108,42 +126,48 @@ def _placed(image: NDArray[np.uint8], mpp: float, opened: Opened) -> QueryPictur
             "Click, drag or use the arrow keys to move the patch",
         ),
     ) or (0.5, 0.5)
-    centre = (at[0] * width, at[1] * height)
+    reach = patch_px / 2
+    centre = (
+        min(max(at[0] * width, reach), width - reach),
+        min(max(at[1] * height, reach), height - reach),
+    )
     if patch_px < 0.97 * max(height, width):
         st.caption(
             f"The square is the patch, {card.patch_width_um:g} µm wide, centred at "
             f"{centre[0]:.0f}, {centre[1]:.0f} px. Click or drag it; arrow keys move it too."
         )
-    patch = drawing.square_crop(image, centre=centre, side_px=patch_px)
-    region_px = math.ceil(card.region_width_um / mpp)
-    pixels = patch
-    if _fits(image, centre, region_px):
-        pixels = drawing.square_crop(image, centre=centre, side_px=region_px)
-    return QueryPicture(pixels, mpp, patch)
+    return cut(image, centre, (patch_px, math.ceil(card.region_width_um / mpp)), (mpp, file_name))
 
 
-def _fits(image: NDArray[np.uint8], centre: tuple[float, float], side_px: int) -> bool:
-    """Whether a square around `centre` lies wholly on the image, up to a pixel of rounding."""
-    height, width = image.shape[:2]
-    reach = side_px / 2 - 1
-    return reach <= centre[0] <= width - reach and reach <= centre[1] <= height - reach
+def cut(
+    image: NDArray[np.uint8],
+    centre: tuple[float, float],
+    sides_px: tuple[int, int],
+    said: tuple[float, str],
+) -> QueryPicture:
+    """What the encoder looks at around a place: as much as patch and region need, and what their resampling sees.
+
+    `sides_px` are those of patch and region, `said` pixel size and name of the file.
+    """
+    patch_px, region_px = sides_px
+    reach = region_px / 2 + math.ceil(region_px * MARGIN) + 8
+    left, top = (max(math.floor(at - reach), 0) for at in centre)
+    right, bottom = (math.ceil(at + reach) for at in centre)
+    mpp, name = said
+    return QueryPicture(
+        pixels=image[top:bottom, left:right],
+        centre_of_pixels=(centre[0] - left, centre[1] - top),
+        mpp=mpp,
+        file_name=name,
+        centre_px=centre,
+        patch=drawing.square_crop(image, centre=centre, side_px=patch_px),
+    )
 
 
 def _shown(image: NDArray[np.uint8]) -> bytes:
     picture = Image.fromarray(image)
     picture.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
     return drawing.to_jpeg(picture)
-
-
-def quality_warning(patch: NDArray[np.uint8]) -> str | None:
-    """What is wrong with a patch to the eye, or None."""
-    share = drawing.tissue_share(patch)
-    if share < BLANK_TISSUE or drawing.contrast(patch) < BLANK_CONTRAST:
-        return (
-            f"This patch looks blank ({share:.0%} of it is tissue). The hits below are what is "
-            "nearest to blank glass; move the patch onto tissue."
-        )
-    return None
 
 
 def chosen_spot(opened: Opened) -> str:

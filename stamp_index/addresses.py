@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8501"  # where the app listens unless told otherwise
 MAX_VERTICES: Final = 500
 MAX_PX: Final = 10_000_000  # farther from the corner than any slide reaches
-_MIN_ZOOM, _MAX_ZOOM = 0.001, 10_000.0
+_ZOOM_STEPS: Final = 10_000  # as app/frontend/viewer/address.js writes it
+_MIN_ZOOM, _MAX_ZOOM = 1 / _ZOOM_STEPS, 1_000.0
 _WHOLE: Final = re.compile(r"-?[0-9]{1,8}", re.ASCII)
 _DIGITS: Final = 10  # of a number with its sign and the dot before it
 
@@ -38,7 +39,7 @@ class View:
     x_px, y_px : int
         Middle of the window, in level-0 pixels.
     zoom : float
-        How much larger than the whole slide in the window it is drawn, in steps of 0.001.
+        Pixels of the screen per level-0 pixel, in steps of 0.0001.
     """
 
     x_px: int
@@ -109,7 +110,7 @@ def decode_polygon(text: str, max_vertices: int = MAX_VERTICES) -> NDArray[np.in
 
 
 def encode_view(x_px: float, y_px: float, zoom: float) -> str:
-    """Write a view for an address: ``x.y.z`` with x and y in whole level-0 pixels and z = 1000 times the zoom.
+    """Write a view for an address: ``x.y.z`` with x and y in whole level-0 pixels and z = 10,000 times the zoom.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def encode_view(x_px: float, y_px: float, zoom: float) -> str:
         If the place or the zoom lies outside what a viewer can show.
     """
     _check_view(x_px, y_px, zoom)
-    return f"{round(x_px)}.{round(y_px)}.{round(zoom * 1000)}"
+    return f"{round(x_px)}.{round(y_px)}.{round(zoom * _ZOOM_STEPS)}"
 
 
 def decode_view(text: str) -> View:
@@ -132,7 +133,7 @@ def decode_view(text: str) -> View:
     if len(numbers) != 3:
         msg = f"The view in the address has {len(numbers)} numbers; expected x, y and zoom. Copy the link again."
         raise QueryError(msg)
-    view = View(numbers[0], numbers[1], numbers[2] / 1000)
+    view = View(numbers[0], numbers[1], numbers[2] / _ZOOM_STEPS)
     _check_view(view.x_px, view.y_px, view.zoom)
     return view
 

@@ -92,10 +92,10 @@ def test_what_cannot_be_written_is_refused(polygon, error, words):
 
 
 @given(places, places, st.integers(1, 10_000_000))
-def test_a_view_comes_back_as_it_was(x, y, thousandths):
-    text = encode_view(x, y, thousandths / 1000)
+def test_a_view_comes_back_as_it_was(x, y, steps):
+    text = encode_view(x, y, steps / 10_000)
     assert set(text) <= UNRESERVED
-    assert decode_view(text) == View(x, y, thousandths / 1000)
+    assert decode_view(text) == View(x, y, steps / 10_000)
 
 
 @given(st.text(ALL) | st.text("0123456789.-", max_size=30))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from stamp_index.search import Searcher
+from stamp_index.search.domain import store_reach
+from stamp_index.search.reliability import prediction_reliability
 from tests.browser.app_pages import (
     IMAGE_PAGE,
     component,
@@ -19,7 +24,12 @@ from tests.browser.app_pages import (
     tiles,
     upload,
 )
-from tests.support import TOY_MARKERS, toy_slides, toy_store
+from tests.support import TOY_MARKERS, ToyEncoder, toy_slides, toy_store
+
+pytest.importorskip("streamlit")
+
+domain = importlib.import_module("app.domain")
+app_upload = importlib.import_module("app.upload")
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +113,92 @@ def test_blank_picture_is_called_blank(store):
     assert "looks blank" in at.warning[0].value
 
 
-def test_picture_far_from_every_spot_is_called_so(store):
-    rng = np.random.default_rng(0)
+def strange_picture() -> bytes:
+    """Green, and noisier than any tissue."""
     strange = np.zeros((200, 200, 3), np.uint8)
-    strange[..., 1] = rng.integers(0, 255, (200, 200))  # green, and noisier than any tissue
-    at = upload(start(store, IMAGE_PAGE, match="images"), png(strange))
-    assert at.warning[-1].value.startswith("Nothing stands out")
-    assert "check its pixel size and its stain" in at.warning[-1].value
+    strange[..., 1] = np.random.default_rng(0).integers(0, 255, (200, 200))
+    return png(strange)
+
+
+def test_picture_far_from_every_spot_is_called_so_once_with_the_numbers(store):
+    at = upload(start(store, IMAGE_PAGE, match="images"), strange_picture())
+    warning = at.warning[-1].value
+    assert warning.startswith("This patch is far from every spot of the store")
+    best = float(tiles(at)[0]["score"])
+    assert f"has cosine {best:.2f}" in warning
+    reach = store_reach(Searcher.open(store.path, encoder=ToyEncoder()), against="image")
+    assert f"reach {reach.far:.2f} on slides other than theirs" in warning
+    assert not any(w.value.startswith("Nothing stands out") for w in at.warning)
+
+
+def test_a_filter_is_no_fault_of_the_picture(store):
+    at = start(store, IMAGE_PAGE, match="images", slide="S2")
+    upload(at, strange_picture())
+    assert not any("far from every spot" in w.value for w in at.warning)
+
+
+def test_a_store_of_one_slide_knows_of_no_far_pictures_and_of_no_reliable_genes(tmp_path):
+    at = start(toy_store(tmp_path, n_slides=1, n_spots=40), IMAGE_PAGE, match="images")
+    upload(at, strange_picture())
+    assert not any("far from every spot" in w.value for w in at.warning)
+    said = " ".join(caption.value for caption in at.caption)
+    assert "it takes two slides with pictures and counts" in said
+    assert not at.toggle
+
+
+def test_only_reliable_genes_are_shown_unless_all_are_asked_for(store):
+    at = start(store, IMAGE_PAGE, spot="S1:B0003-1", order="name")
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    r = prediction_reliability(searcher, store.genes, k=48).set_index("gene")["r"]
+    hidden = int((~(r >= 0.3)).sum())
+    assert 0 < hidden < len(r)
+    captions = [caption.value for caption in at.caption]
+    assert f"{hidden} of {len(r)} genes hidden" in captions
+    shown = re.findall(r"<tr><td><b>(.*?)</b>", html(at).split("si-pred")[1].split("</table>")[0])
+    assert shown
+    assert all(r[gene] >= 0.3 for gene in shown)
+    unreliable = r.index[~(r >= 0.3)][0]
+    at.text_input(key="find").set_value(unreliable).run()
+    assert "none of these is reliable" in at.info[0].value
+    at.toggle(key="reliable").set_value(False).run()
+    assert f"<b>{unreliable}</b>" in html(at)
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0])
+def test_a_blurred_picture_is_told_from_a_sharp_one(mpp):
+    pixels = skin_like(mpp)
+    assert domain.blurred(pixels, mpp) is None
+    soft = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4.0 / mpp))
+    assert "out of focus" in domain.blurred(np.asarray(soft), mpp)
+
+
+def test_a_coarse_picture_tells_no_focus():
+    assert domain.blurred(np.full((60, 60, 3), 150, np.uint8), 2.0) is None
+
+
+def skin_like(mpp: float) -> np.ndarray:
+    """112 um of tissue: sharp violet nuclei of 6 um, pink that grows paler to the right."""
+    side = round(112 / mpp)
+    y, x = np.mgrid[:side, :side] * mpp
+    middles = np.random.default_rng(0).uniform(0, 112, (70, 2))
+    nuclei = np.zeros((side, side), bool)
+    for left, top in middles:
+        nuclei |= (x - left) ** 2 + (y - top) ** 2 < 9
+    pink = np.array([200, 110, 160]) + x[..., None] / 112 * [50, 120, 80]
+    return np.where(nuclei[..., None], [70, 40, 110], pink).astype(np.uint8)
+
+
+def test_the_cut_of_a_picture_answers_like_the_whole_file(store):
+    slide = toy_slides(3, 40)[1]
+    whole = slide.image.overview(max(slide.image.size_px))
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    for centre in ((300.0, 150.0), (60.0, 60.0), (100.0, 140.5)):
+        made = app_upload.cut(whole, centre, (56, 168), (2.0, "x.png"))
+        asked = {"mpp": 2.0, "against": "image"}
+        part = searcher.search_image(made.pixels, centre_px=made.centre_of_pixels, **asked)
+        again = searcher.search_image(whole, centre_px=made.centre_px, **asked)
+        assert part.spot_ids == again.spot_ids
+        np.testing.assert_array_equal(part.scores, again.scores)
 
 
 def test_picked_hit_says_what_its_score_is_held_against(store):

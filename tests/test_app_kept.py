@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.kept import Kept
+from app.kept import Kept
 
 
 def test_value_is_made_once_however_many_ask_at_once():

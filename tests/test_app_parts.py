@@ -1,9 +1,8 @@
-"""The app's helpers without a page: pictures, scale bars, escaped text, repaired queries."""
+"""The app's helpers without a page: pictures, scale bars, escaped text."""
 
 from __future__ import annotations
 
 import importlib
-import io
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stamp_index.errors import QueryError
 from stamp_index.genes import parse_signature
-from tests.support import TOY_GENES, jpeg
+from tests.support import TOY_GENES
 
 pytest.importorskip("streamlit")
 
@@ -63,27 +61,7 @@ def test_bar_on_a_picture_is_as_long_as_it_says():
     assert dark.sum(axis=1).max() == pytest.approx(100, abs=2)
 
 
-# ---- marks and crops -------------------------------------------------------------------------
-
-
-@given(st.floats(0.2, 0.8), st.floats(0.2, 0.8))
-def test_ring_stands_where_the_hit_is(x, y):
-    plain = jpeg(np.full((300, 400, 3), 230, np.uint8))
-    bytes_ = pictures.marked_picture(plain, mark=pictures.Mark(x, y), others=[], bar=(0.01, ""))
-    pixels = np.asarray(Image.open(io.BytesIO(bytes_)).convert("RGB")).astype(int)
-    ring = np.abs(pixels - pictures.RING).max(axis=2) < 60
-    rows, columns = np.nonzero(ring)
-    assert columns.mean() == pytest.approx(x * 400, abs=2)
-    assert rows.mean() == pytest.approx(y * 300, abs=2)
-
-
-def test_mark_at_the_edge_keeps_its_label_inside():
-    plain = jpeg(np.full((300, 400, 3), 230, np.uint8))
-    mark = pictures.Mark(0.99, 0.01, "#48")
-    bytes_ = pictures.marked_picture(plain, mark=mark, others=[], bar=(0.2, "1 mm"))
-    pixels = np.asarray(Image.open(io.BytesIO(bytes_)).convert("RGB")).astype(int)
-    blue = np.abs(pixels - pictures.RING).max(axis=2) < 60
-    assert blue[:40, 330:380].sum() > 200  # the label lies to the left of the ring
+# ---- crops -------------------------------------------------------------------------
 
 
 @given(st.floats(-50, 150), st.floats(-50, 150), st.integers(1, 60))
@@ -140,7 +118,6 @@ def reading(name: str, kind: str) -> dict:
 def test_names_from_files_cannot_become_tags():
     name = "<img src=x onerror=alert(1)>"
     for body in (
-        html.chips({name: 1.0}),
         html.facts([(name, name)]),
         html.slide_bars({name: 3}),
         html.gene_bars([reading(name, kind) for kind in ("measured", "predicted", "unknown")]),
@@ -148,12 +125,6 @@ def test_names_from_files_cannot_become_tags():
     ):
         assert "<img" not in body
         assert "&lt;img" in body
-
-
-def test_chips_say_the_direction_in_words_too():
-    body = html.chips({"CD8A": 1.0, "EPCAM": -2.0})
-    assert "</b> high<" in body
-    assert "</b> low ×2<" in body
 
 
 # ---- queries ---------------------------------------------------------------------------------
@@ -168,24 +139,3 @@ def test_examples_use_only_genes_of_the_store():
 
 def test_every_example_can_be_read():
     assert all(parse_signature(text).genes for text in query.EXAMPLES)
-
-
-def test_unknown_genes_come_with_close_names():
-    unknown = query.unknown_genes("cd8a high, CD8 high, EPCAM low", TOY_GENES)
-    assert list(unknown) == ["CD8"]
-    assert "CD8A" in unknown["CD8"]
-
-
-def test_unreadable_query_has_no_unknown_genes():
-    assert query.unknown_genes("CD8A very high", TOY_GENES) == {}
-
-
-def test_correction_keeps_the_other_terms_and_their_weights():
-    assert query.corrected("CD8 2, EPCAM low", "CD8", "CD8A") == "CD8A 2, EPCAM low"
-    assert query.corrected("CD8 2, EPCAM low", "CD8", None) == "EPCAM low"
-    assert query.corrected("CD8", "CD8", None) == ""
-
-
-def test_correction_that_contradicts_another_term_is_refused():
-    with pytest.raises(QueryError, match="CD8A"):
-        query.corrected("CD8 high, cd8a low", "CD8", "CD8A")

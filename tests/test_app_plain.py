@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import importlib
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 
 from stamp_index.embed import ingest
 from stamp_index.search import Searcher, predict_map
 from stamp_index.store import EncoderCard, Store
 from tests.browser.app_pages import (
     IMAGE_PAGE,
+    chips,
+    component,
     crop,
     errors,
     html,
     png,
+    slides_page,
     start,
     tiles,
     upload,
 )
 from tests.plain_world import mixed_store, plain
-from tests.support import TOY_GENES, ToyEncoder, jpeg, toy_slide
+from tests.support import TOY_GENES, ToyEncoder, toy_slide
 
 pytest.importorskip("streamlit")
 
-map_picture = importlib.import_module("app.map_picture")
-maps = importlib.import_module("app.gene_maps")
+slide_files = importlib.import_module("app.slide_files")
+stores = importlib.import_module("app.stores")
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +55,6 @@ def bare(tmp_path_factory):
 
 def captions(at) -> str:
     return " ".join(caption.value.replace("\\", "") for caption in at.caption)
-
-
-def map_captions(at) -> str:
-    """Captions and alternative texts of the pictures on the page."""
-    return " ".join(str(element.proto) for element in at.get("image")).replace("\\", "")
 
 
 # ---- gene to image ---------------------------------------------------------------------------
@@ -142,7 +136,7 @@ def test_footer_says_how_many_slides_are_plain(mixed, bare):
 
 def test_store_of_plain_slides_opens_on_an_example_that_the_encoder_knows(bare):
     at = start(bare)
-    assert at.text_input(key="genes").value == "CD8A high, EPCAM low"
+    assert chips(at) == ["CD8A high", "EPCAM low"]
     assert len(tiles(at)) == 48
     assert "measured on no slide of this store" in captions(at)
     for tile in tiles(at):
@@ -151,17 +145,17 @@ def test_store_of_plain_slides_opens_on_an_example_that_the_encoder_knows(bare):
 
 
 @pytest.mark.parametrize("text", ["ZZZ9 high", "CD8 high, EPCAM low"])
-def test_gene_that_even_the_encoder_does_not_know_is_refused(bare, text):
+def test_gene_that_even_the_encoder_does_not_know_is_not_asked_for(bare, text):
     at = start(bare, q=text)
-    assert text.split()[0] in errors(at)
-    assert not at.get("bidi_component")
+    first = component(at, "query_bar")["terms"][0]
+    assert (first["gene"], first["state"]) == (text.split()[0], "unknown")
+    assert [c.proto.component_name for c in at.get("bidi_component")] == ["stamp_query_bar"]
 
 
 def test_close_names_are_offered_from_what_the_encoder_knows(bare):
     at = start(bare, q="CD8 high, EPCAM low")
-    at.button(key="fix-CD8-CD8A").click().run()
-    assert at.text_input(key="genes").value == "CD8A high, EPCAM low"
-    assert not at.error
+    states = [(term["state"], term["offers"][:1]) for term in component(at, "query_bar")["terms"]]
+    assert states == [("unknown", ["CD8A"]), ("unmeasured", [])]
 
 
 def test_store_of_plain_slides_offers_no_gene_profiles_to_search_in(bare):
@@ -177,7 +171,6 @@ def test_store_of_plain_slides_offers_no_gene_profiles_to_search_in(bare):
 def test_spot_of_a_store_where_nothing_was_measured_has_no_prediction_and_says_why(bare):
     at = start(bare, IMAGE_PAGE, spot="W1:B0003-1")
     assert "nothing can be predicted" in at.info[0].value
-    assert "no gene can be mapped" in captions(at)
     assert {tuple(tile["genes"]) for tile in tiles(at)} == {()}
 
 
@@ -243,33 +236,50 @@ def test_gene_profiles_that_are_searched_are_those_that_there_are(mixed):
 # ---- maps ------------------------------------------------------------------------------------
 
 
-def test_map_is_drawn_only_when_it_is_asked_for_and_starts_with_the_first_gene(mixed):
+def test_a_gene_of_the_table_is_mapped_on_the_page_of_slides(mixed):
     at = start(mixed, IMAGE_PAGE, spot="W:B0003-1")
-    assert at.toggle(key="map").label == "Predicted map of gene"
     first = html(at).split("si-pred")[1].split("<b>")[1].split("</b>")[0]
-    assert at.selectbox(key="mapgene").value == first
-    assert "Map of" not in map_captions(at)
-    at.toggle(key="map").set_value(True).run()
+    assert at.selectbox(key="nextgene").value == first
+    at.selectbox(key="nextgene").set_value(at.selectbox(key="nextgene").options[1]).run()
+    gene = at.selectbox(key="nextgene").value
+    at.button(key="map-gene").click().run()
     assert not at.exception
-    assert f"Map of {first} on slide W, predicted, not measured" in map_captions(at)
+    assert component(at, "viewer")["layer"]["name"] == gene
+    assert f"{gene}: predicted, not measured" in html(at)
+    assert "on 3 slides that measured it" in captions(at) or gene == "CD8A"
 
 
-def test_map_of_a_plain_slide_is_called_predicted_and_of_a_measured_one_measured(mixed):
-    at = start(mixed, IMAGE_PAGE, spot="W:B0003-1", map="true", mapgene="CD8A")
-    assert "CD8A on slide W: predicted, not measured" in map_captions(at)
-    assert "on 2 slides that measured the gene" in map_captions(at)
-    at = start(mixed, IMAGE_PAGE, spot="M0:B0003-1", map="true", mapgene="CD8A")
-    assert at.toggle(key="map").label == "Measured map of gene"
-    assert "CD8A on slide M0: measured at its spots" in map_captions(at)
+def test_a_gene_of_the_table_is_searched_on_the_page_of_genes(mixed):
+    at = start(mixed, IMAGE_PAGE, spot="W:B0003-1")
+    gene = at.selectbox(key="nextgene").value
+    at.button(key="search-gene").click().run()
+    assert chips(at) == [f"{gene} high"]
 
 
-def test_gene_that_a_measured_slide_lacks_is_mapped_as_predicted(mixed):
-    at = start(mixed, IMAGE_PAGE, spot="N:B0003-1", map="true", mapgene="CD8A")
-    assert "CD8A on slide N: predicted, not measured" in map_captions(at)
-    at.selectbox(key="mapgene").set_value("CD3E").run()
-    assert at.toggle(key="map").label == "Measured map of gene"
-    assert at.toggle(key="map").value is True
-    assert "CD3E on slide N: measured" in map_captions(at)
+@pytest.mark.parametrize(
+    ("slide_id", "gene", "is_predicted"),
+    [("W", "CD8A", True), ("M0", "CD8A", False), ("N", "CD8A", True), ("N", "CD3E", False)],
+)
+def test_a_layer_is_called_predicted_where_the_slide_did_not_measure_it(
+    mixed, slide_id, gene, is_predicted
+):
+    at = slides_page(mixed, s=slide_id, gene=gene)
+    assert component(at, "viewer")["layer"]["name"] == gene
+    assert ("predicted, not measured" in html(at)) == is_predicted
+    stores.use_encoder(ToyEncoder())
+    values = slide_files.values_of(stores.open_store(str(mixed.path)), slide_id, {"gene": gene})
+    assert values.is_predicted == is_predicted
+
+
+def test_a_gene_that_cannot_be_predicted_is_a_sentence(tmp_path):
+    encoder = ToyEncoder()
+    store = Store.create(tmp_path / "s", EncoderCard.of(encoder))
+    fewer = tuple(gene for gene in TOY_GENES if gene != "CD8A")
+    ingest(store, encoder, toy_slide("M0", 40))
+    ingest(store, encoder, replace(toy_slide("B", 40, seed=3, genes=fewer), image=None, mpp=None))
+    at = slides_page(store, s="B", gene="CD8A")
+    assert "no image embeddings" in at.info[0].value
+    assert component(at, "viewer")["layer"] is None
 
 
 def test_spot_of_a_slide_without_pictures_is_refused_in_a_sentence(tmp_path):
@@ -281,52 +291,3 @@ def test_spot_of_a_slide_without_pictures_is_refused_in_a_sentence(tmp_path):
     ingest(store, encoder, blind)
     at = start(store, IMAGE_PAGE, spot="B:B0003-1")
     assert "no image embedding" in errors(at)
-
-
-XY = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=300)
-
-
-@given(XY, st.integers(1, 50))
-def test_thinned_places_are_at_most_so_many_and_all_of_them_where_they_fit(places, most):
-    xy = np.array(places, float)
-    kept = maps.thinned(xy, most)
-    assert 1 <= len(kept) <= max(most, 1)
-    assert len(set(kept.tolist())) == len(kept)
-    if len(xy) <= most:
-        assert kept.tolist() == list(range(len(xy)))
-
-
-def test_thinned_places_cover_the_slide_evenly():
-    x, y = np.meshgrid(np.arange(300.0), np.arange(300.0))
-    xy = np.stack([x.ravel(), y.ravel()], axis=1)
-    kept = xy[maps.thinned(xy, 20_000)]
-    assert 10_000 <= len(kept) <= 20_000
-    per_quarter = np.histogram2d(*kept.T, bins=2)[0]
-    assert per_quarter.max() < 1.1 * per_quarter.min()
-
-
-def test_caption_of_a_thinned_map_says_so():
-    made = maps.GeneMap(b"", True, 19_900, 250_000, 3)
-    assert "19,900 of 250,000 places, taken on a grid, are predicted" in made.caption("CD8A", "W")
-
-
-def test_map_has_the_colour_of_each_value_at_its_place():
-    slide = jpeg(np.full((300, 400, 3), 230, np.uint8))
-    places = map_picture.Places(
-        np.array([[0.25, 0.5], [0.75, 0.5]]), np.array([0.0, 5.0]), spacing=0.2
-    )
-    made = map_picture.map_picture(slide, places, title="CD8A, measured", bar=(0.2, "1 mm"))
-    picture = np.asarray(Image.open(io.BytesIO(made)).convert("RGB")).astype(int)
-    low, high = map_picture.colours(np.array([0.0, 5.0]), (0.0, 5.0)).astype(int)
-    assert np.abs(picture[150, 100] - low).max() < 12
-    assert np.abs(picture[150, 300] - high).max() < 12
-    assert picture.shape[0] > 300  # title, colour bar and scale bar stand below
-
-
-@pytest.mark.parametrize("values", [[2.0, 2.0], [np.nan, np.nan], [np.nan, 3.0]])
-def test_map_of_one_value_or_none_can_be_drawn(values):
-    places = map_picture.Places(np.array([[0.2, 0.5], [0.8, 0.5]]), np.array(values), 0.1)
-    slide = jpeg(np.full((60, 80, 3), 230, np.uint8))
-    low, high = map_picture.colour_range(places.values)
-    assert low < high
-    assert map_picture.map_picture(slide, places, title="x" * 200, bar=(0.2, "1 mm"))

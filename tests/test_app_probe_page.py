@@ -225,6 +225,10 @@ def test_two_runs_are_compared_and_a_difference_within_one_sd_is_called_so(store
     at = start(store, PAGE, job=ticket, against=other)
     assert "tested on the same spots in the same folds" in said(at)
     assert "within one SD" in said(at)
+    at.selectbox(key="showrun").select(other)
+    run(at)
+    assert job_of(at) == other
+    assert f"Run {probe_runs.short_name(other)}:" in said(at)
     table = at.dataframe[0].value
     assert {"domain"} == set(table.loc[table["measure"] == "Balanced accuracy", "probed for"])
 

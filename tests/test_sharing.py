@@ -24,7 +24,15 @@ from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.trunk import load_trunk
 from stamp_index.errors import QueryError
 from stamp_index.genes import GenePanel
-from stamp_index.search import RegionSettings, Searcher, all_of, field_in
+from stamp_index.search import (
+    RegionSettings,
+    Searcher,
+    all_of,
+    field_in,
+    field_not_in,
+    parse_filter,
+)
+from stamp_index.search.filtering import And
 from stamp_index.search.sharing import (
     GeneRequest,
     ImageRequest,
@@ -268,19 +276,81 @@ def test_a_record_of_regions_names_their_spots(searcher, request_):
 
 # ---- addresses -------------------------------------------------------------------------------------
 
+LONG = " or ".join(["n_counts > 5 and n_genes > 5"] * 63)
 
-def test_the_address_of_a_gene_query_is_the_first_page():
-    filters = all_of(field_in("organ", ["a&b"]), field_in("patient", ["P1", "P 2"]))
-    request = GeneRequest(signature="CD8A high, EPCAM low", against="gene", k=24, filters=filters)
+
+def test_the_address_of_a_gene_query_is_the_page_of_genes():
+    filters = all_of(
+        field_in("organ", ["a&b"]),
+        field_in("patient", ["P1", "P 2"]),
+        field_not_in("patient", ["P9"]),
+        field_in("slide", ["S"]),
+    )
+    request = GeneRequest(
+        signature="CD8A high, EPCAM low", against="gene", k=24, filters=filters, one_per="slide"
+    )
     parts = urlsplit(request_url(request, "https://host/stamp"))
-    assert parts.path == "/stamp/"
+    assert parts.path == "/stamp/genes"
     assert parse_qs(parts.query) == {
         "q": ["CD8A high, EPCAM low"],
         "k": ["24"],
         "in": ["gene profiles"],
+        "one": ["slide"],
         "organ": ["a&b"],
+        "slide": ["S"],
         "patient": ["P1", "P 2"],
+        "notpatient": ["P9"],
     }
+
+
+@pytest.mark.parametrize(
+    ("one_per", "word"),
+    [(None, "spot"), (500, "neighbourhood"), (500.0, "neighbourhood"), ("patient", "patient")],
+)
+def test_an_address_says_of_what_there_is_one_hit_only(one_per, word):
+    asked = parse_qs(urlsplit(request_url(GeneRequest(signature="A", one_per=one_per))).query)
+    assert asked["one"] == [word]
+
+
+FILTERS = [
+    'n_counts > 5',
+    'organ != "b"',
+    'organ == "b" or slide == "S"',
+    'organ == "b" and organ == "c"',
+    'organ == "b" and expr("CD8A") > 1 and not (n_counts < 5 and slide == "S")',
+    'patient not in ("P1", "P2") and patient != "P3"',
+    'organ == "" and slide in ("S", "")',
+    'slide is known and patient is missing',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FILTERS)
+def test_the_filter_of_an_address_is_the_one_that_was_asked_with(text):
+    """Put together as the page does: its lists, and its box for the rest."""
+    asked = parse_qs(urlsplit(request_url(GeneRequest(signature="A", filters=text))).query)
+    again = all_of(
+        field_in("organ", asked.get("organ", [])),
+        field_in("slide", asked.get("slide", [])),
+        field_in("patient", asked.get("patient", [])),
+        field_not_in("patient", asked.get("notpatient", [])),
+        parse_filter(asked.get("where", [""])[0]),
+    )
+    assert terms_of(again) == terms_of(parse_filter(text))
+
+
+def terms_of(condition):
+    """What must hold at once, in any order."""
+    if not isinstance(condition, And):
+        return {str(condition)}
+    return set().union(*(terms_of(term) for term in condition.terms))
+
+
+def test_a_page_of_regions_filters_slides_in_words():
+    request = RegionRequest(
+        slide_id="A", outlines=rings_of(SQUARE), filters='organ == "b" and slide == "S"'
+    )
+    asked = parse_qs(urlsplit(request_url(request)).query)
+    assert (asked["organ"], asked["where"]) == (["b"], ['slide == "S"'])
 
 
 def test_the_address_of_a_spot_is_the_image_page():
@@ -288,15 +358,19 @@ def test_the_address_of_a_spot_is_the_image_page():
     assert parts.path == "/image"
     assert parse_qs(parts.query) == {
         "spot": [f"{EVIL}:B1"], "k": ["48"], "match": ["images"], "without": ["own patient"],
+        "one": ["spot"],
     }  # fmt: skip
 
 
 def test_the_address_of_a_region_holds_its_outline():
-    parts = urlsplit(request_url(RegionRequest(slide_id="A", outlines=rings_of(SQUARE))))
+    request = RegionRequest(
+        slide_id="A", outlines=rings_of(SQUARE), query="gene", against="gene", k=3
+    )
+    parts = urlsplit(request_url(request))
     asked = parse_qs(parts.query)
     assert parts.path == "/regions"
-    assert asked["of"] == ["A"]
-    assert shapely.Polygon(decode_polygon(asked["poly"][0])).equals(SQUARE)
+    assert shapely.Polygon(decode_polygon(asked.pop("poly")[0])).equals(SQUARE)
+    assert asked == {"s": ["A"], "k": ["3"], "as": ["expression"], "without": ["its slide"]}
 
 
 @pytest.mark.parametrize(
@@ -304,15 +378,21 @@ def test_the_address_of_a_region_holds_its_outline():
     [
         (ImageRequest(file_name="a.png", mpp=0.5), "A picture is not in an address"),
         (GeneRequest(signature="A", recall=1.0), "no widget for recall"),
-        (GeneRequest(signature="A", genes=("B",), one_per="slide"), "no widget for genes, one_per"),
+        (GeneRequest(signature="A", genes=("B",), rank_by="measured"), "widget for genes, rank_by"),
+        (GeneRequest(signature="A", one_per=150.0), "not for 150.0"),
         (SpotRequest(spot_id="A:1", query="gene"), "no widget for query"),
         (GeneRequest(signature="A", k=201), "at most 200 hits; 201 are asked for"),
-        (GeneRequest(signature="A", against={"image": 1.0}), "one embedding at a time"),
-        (GeneRequest(signature="A", filters="n_counts > 5"), "by organ, slide and patient alone"),
-        (GeneRequest(signature="A", filters='organ != "b"'), "by organ, slide and patient alone"),
-        (GeneRequest(signature="A", filters='organ == "b" or slide == "S"'), "patient alone"),
-        (GeneRequest(signature="A", filters='organ == "b" and organ == "c"'), "patient alone"),
+        (GeneRequest(signature="A", against={"image": 1.0}), "asked for images, gene profiles"),
+        (GeneRequest(signature="A", filters=LONG), "2,138 characters besides its lists"),
         (RegionRequest(slide_id="A", spot_ids=("A:1",)), "one outline without holes"),
+        (
+            RegionRequest(slide_id="A", outlines=rings_of(SQUARE), query="gene"),
+            "no widget for query",
+        ),
+        (
+            RegionRequest(slide_id="A", outlines=rings_of(SQUARE), k=41),
+            "at most 40 regions; 41 are asked for",
+        ),
     ],
 )
 def test_what_an_address_cannot_say_is_refused(request_, words):

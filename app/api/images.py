@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.api.answers import NotThereError
-from app.api.kept import Kept
+from app.kept import Kept
 from stamp_index.errors import QueryError
 from stamp_index.view import pictures
 

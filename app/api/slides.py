@@ -9,9 +9,11 @@ from starlette.responses import Response
 
 from app.api import images
 from app.api.answers import FOREVER, NotThereError, json_answer
+from app.predictions import prediction
 from stamp_index.errors import MissingGenesError, QueryError
-from stamp_index.view import gene_layer, label_layer, predicted_layer, spot_places
+from stamp_index.view import gene_layer, label_layer, spot_places
 from stamp_index.view.cards import spot_card
+from stamp_index.view.layers import UNIT, continuous
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -76,9 +78,10 @@ def _layer(opened: Opened, slide_id: str, request: Request) -> Layer:
         msg = f"No slide of the store measured '{gene}'."
         raise NotThereError(msg)
     try:
-        return predicted_layer(opened.searcher, slide_id, gene)
+        made = prediction(opened, slide_id, gene)
     except MissingGenesError as error:
         raise NotThereError(str(error)) from error
+    return continuous(made.values, name=gene, unit=UNIT, note=made.note)
 
 
 def spot(opened: Opened, request: Request) -> Response:

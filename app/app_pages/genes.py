@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import asking, hits_panel, markup, query_controls
-from app.gene_names import askable_genes
+from app import asking, hits_panel, query_controls
+from app.gene_set_panel import gene_sets
 from app.markup import plain
+from app.query_bar import query_bar
 from app.session import current
 from stamp_index.errors import StampIndexError
 from stamp_index.genes import parse_signature
@@ -27,29 +28,34 @@ HINTS = (
 def page() -> None:
     opened = current()
     st.title("Gene to image", anchor=False)
-    entry, controls = st.columns([0.56, 0.44], gap="medium")
-    with entry:
-        text = query_controls.gene_text(opened)
-    with controls, query_controls.controls():
+    text = asked(opened)
+    with query_controls.controls():
         question = query_controls.question(opened, against="image", key="in")
+        query_controls.offer_examples(opened)
+    if text is None:
+        return
     try:
         answer = answered(opened, text, question)
     except StampIndexError as error:
         st.error(plain(str(error)))
-        # a gene can be unknown to store and encoder, or measured but not known to the encoder
-        unknown = query_controls.unknown_genes(text, *askable_genes(opened))
-        unknown = unknown or query_controls.unknown_genes(text, opened.searcher.encoder.panel.genes)
-        query_controls.offer_close_names(text, unknown)
         return
-    weights = parse_signature(answer.query).weights
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.html(markup.chips(weights), width="content")
-        hits_panel.summary(opened, answer)
+    hits_panel.summary(opened, answer)
     hits_panel.notes(answer)
     if opened.is_synthetic:
         st.caption(HINTS)
-    hits_panel.show(opened, answer, weights)
+    hits_panel.show(opened, answer, parse_signature(answer.query).weights)
     hits_panel.below(opened, answer)
+
+
+def asked(opened: Opened) -> str | None:
+    """The query of the address, or the first example where it has none; None while it cannot be asked."""
+    first = query_controls.store_examples(opened)[0]
+    bar, ready_made = st.columns([1, 0.12], gap="small")
+    with bar:
+        ready = query_bar(opened, st.query_params.get("q", first), key="genes")
+    with ready_made:
+        gene_sets(opened, st.query_params.get("q", first))
+    return ready
 
 
 def answered(opened: Opened, text: str, question: Question) -> Answer:

@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import asking, expression_panel, gene_maps, hits_panel, query_controls, upload
+from app import asking, domain, expression_panel, hits_panel, query_controls, upload
 from app.markup import plain
 from app.session import current
 from stamp_index.errors import StampIndexError
+from stamp_index.search.sharing.links import LEFT_OUT
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
     from app.asking import Answer
     from app.stores import Opened
+    from app.upload import QueryPicture
+
+    Asked = tuple[QueryPicture | None, Answer | None]
 
 UPLOAD, SPOT = "Upload a picture", "Spot of this store"
-EXCLUDE = {"nothing": "nothing", "own slide": "slide", "own patient": "patient"}
 
 
 def page() -> None:
@@ -37,27 +40,25 @@ def page() -> None:
             args=(opened,),
             width="stretch",
         )
-    answer = (by_spot if source == SPOT else by_upload)(opened, left, right)
+    picture, answer = (by_spot if source == SPOT else by_upload)(opened, left, right)
     if answer is None:
         return
     spot_id = st.query_params["spot"] if source == SPOT else None
-    place = left.container()
     if spot_id is not None:
-        with place:
-            upload.spot_on_overview(opened, spot_id)
         with left:
+            upload.spot_on_overview(opened, spot_id)
             upload.spot_patch(opened, spot_id)
     with right:
         hits_panel.summary(opened, answer)
-        hits_panel.notes(answer)
+        doubts = domain.warnings(opened, picture, answer) if picture is not None else []
+        for words in doubts:
+            st.warning(plain(words))
+        hits_panel.notes(answer, is_far=any(words.startswith(domain.FAR) for words in doubts))
         genes = expression_panel.show(opened, answer, spot_id)
     st.subheader("Retrieved spots", anchor=False)
     answer = hits_panel.with_genes(opened, answer, genes)
     hits_panel.show(opened, answer, dict.fromkeys(genes, 0.0))
     hits_panel.below(opened, answer)
-    if spot_id is not None:  # last, as a map may take a while
-        with place:
-            gene_maps.show(opened, upload.slide_of(spot_id, list(opened.slides.index)), genes)
 
 
 def _switched(opened: Opened) -> None:
@@ -68,8 +69,8 @@ def _switched(opened: Opened) -> None:
         st.query_params.pop("spot", None)
 
 
-def by_upload(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Answer | None:
-    """Hits of an uploaded picture."""
+def by_upload(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Asked:
+    """An uploaded picture and its hits."""
     with right, query_controls.controls():
         question = query_controls.question(opened, against="gene", key="match")
     with left:
@@ -77,20 +78,17 @@ def by_upload(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> An
     with right:
         if picture is None:
             nothing_yet(opened)
-            return None
+            return None, None
         try:
-            answer = asking.ask_image(opened, picture.pixels, picture.mpp, question)
+            answer = asking.ask_image(opened, picture, question)
         except StampIndexError as error:
             st.error(plain(str(error)))
-            return None
-        blank = upload.quality_warning(picture.patch)
-        if blank:
-            st.warning(blank)
-    return answer
+            return None, None
+    return picture, answer
 
 
-def by_spot(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Answer | None:
-    """Hits of a stored spot's picture."""
+def by_spot(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Asked:
+    """Hits of a stored spot's picture, which needs no doubts."""
     with left:
         spot_id = upload.chosen_spot(opened)
     with right:
@@ -98,18 +96,18 @@ def by_spot(opened: Opened, left: DeltaGenerator, right: DeltaGenerator) -> Answ
             question = query_controls.question(opened, against="gene", key="match")
             exclude = st.segmented_control(
                 "Leave out",
-                list(EXCLUDE),
+                list(LEFT_OUT),
                 default="nothing",
                 required=True,
                 key="without",
                 bind="query-params",
             )
         try:
-            answer = asking.ask_spot(opened, spot_id, EXCLUDE[exclude or "nothing"], question)
+            answer = asking.ask_spot(opened, spot_id, LEFT_OUT[exclude or "nothing"], question)
         except StampIndexError as error:
             st.error(plain(str(error)))
-            return None
-    return answer
+            return None, None
+    return None, answer
 
 
 def nothing_yet(opened: Opened) -> None:

@@ -14,21 +14,24 @@ from stamp_index.errors import StampIndexError
 if TYPE_CHECKING:
     from app.region_asking import RegionQuestion
     from app.stores import Opened
+    from stamp_index.export import Annotation
 
 
 def page() -> None:
     opened = current()
     st.title("Similar regions", anchor=False)
-    slide_id, question = region_asking.controls(opened)
-    _workplace(opened, slide_id, question)
+    slide_id, question, loaded = region_asking.controls(opened)
+    _workplace(opened, slide_id, question, loaded)
 
 
 @st.fragment
-def _workplace(opened: Opened, slide_id: str, question: RegionQuestion) -> None:
+def _workplace(
+    opened: Opened, slide_id: str, question: RegionQuestion, loaded: Annotation | None
+) -> None:
     """Two viewers and the hits below; a lasso or a picked hit runs only this part again."""
     left, right = st.columns(2, gap="medium")
     with left:
-        asked = region_panel.query_viewer(opened, slide_id)
+        asked = region_panel.query_viewer(opened, slide_id, loaded)
     if asked is None:
         with right:
             region_panel.nothing_yet(opened)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from stamp_index.export.annotated import to_anndata, write_h5ad
 from stamp_index.export.annotations import Annotation, Annotations, read_annotations
+from stamp_index.export.chosen_spots import (
+    spots_anndata,
+    spots_csv,
+    spots_geojson,
+    spots_h5ad,
+    spots_table,
+)
 from stamp_index.export.contact_sheets import contact_sheet
 from stamp_index.export.hit_annotated import hits_anndata, hits_h5ad
 from stamp_index.export.hit_shapes import geojson_bytes, hits_geojson, selection_geojson
@@ -29,6 +36,11 @@ __all__ = [
     "measured_values",
     "read_annotations",
     "selection_geojson",
+    "spots_anndata",
+    "spots_csv",
+    "spots_geojson",
+    "spots_h5ad",
+    "spots_table",
     "to_anndata",
     "to_geojson",
     "to_parquet",

@@ -78,7 +78,7 @@ def to_anndata(
     chosen = choose_slides(store, slides)
     rows = np.concatenate([rows_of(slide) for slide in each(chosen)])
     counts, var, said = _counts(store, chosen)
-    obs = _obs(store, rows)
+    obs = obs_of(store, rows)
     obs["has_counts"] = np.repeat(chosen["n_genes"].to_numpy() > 0, chosen["n_spots"])
     obsm: dict[str, NDArray[Any]] = {"spatial": store.spots(["x_px", "y_px"], rows).to_numpy()}
     for modality, slot in SLOTS.items():
@@ -183,8 +183,8 @@ def var_of(store: StoreView, kept: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame({"gene_ids": [ids[i] for i in kept]}, index=[names[i] for i in kept])
 
 
-def _obs(store: StoreView, rows: NDArray[np.int64]) -> pd.DataFrame:
-    """Columns of spots and labels; text as categories."""
+def obs_of(store: StoreView, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """Columns of spots and labels, indexed by spot id; text as categories."""
     spots = store.spots(SPOT_COLUMNS, rows).set_index("spot_id")
     labels = store.labels(rows).set_axis(spots.index).dropna(axis=1, how="all")
     taken = {*SPOT_COLUMNS, "has_counts", *(f"has_{slot}" for slot in SLOTS.values())}

@@ -130,6 +130,25 @@ def spot_ring(
     return _ring(outline, slide.spot_diameter_um / slide.mpp)
 
 
+def spot_features(
+    store: StoreView,
+    slide: Any,  # noqa: ANN401 - a row of the slides table
+    rows: NDArray[np.int64],
+    genes: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Make GeoJSON features of some spots of a slide: detections, with expression of genes as measurements.
+
+    Raises
+    ------
+    MissingGenesError
+        If a gene is not in the store.
+    MissingPixelSizeError
+        If the slide has no pixel size.
+    """
+    ring, symbols = spot_ring(slide), _symbols(store, genes)
+    return _features(store, rows, ring, (None, None, symbols, {})) if len(rows) else []
+
+
 def _ring(outline: str, width_px: float) -> NDArray[np.float64]:
     """Corners around (0, 0), (c, 2), the first again at the end."""
     if outline == "square":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stamp_index.view.layers import Layer, gene_layer, label_layer, predicted_layer
+from stamp_index.view.layers import Layer, gene_layer, label_layer
+from stamp_index.view.predicted import Prediction, predict_slide, predicted_layer
 from stamp_index.view.spots import SpotPlaces, spot_places
 
 if TYPE_CHECKING:
@@ -12,10 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Layer",
+    "Prediction",
     "SlideViewer",
     "SpotPlaces",
     "gene_layer",
     "label_layer",
+    "predict_slide",
     "predicted_layer",
     "spot_places",
 ]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stamp_index.search.vector_searcher import VectorSearcher
     from stamp_index.store.view import StoreView
 
 TOP: Final = 65_535
@@ -92,22 +91,6 @@ def gene_layer(store: StoreView, slide_id: str, gene: str) -> Layer:
         msg = f"{gene} was not measured on slide {slide_id}. Ask for its prediction, or for another gene."
         raise QueryError(msg)
     return continuous(store.expression([gene], rows)[:, 0], name=gene, unit=UNIT)
-
-
-def predicted_layer(searcher: VectorSearcher, slide_id: str, gene: str) -> Layer:
-    """Expression of a gene predicted at every place of a slide from its picture; see `predict_map`.
-
-    Raises
-    ------
-    QueryError
-        As `predict_map`.
-    MissingGenesError
-        If no slide of the store measured the gene.
-    """
-    from stamp_index.search.maps import predict_map
-
-    found = predict_map(searcher, slide_id, [gene])
-    return continuous(found.values(gene), name=gene, unit=UNIT, note="predicted, not measured")
 
 
 def label_layer(store: StoreView, slide_id: str, label: str) -> Layer:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import QueryError
 from stamp_index.view.cards import spot_card
-from stamp_index.view.layers import Layer, gene_layer, label_layer, predicted_layer
+from stamp_index.view.layers import Layer, gene_layer, label_layer
 from stamp_index.view.pictures import geometry, is_whole, slide_picture
+from stamp_index.view.predicted import predicted_layer
 from stamp_index.view.spots import SpotPlaces, spot_places
 
 if TYPE_CHECKING:

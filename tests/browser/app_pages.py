@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -20,16 +21,26 @@ AppTest = pytest.importorskip("streamlit.testing.v1").AppTest
 
 TOY_APP = Path(__file__).with_name("toy_app.py")
 TEST_STORE = "store of the test"  # read by toy_app
-PAGES = {name: f"../../app/app_pages/{name}.py" for name in ("slides", "genes", "image")}
+PAGES = {name: f"../../app/app_pages/{name}.py" for name in ("slides", "genes", "image", "regions")}
 IMAGE_PAGE, GENE_PAGE = PAGES["image"], PAGES["genes"]
 
 
-def start(store: Store | Path | None, page: str | None = None, **query: str) -> AppTest:
+def start(store: Store | Path | None, page: str | None = None, **query: str | list[str]) -> AppTest:
     """Run the app over a store; `query` is what the address carries."""
     at = AppTest.from_file(str(TOY_APP), default_timeout=60)
+    at.session_state[TEST_STORE] = None
+    run(at)  # the first page without a store: nothing of it stays behind
     at.session_state[TEST_STORE] = None if store is None else str(getattr(store, "path", store))
-    run(at)
     at.switch_page(page or GENE_PAGE)
+    for name, value in query.items():
+        at.query_params[name] = value
+    return run(at)
+
+
+def slides_page(store: Store | Path, **query: str) -> AppTest:
+    """Run the app on the page that it opens on; `query` is what the address carries."""
+    at = AppTest.from_file(str(TOY_APP), default_timeout=60)
+    at.session_state[TEST_STORE] = str(getattr(store, "path", store))
     for name, value in query.items():
         at.query_params[name] = value
     return run(at)
@@ -53,12 +64,35 @@ def tiles(at: AppTest) -> list[dict]:
     return component(at, "gallery")["tiles"]
 
 
+def chips(at: AppTest) -> list[str]:
+    """Terms of the query bar, as they would be typed."""
+    words = {1: "high", -1: "low"}
+    terms = component(at, "query_bar")["terms"]
+    return [f"{term['gene']} {words.get(term['weight'], term['weight'])}" for term in terms]
+
+
+def edit(at: AppTest, text: str, key: str = "genes") -> AppTest:
+    """Edit a query bar as a user does."""
+    at.session_state[key] = {"said": {"n": uuid4().hex, "text": text}}
+    return run(at)
+
+
+def paste(at: AppTest, text: str, pasted: str) -> AppTest:
+    """Paste a list into the query bar, which has `text`."""
+    at.session_state["genes"] = {"pasted": {"n": uuid4().hex, "text": text, "pasted": pasted}}
+    return run(at)
+
+
 def html(at: AppTest) -> str:
     return "\n".join(element.proto.body for element in at.get("html"))
 
 
 def errors(at: AppTest) -> str:
     return "\n".join(e.value.replace("\\", "") for e in at.error)
+
+
+def infos(at: AppTest) -> str:
+    return "\n".join(one.value.replace("\\", "") for one in at.info)
 
 
 def markdown(at: AppTest) -> str:

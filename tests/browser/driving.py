@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 WAIT_MS = 30_000
 READY = """(host, most) => new Promise((done, failed) => {
   const until = Date.now() + most;
@@ -40,3 +42,26 @@ def drag(page, places: list[tuple[float, float]]) -> None:
     for place in places[1:]:
         page.mouse.move(*place)
     page.mouse.up()
+
+
+def chips(page) -> list[str]:
+    """Genes of the query bar with their directions."""
+    return page.locator(".gq-chip").evaluate_all(
+        "all => all.map(c => (c.classList.contains('low') ? '-' : '+') + c.querySelector('.gq-gene').textContent)"
+    )
+
+
+def wait_chips(page, wanted: list[str]) -> None:
+    """Wait until the query bar has these genes."""
+    until = time.monotonic() + WAIT_MS / 1000
+    while chips(page) != wanted and time.monotonic() < until:
+        page.wait_for_timeout(50)
+    assert chips(page) == wanted
+
+
+def gene_input(page):
+    """The field of the query bar, ready for typing."""
+    field = page.get_by_role("combobox", name="Add a gene")
+    field.wait_for()
+    field.focus()
+    return field

@@ -47,9 +47,15 @@ const answer = async (text) => {
 const bar = mount(document.getElementById("bar"), { suggest, on: {
   change: (text) => { log.change.push(text); answer(text); },
   submit: (text) => log.submit.push(text),
-  paste: (text) => { log.paste.push(text); answer(text); },
+  paste: (text, before) => { log.paste.push(text); log.before = before; answer(text); },
 } });
 window.bar = bar;
+window.mountSingle = () => {
+  const root = document.body.appendChild(document.createElement("div"));
+  window.box = mount(root, { suggest, single: true, on: { change: (text) => log.change.push(text) } });
+  box.update({ terms: [{ gene: "EPCAM", weight: 1 }], label: "Gene", stamp: "EPCAM" });
+  box.focus();
+};
 bar.update({ terms: [], sets: await get("/sets"), placeholder: 'type a gene, or paste "MS4A1 high, KRT8 low"' });
 document.body.dataset.ready = "yes";
 </script></body></html>"""
@@ -92,7 +98,7 @@ class _Genes:
 
 @contextmanager
 def _serving(genes: _Genes):
-    """The bar's two files, a page that mounts it, and its questions."""
+    """The bar's files, a page that mounts it, and its questions."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -100,9 +106,9 @@ def _serving(genes: _Genes):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
             asked = parse_qs(parts.query).get("q", [""])[0]
-            if parts.path in ("/index.js", "/query_bar.css"):
+            if parts.path.endswith((".js", ".css")):
                 kind = "text/javascript" if parts.path.endswith(".js") else "text/css"
-                body = (PARTS / parts.path[1:]).read_bytes()
+                body = (PARTS / Path(parts.path).name).read_bytes()
             elif parts.path == "/":
                 kind, body = "text/html", PAGE
             else:
@@ -303,6 +309,52 @@ def test_a_pasted_list_goes_to_python_and_comes_back_as_chips(bar):
     )
     wait_chips(bar, ["+MS4A1", "-KRT8 not measured", "+ERBB2"])
     assert log(bar, "paste") == ["MS4A1 high, KRT8 low\nHER2 up"]
+
+
+def test_what_is_no_term_can_be_edited_and_read_again(bar):
+    bar.evaluate(
+        "bar.update({terms: [{gene: 'EPCAM', weight: -1}], rest: 'CD8A hihg, KRT8 low', stamp: 'of a link'})"
+    )
+    wait_chips(bar, ["-EPCAM"])
+    box = bar.get_by_role("combobox")
+    assert box.input_value() == "CD8A hihg, KRT8 low"
+    box.fill("CD8A high, KRT8 low")
+    bar.keyboard.press("Enter")
+    bar.wait_for_function("log.paste.length")
+    assert log(bar, "paste") == ["CD8A high, KRT8 low"]
+    assert bar.evaluate("log.before") == "EPCAM low"
+    assert box.input_value() == ""
+
+
+def test_what_is_being_typed_outlives_an_answer(bar):
+    bar.keyboard.type("CD8A,EPC")
+    wait_chips(bar, ["+CD8A"])
+    bar.evaluate("bar.update({terms: [{gene: 'CD8A', weight: 1}], rest: '', stamp: 'CD8A high'})")
+    assert bar.get_by_role("combobox").input_value() == "EPC"
+
+
+def test_of_many_unknown_genes_the_first_three_have_rows(bar):
+    bar.keyboard.type("QXA1,QXA2,QXA3,QXA4,QXA5,")
+    wait_chips(bar, [f"+QXA{n} unknown" for n in range(1, 6)])
+    assert bar.locator(".gq-offer").count() == 4
+    assert bar.locator(".gq-offer").last.inner_text() == "Then 2 more: QXA4, QXA5."
+
+
+def test_a_single_gene_has_no_direction_and_typing_replaces_it(bar):
+    bar.evaluate("mountSingle()")
+    box = bar.locator(".gq.single")
+    assert box.locator(".gq-gene").inner_text() == "EPCAM"
+    assert box.locator("button").count() == 0
+    bar.keyboard.press("Backspace")
+    bar.keyboard.press("Backspace")
+    bar.keyboard.type("cd8a low")
+    bar.keyboard.press("Enter")
+    wait_change(bar, "CD8A")
+    assert box.locator(".gq-gene").all_inner_texts() == ["CD8A"]
+    bar.keyboard.type("her2")
+    box.get_by_role("option").first.click()
+    wait_change(bar, "ERBB2")
+    assert box.locator(".gq-gene").all_inner_texts() == ["ERBB2"]
 
 
 def test_an_answer_that_comes_late_is_ignored(bar):

@@ -1,0 +1,50 @@
+"""Regions that were found, as files."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app import downloads, sharing
+from app.region_asking import hits_of
+from stamp_index.export import geojson_bytes
+from stamp_index.export.chosen_spots import MAX_SPOTS, spots_h5ad
+
+if TYPE_CHECKING:
+    from app.region_asking import RegionAnswer
+    from app.stores import Opened
+    from stamp_index.search import RegionHits
+
+
+def show(opened: Opened, answer: RegionAnswer, picked: int) -> None:
+    """One row with every way to take the regions along; the h5ad is of the picked one."""
+    hits = hits_of(opened, answer)
+    rows = hits.rows[picked]
+    with st.container(horizontal=True, gap="small", key="regiondownloads"):
+        downloads.button("Regions CSV", partial(_csv, hits), "regions.csv")
+        downloads.button("Spots CSV", partial(_spots_csv, hits), "region_spots.csv")
+        downloads.geojson(opened, answer.table["slide_id"], partial(_geojson, hits))
+        if len(rows) <= MAX_SPOTS:
+            downloads.button(
+                f"Region #{picked + 1} (h5ad)",
+                partial(spots_h5ad, opened.store, rows),
+                "region.h5ad",
+                help="The spots of the picked region as AnnData, with their counts.",
+            )
+        downloads.record(hits, answer.request)
+        sharing.python(opened, answer.request)
+        sharing.link(answer.request)
+
+
+def _csv(hits: RegionHits) -> bytes:
+    return hits.to_pandas().to_csv(index=False).encode("utf-8")
+
+
+def _spots_csv(hits: RegionHits) -> bytes:
+    return hits.spots().to_csv(index=False).encode("utf-8")
+
+
+def _geojson(hits: RegionHits, slide_id: str) -> bytes:
+    return geojson_bytes(hits.to_geojson(slide_id))

@@ -1,0 +1,197 @@
+"""A slide as files: figure, spots, outlines; of the selected region where there is one."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from app import annotations, components, downloads, sharing
+from app.api import images
+from app.predictions import needs_prediction, prediction
+from app.selections import places
+from stamp_index.addresses import decode_view
+from stamp_index.errors import QueryError
+from stamp_index.export import (
+    SlideFigure,
+    SpotValues,
+    geojson_bytes,
+    measured_values,
+    selection_geojson,
+    spots_csv,
+    spots_geojson,
+    spots_h5ad,
+)
+from stamp_index.export.chosen_spots import MAX_SHAPES, MAX_SPOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from app.selections import Selection
+    from app.stores import Opened
+
+WHOLE, SEEN = "Whole slide", "What is seen now"
+SCREEN_PX = (1000, 640)  # of a usual window's viewer
+
+
+def show(
+    opened: Opened, slide_id: str, layer: Mapping[str, str] | None, chosen: Selection | None
+) -> None:
+    """The row of buttons below the viewer."""
+    rows = places(opened, slide_id).rows if chosen is None else chosen.rows
+    genes = _measured_gene(opened, slide_id, layer)
+    sharing.link(None)
+    _figure(opened, slide_id, layer, chosen)
+    of = "every spot" if chosen is None else f"the {len(rows):,} selected spots"
+    if not len(rows):
+        return
+    downloads.button(
+        "Spots CSV",
+        partial(spots_csv, opened.store, rows, genes),
+        "spots.csv",
+        help=f"Ids, places, counts and labels of {of}.",
+    )
+    _geojson(opened, slide_id, rows, (genes, chosen))
+    if len(rows) <= MAX_SPOTS:
+        downloads.button(
+            "h5ad",
+            partial(spots_h5ad, opened.store, rows),
+            "spots.h5ad",
+            help=f"Counts and embeddings of {of}, as AnnData.",
+        )
+
+
+def _measured_gene(
+    opened: Opened, slide_id: str, layer: Mapping[str, str] | None
+) -> tuple[str, ...]:
+    gene = (layer or {}).get("gene")
+    return (gene,) if gene and not needs_prediction(opened, slide_id, gene) else ()
+
+
+# ---- figure --------------------------------------------------------------------------------------
+
+
+def _figure(
+    opened: Opened, slide_id: str, layer: Mapping[str, str] | None, chosen: Selection | None
+) -> None:
+    popover = st.popover("Figure PNG", on_change="rerun", key="figure")
+    if not popover.open:
+        return  # where the viewer was moved to is asked of the browser when it opens
+    with popover:
+        box = seen_box(components.here("figureaddress", shown=False))
+        if box is not None:
+            part = st.segmented_control(
+                "Part of the slide", [WHOLE, SEEN], default=WHOLE, required=True, key="figurepart"
+            )
+            box = box if part == SEEN else None
+        if layer and "label" in layer and not _is_number(opened, slide_id, layer["label"]):
+            st.caption(
+                "Tissue and outlines. For the label's colours use the viewer's own picture button."
+            )
+        downloads.button(
+            "Download figure", lambda: figure(opened, slide_id, layer, (chosen, box)), "slide.png"
+        )
+
+
+def figure(
+    opened: Opened,
+    slide_id: str,
+    layer: Mapping[str, str] | None,
+    part: tuple[Selection | None, tuple[float, float, float, float] | None],
+) -> bytes:
+    """PNG with scale bar and legend: the layer, the selection, and the slide's annotations."""
+    chosen, box = part
+    shapes = [one.shape() for one in annotations.held(slide_id)[: annotations.MAX_DRAWN]]
+    if chosen is not None:
+        shapes.append(chosen.shape())
+    return SlideFigure(
+        opened.store,
+        slide_id,
+        spots=values_of(opened, slide_id, layer),
+        outlines=shapes,
+        box_px=box,
+        image=images.image_of(opened, slide_id) if box else None,
+    ).png()
+
+
+def values_of(opened: Opened, slide_id: str, layer: Mapping[str, str] | None) -> SpotValues | None:
+    """What the spots of a figure are coloured by; None for bare tissue."""
+    if not layer:
+        return None
+    held = places(opened, slide_id)
+    xy = np.asarray(held.xy_px, np.float64)
+    if "gene" in layer:
+        gene = layer["gene"]
+        if not needs_prediction(opened, slide_id, gene):
+            return measured_values(opened.store, slide_id, gene)
+        values = prediction(opened, slide_id, gene).values
+        return SpotValues(xy, values, gene, is_predicted=True)
+    label = layer["label"]
+    if not _is_number(opened, slide_id, label):
+        return None
+    values = opened.store.label(label, held.rows).to_numpy(np.float64, na_value=np.nan)
+    return SpotValues(xy, values, label, unit="")
+
+
+def _is_number(opened: Opened, slide_id: str, label: str) -> bool:
+    values: pd.Series[Any] = opened.store.label(label, places(opened, slide_id).rows)
+    return bool(pd.api.types.is_numeric_dtype(values))
+
+
+def seen_box(search: str) -> tuple[float, float, float, float] | None:
+    """Left, top, right and bottom of about what a viewer shows, in level-0 pixels, by the address's query part."""
+    try:
+        view = decode_view(parse_qs(search.removeprefix("?")).get("view", [""])[-1])
+    except (QueryError, ValueError):
+        return None
+    half = [side / view.zoom / 2 for side in SCREEN_PX]
+    return view.x_px - half[0], view.y_px - half[1], view.x_px + half[0], view.y_px + half[1]
+
+
+# ---- shapes --------------------------------------------------------------------------------------
+
+
+def _geojson(
+    opened: Opened,
+    slide_id: str,
+    rows: np.ndarray,
+    what: tuple[tuple[str, ...], Selection | None],
+) -> None:
+    genes, chosen = what
+    has_size = bool(np.isfinite(opened.slides.loc[slide_id, "mpp"]))
+    can_shape = has_size and len(rows) <= MAX_SHAPES
+    with st.popover("GeoJSON", disabled=chosen is None and not can_shape):
+        with_spots = chosen is None
+        if chosen is not None:
+            with_spots = st.toggle(
+                "With its spots as detections", key="withspots", disabled=not can_shape
+            )
+        if not can_shape:
+            st.caption(
+                f"Spots become shapes on slides with a pixel size, at most {MAX_SHAPES:,} at once."
+            )
+        downloads.button(
+            "Download GeoJSON",
+            lambda: shapes_bytes(opened, slide_id, chosen, (rows if with_spots else None, genes)),
+            "selection.geojson" if chosen is not None else "spots.geojson",
+        )
+
+
+def shapes_bytes(
+    opened: Opened,
+    slide_id: str,
+    chosen: Selection | None,
+    spots: tuple[np.ndarray | None, tuple[str, ...]],
+) -> bytes:
+    """The selection as an annotation, and spots as detections, for QuPath."""
+    rows, genes = spots
+    features: list[dict[str, Any]] = []
+    if chosen is not None:
+        features += selection_geojson([chosen.shape()], [chosen.name])["features"]
+    if rows is not None:
+        features += spots_geojson(opened.store, slide_id, rows, genes)["features"]
+    return geojson_bytes({"type": "FeatureCollection", "features": features})
