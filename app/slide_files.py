@@ -82,7 +82,9 @@ def _figure(
     if not popover.open:
         return  # where the viewer was moved to is asked of the browser when it opens
     with popover:
+        shown = st.container()  # above the component, which takes a line of its own
         box = seen_box(components.here("figureaddress", shown=False))
+    with shown:
         if box is not None:
             part = st.segmented_control(
                 "Part of the slide", [WHOLE, SEEN], default=WHOLE, required=True, key="figurepart"

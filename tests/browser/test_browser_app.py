@@ -327,6 +327,7 @@ def test_a_region_is_taken_along_as_files(page, server):
     assert all(90 <= float(row["x_px"]) <= 290 for row in rows)
     assert downloaded(page, "h5ad")[:4] == b"\x89HDF"
     viewer = page.locator(".st-key-slide .si-host")
+    viewer.get_by_text("log1p CP10K").wait_for()  # its legend comes last
     viewer.hover()
     page.mouse.wheel(0, -600)
     page.wait_for_function("() => location.search.includes('view=')")
@@ -369,7 +370,9 @@ def test_annotations_come_back_as_regions_that_can_be_clicked(page, server):
     )
     page.get_by_text("1 annotation on this slide").wait_for()
     page.keyboard.press("Escape")
-    x, y = page.locator(".st-key-slide .si-host").evaluate(
+    host = page.locator(".st-key-slide .si-host")
+    host.get_by_text("log1p CP10K").wait_for()  # its legend comes last
+    x, y = host.evaluate(
         """host => {
             const {scale, left, top} = host.__stamp.screen();
             const area = host.querySelector(".si-canvas").getBoundingClientRect();

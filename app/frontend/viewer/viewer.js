@@ -161,6 +161,8 @@ export class SlideViewer {
       redraw: () => this.#redraw(),
     });
     camera.on("update-viewport", () => this.#checkReady());
+    clearInterval(this.readying); // what comes last need not move or draw anything
+    this.readying = setInterval(() => this.#checkReady(), 100);
     camera.setImageOpacity(this.model.imageOpacity);
     if (first && data.state?.view) {
       camera.show(data.state.view, true);
@@ -174,6 +176,7 @@ export class SlideViewer {
   }
 
   #close() {
+    clearInterval(this.readying);
     this.drawnOnce = this.root.__stamp.ready = false;
     this.watch?.disconnect();
     this.content.forget();
@@ -360,6 +363,7 @@ export class SlideViewer {
     const { pending } = this.content;
     if (this.drawnOnce || !this.tools || !this.tilesSeen || pending.spots || pending.layer) return;
     if (this.overlay.stale || this.overlay.recolour) return;
+    clearInterval(this.readying);
     this.drawnOnce = this.root.__stamp.ready = true;
     this.element.setAttribute("aria-busy", "false");
     this.root.dispatchEvent(new CustomEvent("stamp-ready", { bubbles: true, composed: true }));
