@@ -30,7 +30,7 @@ SETS_OF_FILE = "gene sets of the file"  # in the session, with the id of the upl
 @st.fragment
 def gene_sets(opened: Opened, text: str) -> None:
     """A button that opens the sets; what is chosen there becomes the query, or is added to the query `text`."""
-    with st.popover("Marker sets", key="markersets"):
+    with st.popover("Marker sets", key="markersets", width="stretch"):
         begin = text if st.toggle("Add to the query", key="addset") else ""
         ours, of_file = st.tabs(["Marker sets", "Your own list or GMT file"])
         with ours, st.container(gap="xsmall"):

@@ -110,6 +110,14 @@ def test_other_host_does_not_limit_the_names_it_is_called_by():
     assert "server.allowedHosts" not in server.options("192.0.2.7", 1)
 
 
+def test_small_answers_are_sent_at_once(monkeypatch):
+    library = pytest.importorskip("streamlit.web.server.starlette.starlette_server")
+    monkeypatch.setattr(library, "_bind_socket", library._bind_socket)  # put back afterwards
+    importlib.import_module("app.sockets").send_at_once()
+    with library._bind_socket("127.0.0.1", 0, 5) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_relative_store_path_reaches_the_server_as_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert app_command("s", Served())[5] == str(tmp_path / "s")
