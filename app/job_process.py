@@ -5,8 +5,9 @@ Run by `jobs`, never by hand. What is read here was written by the server that s
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
-import pickle
 import sys
 import threading
 import time
@@ -20,22 +21,22 @@ def main() -> None:
     os.dup2(2, 1)  # whatever libraries print must not mix with the reports
     if hasattr(os, "nice"):
         os.nice(10)  # pages come first
-    sys.path[:] = pickle.load(sys.stdin.buffer)
-    function, args = pickle.load(sys.stdin.buffer)
+    work = json.loads(sys.stdin.buffer.readline())
+    sys.path[:] = work["path"]
+    function = getattr(importlib.import_module(work["module"]), work["function"])
     threading.Thread(target=_end_with_server, daemon=True).start()
     from stamp_index.errors import StampIndexError
 
     try:
-        report = ("done", pickle.dumps(function(*args, tell=_Teller(out))))
+        report = ["done", json.dumps(function(*work["args"], tell=_Teller(out)))]
     except StampIndexError as exc:
-        report = ("failed", str(exc))
+        report = ["failed", str(exc)]
     except MemoryError:
-        report = (
+        report = [
             "failed",
             "There was not enough memory. Choose fewer slides or spots and start again.",
-        )
-    out.write(pickle.dumps(report))
-    out.flush()
+        ]
+    _say(out, report)
     os._exit(0)  # not held up by threads of libraries
 
 
@@ -50,8 +51,13 @@ class _Teller:
         now = time.monotonic()
         if now - self._last >= _EVERY_S:
             self._last = now
-            self._out.write(pickle.dumps(("step", str(step), float(share))))
-            self._out.flush()
+            _say(self._out, ["step", str(step), float(share)])
+
+
+def _say(out, report: list) -> None:  # noqa: ANN001 - a binary file
+    """Write one report as a line of JSON."""
+    out.write(json.dumps(report).encode() + b"\n")
+    out.flush()
 
 
 def _end_with_server() -> None:

@@ -8,9 +8,9 @@ is what stands in ``__main__``.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
-import pickle
 import secrets
 import signal
 import subprocess
@@ -77,12 +77,12 @@ class _Job:
     id: str
     owner: str
     name: str
-    payload: bytes  # function, arguments
+    payload: bytes  # where the function is, and its arguments, as JSON
     state: State = "queued"
     step: str = "waiting for a place"
     share: float = 0.0
     message: str = ""
-    result: bytes = b""  # pickled: each page gets a copy of its own
+    result: str = ""  # as JSON: each page gets a copy of its own
     started: float | None = None
     ended: float | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
@@ -127,7 +127,7 @@ class Jobs:
             What it does, for people.
         function : callable
             At the top of a module that can be imported. It calls ``tell(step, share)`` to say how far it is; what it
-            returns, and `args`, must be picklable.
+            returns, and `args`, must be plain values that JSON has.
         owner : str
             Session or user; nobody else can see, read or stop the job.
 
@@ -137,11 +137,14 @@ class Jobs:
             If this owner has too many unfinished jobs.
         ValueError
             If the function belongs to a script, which another process cannot import.
+        TypeError
+            If an argument is nothing that JSON has.
         """
         if function.__module__ == "__main__":
             msg = f"{function.__qualname__} belongs to a script; a job's function must be in a module that can be imported."
             raise ValueError(msg)
-        payload = pickle.dumps((function, args))
+        place = {"module": function.__module__, "function": function.__qualname__}
+        payload = json.dumps({"path": sys.path, **place, "args": args}).encode() + b"\n"
         with self._lock:
             self._forget()
             waiting = [job for job in self._of(owner) if job.ended is None]
@@ -194,7 +197,7 @@ class Jobs:
             if job.state != "done":
                 raise JobError(job.message or f"'{job.name}' has no result: it is {job.state}.")
             result = job.result
-        return pickle.loads(result)
+        return json.loads(result)
 
     def of(self, owner: str) -> list[JobView]:
         """An owner's jobs, the newest first."""
@@ -293,13 +296,13 @@ class Jobs:
     def _listen(self, job: _Job, process: subprocess.Popen[bytes], payload: bytes) -> None:
         """Hand over the work, and read what the process says until it says how it ended."""
         try:
-            process.stdin.write(pickle.dumps(sys.path) + payload)  # type: ignore[union-attr]
+            process.stdin.write(payload)  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             while job.ended is None:
-                kind, *values = pickle.load(process.stdout)  # type: ignore[arg-type]
+                kind, *values = json.loads(process.stdout.readline())  # type: ignore[union-attr]
                 with self._lock:
                     self._note(job, kind, values)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except (OSError, ValueError):  # an empty line is the end, and no JSON
             pass  # it is gone, which its exit status explains
 
     def _note(self, job: _Job, kind: str, values: list[Any]) -> None:

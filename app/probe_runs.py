@@ -17,7 +17,7 @@ import streamlit as st
 
 from app.components import short_key
 from app.jobs import JOBS, JobError, JobView
-from app.probe_work import StoreAt, probe
+from app.probe_work import StoreAt, answered, asked, probe
 from app.session import user
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def result_of(ticket: str, user_name: str) -> ProbeResult:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _result(job_id: str, owner: str) -> ProbeResult:
-    found: ProbeResult = JOBS.result(job_id, owner)
-    return found
+    return answered(JOBS.result(job_id, owner))
 
 
 def start(opened: Opened, settings: ProbeSettings, labels: Mapping[int, str] | None) -> str:
@@ -102,7 +101,7 @@ def start(opened: Opened, settings: ProbeSettings, labels: Mapping[int, str] | N
     store = opened.store
     where = StoreAt(opened.path, store.version, store.store_id, store.encoder)
     owner, _ = read_ticket(_ticket(""), user())
-    job_id = JOBS.start(name_of(settings), probe, where, settings, labels, owner=owner)
+    job_id = JOBS.start(name_of(settings), probe, *asked(where, settings, labels), owner=owner)
     return _ticket(job_id)
 
 

@@ -6,7 +6,7 @@ import time
 
 from app import probe_runs
 from app.jobs import JOBS
-from app.probe_work import StoreAt, probe
+from app.probe_work import StoreAt, asked, probe
 from stamp_index.evaluate import ProbeSettings
 
 PATIENCE_S = 120.0  # how long a test waits for what must happen
@@ -20,9 +20,11 @@ def ticket_of(store, session="someone", labels=None, **settings) -> str:
 
 def finished(store, owner, labels=None, **settings) -> str:
     """Run a probe of an owner to its end. Returns the job's id."""
-    asked = ProbeSettings(**settings)
+    chosen = ProbeSettings(**settings)
     where = StoreAt(str(store.path), store.version, store.store_id, store.encoder)
-    job_id = JOBS.start(probe_runs.name_of(asked), probe, where, asked, labels, owner=owner)
+    job_id = JOBS.start(
+        probe_runs.name_of(chosen), probe, *asked(where, chosen, labels), owner=owner
+    )
     await_end(job_id, owner)
     return job_id
 

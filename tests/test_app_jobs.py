@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from app.jobs import JobError, Jobs
@@ -69,7 +69,7 @@ def test_a_job_runs_elsewhere_and_its_result_comes_back_whatever_it_prints(jobs)
 def test_a_large_result_comes_back_whole(jobs):
     job_id = jobs.start("big", job_work.big, 3_000_000, owner="ann")
     assert over(jobs, job_id).state == "done"
-    np.testing.assert_array_equal(jobs.result(job_id, "ann"), np.arange(3_000_000))
+    assert jobs.result(job_id, "ann") == list(range(3_000_000))
 
 
 def test_a_running_job_says_its_step_and_is_gone_when_cancelled(jobs, tmp_path):
@@ -182,21 +182,11 @@ def test_after_a_crash_the_next_job_runs(jobs):
     assert [over(jobs, one).state for one in crashed] == ["failed"] * 3
 
 
-def test_a_result_that_cannot_be_put_together_harms_only_who_reads_it(jobs):
-    spoilt = [jobs.start("bad", job_work.unreadable, owner="ann") for _ in range(3)]
-    fine = jobs.start("good", job_work.add, 1, 1, owner="ann")
-    assert [over(jobs, one).state for one in spoilt] == ["done"] * 3
-    with pytest.raises(LookupError, match="Unreadable"):
-        jobs.result(spoilt[0], "ann")
-    assert over(jobs, fine).state == "done"
-    assert jobs.result(fine, "ann") == 2
-
-
 def test_every_reader_has_a_copy_of_the_result(jobs):
     job_id = jobs.start("big", job_work.big, 5, owner="ann")
     over(jobs, job_id)
-    jobs.result(job_id, "ann")[:] = -1
-    assert jobs.result(job_id, "ann").tolist() == [0, 1, 2, 3, 4]
+    jobs.result(job_id, "ann").clear()
+    assert jobs.result(job_id, "ann") == [0, 1, 2, 3, 4]
 
 
 def test_ended_jobs_are_kept_for_a_while_and_not_too_many():
@@ -245,14 +235,19 @@ def test_a_job_ends_when_its_server_does(tmp_path):
 def test_a_probe_as_a_job_gives_the_numbers_of_a_plain_call(jobs, tmp_path):
     store = random_world(tmp_path)
     settings = ProbeSettings(label="region", C=1.0)
-    job_id = jobs.start("probe", job_work.probe, str(store.path), settings, owner="ann")
+    job_id = jobs.start("probe", job_work.probe, str(store.path), asdict(settings), owner="ann")
     assert over(jobs, job_id).state == "done"
-    found = jobs.result(job_id, "ann")
     plain = run_probe(store, settings)
-    assert found.to_json(predictions=True) == plain.to_json(predictions=True)
+    assert jobs.result(job_id, "ann") == plain.to_json(predictions=True)
 
 
 def test_jobs_know_nothing_of_pages():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import app.jobs; print('streamlit' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_argument_that_json_has_not_is_refused_before_anything_starts(jobs):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        jobs.start("x", job_work.count, object(), owner="ann")
+    assert jobs.of("ann") == []

@@ -141,7 +141,7 @@ def test_run_starts_a_job_that_stands_in_the_address_and_gives_what_the_library_
     owner, job_id = probe_runs.read_ticket(ticket, "")
     assert await_end(job_id, owner) == "done"
     run(at)
-    shown = JOBS.result(job_id, owner)
+    shown = probe_runs._result(job_id, owner)
     settings = ProbeSettings(label="domain", split="slide", C=1.0, n_folds=2)
     assert shown.settings == settings
     assert shown.to_json() == run_probe(store, settings).to_json()
@@ -293,7 +293,7 @@ def test_drawn_regions_become_classes_of_the_spots_inside(store):
     ticket = job_of(at)
     owner, job_id = probe_runs.read_ticket(ticket, "")
     assert await_end(job_id, owner) == "done"
-    result = JOBS.result(job_id, owner)
+    result = probe_runs._result(job_id, owner)
     expected = {}  # slow and obvious
     for row, spot in enumerate(store.spots(["slide_id", "x_px"]).to_dict("records")):
         if spot["slide_id"] in {"S1", "S3"} and spot["x_px"] != 250:

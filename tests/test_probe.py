@@ -6,6 +6,7 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -349,3 +350,18 @@ def test_a_store_of_one_encoder_version_is_named_in_the_result(world, result):
     assert other.source.split_hash == result.source.split_hash  # the same spots in the same folds
     by_spot = run_probe(world, ProbeSettings(label="region", split="spot", C=1.0))
     assert by_spot.source.split_hash != result.source.split_hash
+
+
+@pytest.mark.parametrize("asked", [{"label": "region", "C": 1.0}, {"gene": "G0", "C": 1.0}])
+def test_a_result_is_read_back_from_its_json_as_it_was(tmp_path, asked):
+    from stamp_index.evaluate.probe.reading import result_from_json
+
+    store = random_world(tmp_path)
+    if "gene" in asked:
+        asked = {**asked, "gene": store.genes[0]}
+    found = run_probe(store, ProbeSettings(**asked))
+    again = result_from_json(found.to_json(predictions=True))
+    assert again.to_json(predictions=True) == found.to_json(predictions=True)
+    assert again.settings == found.settings
+    assert again.to_python() == found.to_python()
+    pd.testing.assert_frame_equal(again.to_pandas(), found.to_pandas(), check_dtype=False)

@@ -27,10 +27,10 @@ def probe_server(tmp_path_factory, browser):
 
 @pytest.fixture(scope="module")
 def long_server(tmp_path_factory, browser):
-    """A store on which a probe takes some ten seconds, however quick the machine; its slides have no pictures."""
+    """A store on which a probe by slides takes long enough to be looked at, however quick the machine; its slides have no pictures."""
     slides = [
-        toy_slide(f"S{number}", 6000, number, patient_id=f"P{number}", image=False)
-        for number in range(1, 5)
+        toy_slide(f"S{number}", 2400, number, patient_id=f"P{number}", image=False)
+        for number in range(1, 11)
     ]
     path = toy_store(tmp_path_factory.mktemp("long"), slides=slides).path
     with serving(path) as running:
@@ -78,7 +78,7 @@ def ready(page, place: str):
 
 
 def test_run_moves_on_survives_a_reload_and_ends_in_a_result(page, long_server):
-    page.goto(long_server.url("probe", features="gene", most="24000", split="slide"))
+    page.goto(long_server.url("probe", features="gene", most="24000", split="slide", folds="10"))
     start(page)
     first = await_share(page, 0)
     assert 0 < first < 100, "the run was over before anybody could look"
@@ -97,7 +97,7 @@ def test_run_moves_on_survives_a_reload_and_ends_in_a_result(page, long_server):
 
 
 def test_cancel_ends_the_run_within_two_seconds_of_its_own_clock(page, long_server):
-    page.goto(long_server.url("probe", features="gene", most="24000", split="slide", folds="4"))
+    page.goto(long_server.url("probe", features="gene", most="24000", split="slide", folds="10"))
     start(page)
     assert await_share(page, 0) < 100
     words = page.locator(PROGRESS).get_by_text(" embeddings, by slide").inner_text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,7 +183,7 @@ class ProbeResult:
         Parameters
         ----------
         predictions : bool
-            Also every spot: row, fold, truth, predicted, output.
+            Also every spot: row, fold, ids, truth, predicted, output. `result_from_json` reads it back.
         """
         values: dict[str, Any] = {
             name: asdict(getattr(self, name)) for name in ("settings", "source", "counts", "level")
@@ -196,7 +196,7 @@ class ProbeResult:
         values["confusion"] = self.confusion.tolist()
         if predictions:
             held = self.predictions
-            names = ("rows", "fold", "truth", "predicted", "output")
+            names = [one.name for one in fields(held)]
             values["predictions"] = {name: getattr(held, name).tolist() for name in names}
         return json.dumps(_without_nan(values), indent=1, allow_nan=False)
 
