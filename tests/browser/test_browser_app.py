@@ -77,7 +77,8 @@ def downloaded(page, name: str) -> bytes:
 def test_gene_page_shows_results_at_once(page, server):
     open_page(page, server.url("genes", q="CD8A high, EPCAM low"))
     assert page.locator(".tile").count() == 48
-    assert page.locator(".tile img").first.evaluate("img => img.naturalWidth") > 0
+    picture = page.locator(".tile img").first
+    assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 0
     assert page.locator(".tile").first.get_by_text("cosine").count() == 1
     page.get_by_text("Research use only").wait_for()
 
