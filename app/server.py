@@ -21,6 +21,7 @@ from app.access import Guard
 from app.api.routes import routes
 from app.gene_names import warm
 from app.incidents import report
+from app.memory import be_frugal
 from app.settings import Settings, configure, settings
 from app.sockets import send_at_once
 from app.stores import open_store
@@ -115,6 +116,7 @@ def serve(arguments: Sequence[str] | None = None) -> None:
             allowed=tuple(asked.allow),
         )
     )
+    be_frugal()
     send_at_once()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     build(asked.host, asked.secrets).run(config=options(asked.host, asked.port))

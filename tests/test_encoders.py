@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -90,8 +92,8 @@ def test_trunk_tokens_match_one_image_at_a_time_in_plain_torch(images):
     trunk = load_trunk()
     with torch.inference_mode():
         x = torch.from_numpy(images[:1]).permute(0, 3, 1, 2).float() / 255
-        x, stages = trunk.stem((x - 0.5) / 0.5), []
-        for stage in trunk.blocks:
+        x, stages = trunk.network.stem((x - 0.5) / 0.5), []
+        for stage in trunk.network.blocks:
             x = stage(x)
             stages.append(x[0].numpy())  # (c, h, w)
     tokens = trunk.tokens(images[:1])[0].astype(np.float32)  # (h, w, 560)
@@ -113,6 +115,17 @@ def test_trunk_tokens_match_one_image_at_a_time_in_plain_torch(images):
     assert at == trunk.channels
 
 
+def test_a_gene_encoder_of_the_default_trunk_loads_neither_timm_nor_torchvision():
+    code = """
+import sys
+from stamp_index.encoders.image_tower import HybridTower
+HybridTower(96, 96)
+print([name for name in ("timm", "torchvision") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_towers_random_start_does_not_depend_on_whether_the_trunk_was_loaded():
     made = []
     for loaded in (True, False):
@@ -120,7 +133,10 @@ def test_a_towers_random_start_does_not_depend_on_whether_the_trunk_was_loaded()
             load_trunk.cache_clear()
         torch.manual_seed(3)
         made.append(HybridTower(96, 96).position.detach().clone())
-    assert torch.equal(*made)
+        load_trunk().tokens(np.zeros((1, 96, 96, 3), np.uint8))
+        made.append(torch.rand(3))
+    assert torch.equal(made[0], made[2])
+    assert torch.equal(made[1], made[3])
 
 
 @pytest.mark.parametrize("side", [3, 4, 5, 6, 7, 14])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -45,6 +46,19 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path):
     ]
     code = f"import sys, stamp_index; print([m for m in {heavy!r} if m in sys.modules])"
     assert _isolated(code, tmp_path) == "[]"
+
+
+def test_the_apps_server_loads_torch_only_with_an_encoder_that_needs_it():
+    """It takes 180 MB and a second and a half."""
+    code = "import sys, app.server, stamp_index.evaluate, stamp_index.search; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_sibling_folders_cannot_be_imported_from_elsewhere(tmp_path):

@@ -102,7 +102,7 @@ def test_the_hash_follows_level_0_and_not_the_place(tmp_path):
 
 
 def test_an_image_travels_to_other_processes_and_is_read_from_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(tile_cache, "CACHE_BYTES", 3 * 32 * 32 * 2)  # two chunks
+    monkeypatch.setattr(tile_cache, "_most", [3 * 32 * 32 * 2])  # two chunks
     data = pixels()
     image = pickle.loads(pickle.dumps(ZarrImage(write(tmp_path / "image", data))))
     corners = [(x, y) for x in range(0, 120, 7) for y in range(0, 90, 11)]

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from stamp_index.slides import SlideImage
     from stamp_index.slides.deep_zoom import DeepZoom
 
-MAX_OPEN = 4  # each keeps up to 128 MiB of decoded tiles
-MAX_TILE_BYTES = 64 * 1024 * 1024
+MAX_OPEN = 4
+MAX_DECODED_BYTES = 16 * 1024 * 1024  # of each image
+MAX_TILE_BYTES = 32 * 1024 * 1024  # some 600 tiles as JPEG
 
 _images: Kept[SlideImage] = Kept(MAX_OPEN, lambda _: 1)
 _tiles: Kept[bytes] = Kept(MAX_TILE_BYTES, len)

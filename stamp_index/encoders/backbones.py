@@ -314,7 +314,7 @@ def _timm_keywords(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fill_from_package(network: Any) -> None:  # noqa: ANN401
     """Give EfficientNet-Lite0 the weights that the default trunk has, and take its unused head off."""
-    trunk = load_trunk()
+    trunk = load_trunk().network
     network.conv_stem.load_state_dict(trunk.stem[0].state_dict())
     network.bn1.load_state_dict(trunk.stem[1].state_dict())
     network.blocks.load_state_dict(trunk.blocks.state_dict())

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from stamp_index.encoders.manifest_checks import CONFIGS, PANEL, flaw
+from stamp_index.encoders.json_shapes import flaw
+from stamp_index.encoders.manifest_checks import CONFIGS, PANEL
 from stamp_index.encoders.published.registry import KINDS as PUBLISHED
 from stamp_index.encoders.published.seal_encoder import PublishedSealEncoder
 from stamp_index.encoders.published.stamp_encoder import PublishedStampEncoder

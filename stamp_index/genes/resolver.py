@@ -48,16 +48,6 @@ class GeneResolver:
             msg = f"{len(gene_ids)} gene ids were given for {len(genes)} genes."
             raise ValueError(msg)
         self._known = dict.fromkeys(genes)
-        self._folded: dict[str, list[str]] = {}
-        for gene in self._known:
-            self._folded.setdefault(gene.casefold(), []).append(gene)
-        self._by_id: dict[str, list[str]] = {}
-        for gene_id, gene in zip(gene_ids, genes, strict=False):
-            if not gene_id:
-                continue  # not known: all of these would share one list
-            symbols = self._by_id.setdefault(_without_version(gene_id), [])
-            if gene not in symbols:
-                symbols.append(gene)
         self._asks_reference = aliases is None
         self._given = (genes, gene_ids)
         self._aliases: dict[str, list[str]] = {}
@@ -104,6 +94,18 @@ class GeneResolver:
         except QueryError:
             return True
 
+    @cached_property
+    def _folded(self) -> dict[str, tuple[str, ...]]:
+        """Known symbols without regard to case."""
+        return _by_key((gene.casefold(), gene) for gene in self._known)
+
+    @cached_property
+    def _by_id(self) -> dict[str, tuple[str, ...]]:
+        """Known symbols of each Ensembl id; genes whose id is not known would share one entry and are left out."""
+        genes, gene_ids = self._given
+        pairs = zip(gene_ids, genes, strict=False)
+        return _by_key((_without_version(gene_id), gene) for gene_id, gene in pairs if gene_id)
+
     def _find(self, name: str) -> str | None:
         """Return the symbol of a name, or None where nothing is known by it."""
         if name in self._known:
@@ -111,7 +113,7 @@ class GeneResolver:
         key = name.strip().casefold()
         by_id = self._by_id.get(_without_version(name.strip())) if _ENSEMBL.match(key) else None
         aliases = self._aliases.get(key)
-        candidates = by_id or self._folded.get(key) or self._meanings(aliases or [])
+        candidates: Sequence[str] = by_id or self._folded.get(key) or self._meanings(aliases or [])
         if not candidates and self._asks_reference:
             candidates = self._by_reference(name.strip())
         if len(candidates) > 1:
@@ -127,9 +129,9 @@ class GeneResolver:
         known = [symbol for t in targets for symbol in self._spelt(t)]
         return list(dict.fromkeys(targets)) if known and len(targets) > 1 else known
 
-    def _spelt(self, target: str) -> list[str]:
+    def _spelt(self, target: str) -> Sequence[str]:
         """Return a symbol as it is written, if known so, else in any case: ERBB2 and not Erbb2 where both are."""
-        return [target] if target in self._known else self._folded.get(target.casefold(), [])
+        return [target] if target in self._known else self._folded.get(target.casefold(), ())
 
     @cached_property
     def _species(self) -> str:
@@ -164,6 +166,14 @@ class GeneResolver:
             f"{len(missing)} of {n_asked} genes are not known here ({shown}). "
             f"{hint}Correct or drop them, or ignore what is missing."
         )
+
+
+def _by_key(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for key, gene in pairs:
+        if gene not in (held := found.get(key, ())):
+            found[key] = (*held, gene)
+    return found
 
 
 def _without_version(gene_id: str) -> str:

@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CACHE_BYTES: Final = 128 * 1024 * 1024  # per slide: some 600 tiles of 256 px
+CACHE_BYTES: Final = (
+    128 * 1024 * 1024
+)  # some 600 tiles of 256 px: three rows of a slide of 50,000 px
+_most = [CACHE_BYTES]
+
+
+def keep_at_most(n_bytes: int) -> None:
+    """Keep this many bytes of decoded tiles of a slide, from now on in this process, instead of `CACHE_BYTES`.
+
+    Reading every patch of a slide in file order needs whole rows of tiles; showing what a few people look at does not.
+    """
+    _most[0] = n_bytes
 
 
 class TileCache:
-    """The tiles that were used last, up to `CACHE_BYTES`; threads may share it, and another process begins anew."""
+    """The tiles that were used last, up to `CACHE_BYTES` or what `keep_at_most` said; threads may share it, and another process begins anew."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +45,7 @@ class TileCache:
             if key not in self._tiles:
                 self._tiles[key] = tile
                 self._n_bytes += tile.nbytes
-            while self._n_bytes > CACHE_BYTES and len(self._tiles) > 1:
+            while self._n_bytes > _most[0] and len(self._tiles) > 1:
                 self._n_bytes -= self._tiles.popitem(last=False)[1].nbytes
         return tile
 

@@ -10,7 +10,7 @@ from stamp_index.errors import PanelError
 from stamp_index.genes.reference.mangled import names_before
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 How = Literal["symbol", "ensembl", "previous", "alias", "case", "ambiguous", "mangled", "unknown"]
 COLUMNS: Final = ("symbol", "ids", "previous", "aliases", "orthologs")
@@ -75,12 +75,8 @@ class SpeciesTable:
         if tuple(header.split("\t")) != COLUMNS:
             msg = f"A gene table has the columns {', '.join(COLUMNS)}; this one begins with {header[:80]!r}."
             raise PanelError(msg)
-        rows = [line.split("\t") for line in lines]
-        self.symbols = [row[0] for row in rows]
-        self._ids = [row[1] for row in rows]
-        self._previous = [row[2] for row in rows]
-        self._aliases = [row[3] for row in rows]
-        self._orthologs = [row[4] for row in rows]
+        self._lines = lines  # split when asked: a text for each cell would be 20 MB
+        self.symbols = [line.partition("\t")[0] for line in lines]
         self.row_of = {symbol: row for row, symbol in enumerate(self.symbols)}
         if len(self.row_of) != len(self.symbols):
             msg = f"{len(self.symbols) - len(self.row_of)} symbols of a gene table stand twice. Build it again."
@@ -91,20 +87,20 @@ class SpeciesTable:
 
     def ids(self, row: int) -> tuple[str, ...]:
         """Ensembl ids of a gene: its own, then those that older annotations gave it."""
-        return _cell(self._ids[row])
+        return _names(self._cell(row, 1))
 
     def previous(self, row: int) -> tuple[str, ...]:
         """Symbols that a gene had before."""
-        return _cell(self._previous[row])
+        return _names(self._cell(row, 2))
 
     def aliases(self, row: int) -> tuple[str, ...]:
         """Other names of a gene."""
-        return _cell(self._aliases[row])
+        return _names(self._cell(row, 3))
 
     def orthologs(self, symbol: str) -> tuple[str, ...]:
         """Symbols of the other species' genes that a gene is the ortholog of."""
         row = self.row_of.get(symbol)
-        return () if row is None else _cell(self._orthologs[row])
+        return () if row is None else _names(self._cell(row, 4))
 
     def symbol_of(self, gene_id: str) -> str | None:
         """Symbol of an Ensembl id, with or without version; None where the table does not know it."""
@@ -118,21 +114,26 @@ class SpeciesTable:
 
     @cached_property
     def _row_of_id(self) -> dict[str, int]:
-        pairs = [(gene_id, row) for row, cell in enumerate(self._ids) for gene_id in _cell(cell)]
+        pairs = [(gene_id, row) for row in range(len(self)) for gene_id in self.ids(row)]
         return dict(reversed(pairs))  # the first gene of an id is the one that owns it
 
     @cached_property
     def _tiers(self) -> tuple[Mapping[str, Sequence[int]], Mapping[str, Sequence[int]]]:
         """Rows of each previous symbol and of each alias."""
-        return _rows_of(self._previous), _rows_of(self._aliases)
+        return _rows_of(self._column(2)), _rows_of(self._column(3))
 
     @cached_property
     def _folded(self) -> tuple[Mapping[str, Sequence[int]], ...]:
         """Rows of each symbol, previous symbol and alias, without regard to case."""
         return tuple(
-            _rows_of([cell.casefold() for cell in cells])
-            for cells in (self.symbols, self._previous, self._aliases)
+            _rows_of(cell.casefold() for cell in self._column(column)) for column in (0, 2, 3)
         )
+
+    def _cell(self, row: int, column: int) -> str:
+        return self._lines[row].split("\t")[column]
+
+    def _column(self, column: int) -> Iterator[str]:
+        return (line.split("\t")[column] for line in self._lines)
 
     def match(self, name: str, gene_id: str = "") -> Match:
         """Find the gene that a name means.
@@ -186,7 +187,7 @@ class SpeciesTable:
 
     def _found(self, name: str, rows: Sequence[int], how: How) -> Match:
         symbols = tuple(dict.fromkeys([self.symbols[row] for row in rows]))
-        gene_id = self._ids[rows[0]].split(SEPARATOR, 1)[0]
+        gene_id = self._cell(rows[0], 1).split(SEPARATOR, 1)[0]
         return Match(name, symbols[0], gene_id, how, symbols)
 
 
@@ -194,14 +195,13 @@ def _unknown(name: str) -> Match:
     return Match(name, None, "", "unknown", ())
 
 
-def _cell(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(SEPARATOR)) if text else ()
 
 
-def _rows_of(cells: Sequence[str]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _rows_of(cells: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}  # tuples: a list of one is twice as large
     for row, cell in enumerate(cells):
-        if cell:
-            for name in dict.fromkeys(cell.split(SEPARATOR)):
-                found.setdefault(name, []).append(row)
+        for name in dict.fromkeys(_names(cell)):
+            found[name] = (*found.get(name, ()), row)
     return found
