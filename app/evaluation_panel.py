@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.drawing import png_uri
-from app.markup import facts
+from app.markup import facts, plain
 from app.stores import Opened
 from stamp_index.evaluate.metrics import retrieval_ranks, retrieval_recall_at_k
 from stamp_index.index.folder import current, index_folder
@@ -124,7 +124,7 @@ def indexes(opened: Opened) -> None:
     if not held:
         st.info(
             "This store has no index: every vector is compared, which is exact and takes longer. "
-            f"Build one: stamp-index build {opened.path}"
+            f"Build one: stamp-index build {plain(opened.path)}"
         )
         return
     for column, (side, index) in zip(st.columns(len(held)), held.items(), strict=True):

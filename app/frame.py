@@ -12,6 +12,7 @@ import streamlit as st
 from app.admission import admitted
 from app.markup import facts, plain
 from app.session import look_at
+from app.settings import as_shown
 from stamp_index.errors import EncoderError, StampIndexError, StoreVersionError
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ REGIONS_PAGE = str(PAGES / "regions.py")
 PROBE_PAGE = str(PAGES / "probe.py")
 EVALUATION_PAGE = str(PAGES / "evaluation.py")
 HELP_PAGE = str(PAGES / "help.py")
+PLAIN_PAGES = (
+    "",
+    "help",
+)  # need neither encoder nor indexes; the first page has no path of its own
 
 
 def run(store_path: str | None) -> None:
@@ -62,11 +67,22 @@ def run(store_path: str | None) -> None:
         refused(store_path, error)
         return
     badge(opened)
-    if opened.searcher is None:
+    if not opened.store.n_spots:
         empty(opened)
-    else:
+    elif page.url_path in PLAIN_PAGES or _can_search(opened):
         page.run()
     footer(opened)
+
+
+def _can_search(opened: Opened) -> bool:
+    """Whether the store's encoder and indexes can be used; what is wrong with them is shown."""
+    try:
+        with st.spinner("Reading the indexes …"):
+            _ = opened.searcher
+    except StampIndexError as error:
+        refused(opened.path, error)
+        return False
+    return True
 
 
 def card(title: str, sentence: str, command: str) -> None:
@@ -74,7 +90,7 @@ def card(title: str, sentence: str, command: str) -> None:
     with st.container(border=True, key="card", width=680):
         st.subheader(title, anchor=False)
         st.markdown(plain(sentence))
-        st.code(command, language=None)
+        st.code(as_shown(command), language=None)
 
 
 def empty(opened: Opened) -> None:

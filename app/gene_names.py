@@ -2,55 +2,65 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.kept import Kept
 from stamp_index.genes import GeneCompleter, GeneResolver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.stores import Opened
 
+_resolvers: Kept[GeneResolver] = Kept(3, lambda _: 1)  # those of one version
+_completers: Kept[GeneCompleter] = Kept(1, lambda _: 1)
 
-@dataclass(frozen=True)
+
 class GeneNames:
-    """What is known of names in one version of a store.
+    """What is known of names in one version of a store; each part is made when it is first asked for.
 
-    Attributes
+    Parameters
     ----------
-    askable : GeneResolver
-        Of the genes that a query may name: the store's, and the encoder's besides.
-    stored, encoded : GeneResolver
-        Of the store's genes, and of the encoder's.
-    completer : GeneCompleter
-        Of the askable genes.
+    opened : Opened
+        The store.
     """
 
-    askable: GeneResolver
-    stored: GeneResolver
-    encoded: GeneResolver
-    completer: GeneCompleter
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
 
+    @property
+    def stored(self) -> GeneResolver:
+        """Of the store's genes; needs no encoder."""
+        store = self._opened.store
+        return self._kept("stored", lambda: GeneResolver(store.genes, store.gene_ids))
 
-_made: dict[tuple[str, int, str], GeneNames] = {}
-_making = threading.Lock()
+    @property
+    def encoded(self) -> GeneResolver:
+        """Of the encoder's genes."""
+        return self._kept(
+            "encoded", lambda: GeneResolver(self._opened.searcher.encoder.panel.genes)
+        )
+
+    @property
+    def askable(self) -> GeneResolver:
+        """Of the genes that a query may name: the store's, and the encoder's besides."""
+        return self._kept("askable", lambda: GeneResolver(*askable_genes(self._opened)))
+
+    @property
+    def completer(self) -> GeneCompleter:
+        """Of the askable genes."""
+        opened = self._opened
+        return _completers.get(
+            opened.key, lambda: GeneCompleter(*askable_genes(opened), measured=opened.measured)
+        )
+
+    def _kept(self, name: str, make: Callable[[], GeneResolver]) -> GeneResolver:
+        return _resolvers.get((*self._opened.key, name), make)
 
 
 def names(opened: Opened) -> GeneNames:
-    """What is known of names; made once for a version of the store, of which the last asked for is kept."""
-    with _making:
-        held = _made.get(opened.key)
-        if held is None:
-            genes, gene_ids = askable_genes(opened)
-            held = GeneNames(
-                GeneResolver(genes, gene_ids),
-                GeneResolver(opened.store.genes, opened.store.gene_ids),
-                GeneResolver(opened.searcher.encoder.panel.genes),
-                GeneCompleter(genes, gene_ids, measured=opened.measured),
-            )
-            _made.clear()
-            _made[opened.key] = held
-    return held
+    """What is known of names; shared by all who look at this version of the store."""
+    return GeneNames(opened)
 
 
 def completer(opened: Opened) -> GeneCompleter:
@@ -60,7 +70,7 @@ def completer(opened: Opened) -> GeneCompleter:
 
 def warm(opened: Opened) -> None:
     """Gather all names, of genes and of what a mistyped one may be, before anybody types: a second at 36,000 genes."""
-    if opened.searcher is not None:
+    if opened.store.n_spots:
         completer(opened).complete("a")
         completer(opened).complete("zzzzqx")
 
@@ -88,6 +98,6 @@ def askable_genes(opened: Opened) -> tuple[tuple[str, ...], tuple[str, ...]]:
     As the searcher has them: a gene of the store that the encoder knows by an older name stands there once.
     """
     genes, ids = opened.store.genes, opened.store.gene_ids
-    stored = GeneResolver(genes, ids)
+    stored = names(opened).stored
     others = [gene for gene in opened.searcher.encoder.panel.genes if not stored.knows(gene)]
     return (*genes, *others), (*ids, *[""] * len(others))

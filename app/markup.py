@@ -6,6 +6,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING
 
+from app.settings import as_shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -20,12 +22,16 @@ def plain(text: str) -> str:
     A message can quote the query, and the query can come from a link that somebody else made: it
     must not become a picture that the browser fetches, nor a link.
     """
-    return "".join("\\" + letter if letter in MARKDOWN_SIGNS else letter for letter in text)
+    return "".join(
+        "\\" + letter if letter in MARKDOWN_SIGNS else letter for letter in as_shown(text)
+    )
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
     """Names and values under each other."""
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    lines = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(as_shown(value))}</dd>" for name, value in rows
+    )
     return f'<dl class="si-facts">{lines}</dl>'
 
 

@@ -13,6 +13,7 @@ from app.markup import plain
 from app.probe_markup import number, spread
 from app.probe_result import NAMES
 from app.probe_runs import JOB
+from app.settings import as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,11 +164,16 @@ def _downloads(run: Run) -> None:
     with st.container(horizontal=True, gap="small", key="probedownloads"):
         for label, name, kind, make in (
             ("Spots (CSV)", "csv", "text/csv", lambda: result.to_pandas().to_csv().encode("utf-8")),
-            ("Result (JSON)", "json", "application/json", lambda: result.to_json().encode("utf-8")),
+            (
+                "Result (JSON)",
+                "json",
+                "application/json",
+                lambda: as_shown(result.to_json()).encode("utf-8"),
+            ),
         ):
             st.download_button(
                 label, make, file_name=f"probe_{run.short}.{name}", mime=kind, on_click="ignore",
                 key=f"download-{name}",
             )  # fmt: skip
         with st.popover("Copy as Python"):
-            st.code(result.to_python(), language="python")
+            st.code(as_shown(result.to_python()), language="python")

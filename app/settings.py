@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 AuthKind = Literal["none", "proxy", "oidc"]
@@ -56,3 +57,17 @@ def configure(chosen: Settings) -> None:
 def settings() -> Settings:
     """The settings of this process."""
     return _current[0]
+
+
+def as_shown(text: str) -> str:
+    """A text as it is shown: where people log in, the store's folder goes by its last name alone.
+
+    Paths of the machine that serves are not theirs to know; whoever runs the app for himself needs them.
+    """
+    served = settings()
+    if served.auth == "none" or not served.store_path:
+        return text
+    path = Path(served.store_path)
+    for folder in (path, path.absolute(), path.resolve()):
+        text = text.replace(str(folder), path.name)
+    return text

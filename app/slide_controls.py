@@ -57,7 +57,7 @@ def choose(opened: Opened) -> tuple[str, dict[str, str] | None]:
 
 
 def _gene(opened: Opened, slide_id: str) -> dict[str, str] | None:
-    genes = example_genes(opened)
+    genes = opened.store.genes or example_genes(opened)
     if not genes:
         return None
     first = next((gene for gene in ("EPCAM", "CD8A") if gene in genes), genes[0])

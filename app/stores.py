@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from app.kept import Kept
 from stamp_index.errors import StoreError
 from stamp_index.search import Searcher
+from stamp_index.search.indexes import open_indexes
 from stamp_index.store import Store
-from stamp_index.store.manifest import read_manifest, stored_versions
+from stamp_index.store.manifest import read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,23 +27,32 @@ MAX_OPEN = 2  # versions that are kept open: the newest, and the one that open p
 _given_encoder: list[Encoder] = []
 _opened: OrderedDict[tuple[str, int, str], Opened] = OrderedDict()
 _opening = threading.Lock()
+_searchers: Kept[Searcher] = Kept(MAX_OPEN, lambda _: 1)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A store that is open for reading, with what answers queries on it."""
+    """A version of a store that is open for reading, with what answers queries on it."""
 
     path: str
     store: Store
-    searcher: (
-        Searcher | None
-    )  # None while the store has no spots, and for versions that are not the newest
     slides: pd.DataFrame  # indexed by slide_id
 
     @property
     def key(self) -> tuple[str, int, str]:
         """What a cached answer depends on besides the query; a store in the place of another differs in its id."""
         return self.path, self.store.version, self.store.store_id
+
+    @property
+    def searcher(self) -> Searcher:
+        """Answers queries; the first who asks waits for encoder and indexes, which looking at slides does not need.
+
+        Raises
+        ------
+        StampIndexError
+            If the encoder cannot be loaded, or an index cannot be used.
+        """
+        return _searchers.get(self.key, lambda: _searcher_of(self.store))
 
     @property
     def is_synthetic(self) -> bool:
@@ -76,7 +87,7 @@ def open_store(path: str) -> Opened:
     Raises
     ------
     StampIndexError
-        If there is no store, it is damaged or newer than this release, or its encoder cannot be loaded.
+        If there is no store, or it is damaged or newer than this release.
     """
     newest = read_manifest(Path(path))
     return open_version(path, newest.version, newest.store_id)
@@ -104,16 +115,17 @@ def open_version(path: str, version: int, store_id: str) -> Opened:
 
 
 def _open(path: str, version: int) -> Opened:
-    """Open a version; only the newest answers queries, as indexes are of that one."""
     store = Store.open(path, version=version)
-    searcher = None
-    if store.n_spots and version == stored_versions(Path(path))[-1]:
-        searcher = open_searcher(path)
-    shown = searcher.store if searcher else store
-    return Opened(path, shown, searcher, shown.slides().set_index("slide_id", drop=False))
+    if _given_encoder:
+        for name, card in store.encoders.items():
+            if card.fingerprint == _given_encoder[0].fingerprint:
+                store = Store.open(path, version=version, encoder=name)
+    return Opened(path, store, store.slides().set_index("slide_id", drop=False))
 
 
-def open_searcher(path: str) -> Searcher:
+def _searcher_of(store: Store) -> Searcher:
     """The only place where the app makes a searcher."""
-    encoder = _given_encoder[0] if _given_encoder else None
-    return Searcher.open(path, encoder=encoder)
+    from stamp_index.encoders import load_encoder
+
+    encoder = _given_encoder[0] if _given_encoder else load_encoder(store.encoder_path)
+    return Searcher(store, encoder, open_indexes(store))

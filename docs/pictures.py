@@ -43,10 +43,10 @@ QUERY = "CD8A high, EPCAM low"
 
 
 @contextmanager
-def serving(store: Path) -> Iterator[Served]:
+def serving(store: Path, auth: str = "none") -> Iterator[Served]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        served = Served(port=probe.getsockname()[1])
+        served = Served(port=probe.getsockname()[1], auth=auth)
     process = subprocess.Popen(
         app_command(store, served), env=app_environment(), stdout=subprocess.DEVNULL
     )
@@ -119,8 +119,9 @@ def take_refused(page: Page, demo: Path, folder: Path) -> None:
     broken = folder / "broken"
     shutil.copytree(empty, broken)
     sorted((broken / "versions").glob("*.json"))[-1].write_text(json.dumps({"format_version": 99}))
+    page.set_extra_http_headers({"X-Forwarded-User": "reader"})
     for name, store in (("empty", empty), ("newer", broken)):
-        with serving(store) as served:
+        with serving(store, "proxy") as served:  # names the store without its folder
             page.set_viewport_size({"width": 1280, "height": 720})
             page.goto(served.url())
             still(page)

@@ -8,8 +8,21 @@ from dataclasses import replace
 import pytest
 
 from stamp_index.store import EncoderCard, Store
-from tests.browser.app_pages import IMAGE_PAGE, html, markdown, start, tiles
+from tests.browser.app_pages import (
+    IMAGE_PAGE,
+    component,
+    html,
+    markdown,
+    slides_page,
+    start,
+    tiles,
+)
 from tests.support import ToyEncoder, toy_rows, toy_slide, toy_slides, toy_store
+
+pytest.importorskip("streamlit")
+
+from app import admission, settings
+from app.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +52,30 @@ def test_missing_store_is_one_sentence_with_its_path(tmp_path):
     at = start(tmp_path / "nowhere")
     assert "nowhere" in markdown(at)
     assert [s.value for s in at.subheader] == ["This store cannot be opened"]
+
+
+@pytest.mark.parametrize("auth", ["none", "proxy"])
+def test_folder_of_the_store_is_shown_only_where_nobody_logs_in(tmp_path, monkeypatch, auth):
+    empty = Store.create(tmp_path / "empty", EncoderCard.of(ToyEncoder()))
+    damaged = toy_store(tmp_path / "other", n_slides=1, n_spots=5)
+    sorted((damaged.path / "versions").glob("*.json"))[-1].write_text("{")
+    monkeypatch.setattr(admission, "user", lambda: "reader")
+    for path in (empty.path, damaged.path, tmp_path / "nowhere"):
+        monkeypatch.setattr(settings, "_current", [Settings(store_path=str(path), auth=auth)])
+        at = start(path)
+        shown = "".join([markdown(at), html(at), *[code.value for code in at.code]])
+        assert path.name in shown
+        assert (str(tmp_path) in shown) == (auth == "none")
+
+
+def test_slides_are_shown_though_the_encoder_is_another_one_and_searching_says_so(tmp_path):
+    store = toy_store(tmp_path, n_slides=1, n_spots=20, encoder=ToyEncoder(seed=1))
+    at = slides_page(store)
+    assert component(at, "viewer")
+    assert not at.error
+    at = start(store)
+    assert [one.value for one in at.subheader] == ["The encoder of this store cannot be used"]
+    assert "holds embeddings of encoder" in markdown(at)
 
 
 def test_damaged_store_is_one_sentence(tmp_path):

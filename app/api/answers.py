@@ -9,7 +9,7 @@ import anyio.to_thread
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.api.tokens import TokenError, check
-from app.settings import settings
+from app.settings import as_shown, settings
 from app.stores import open_version
 from stamp_index.errors import QueryError, StampIndexError, StoreError
 
@@ -37,7 +37,7 @@ def of_store(work: Work) -> Callable[[Request], Awaitable[Response]]:
     """Route that reads the version of the store that its address names, in a thread of its own.
 
     What goes wrong is answered in plain text: 401 for the token, 404 for what is not there, 410 for a store
-    or version that is gone, 400 for a value that means nothing.
+    or version that is gone, 400 for a value that means nothing, 503 where encoder or index cannot be used.
     """
 
     @functools.wraps(work)
@@ -61,6 +61,8 @@ def _answered(work: Work, request: Request) -> Response:
         return refusal(410, "The store or a slide's file is not where it was. Reload the page.")
     except QueryError as error:
         return refusal(400, str(error))
+    except StampIndexError as error:  # of the encoder or an index
+        return refusal(503, str(error))
 
 
 def _opened(request: Request) -> Opened:
@@ -73,7 +75,7 @@ def _opened(request: Request) -> Opened:
 
 def refusal(status: int, sentence: str) -> Response:
     """An error as text; never HTML, which Streamlit answers with for addresses that it does not know."""
-    return PlainTextResponse(sentence, status, {"Cache-Control": "no-store"})
+    return PlainTextResponse(as_shown(sentence), status, {"Cache-Control": "no-store"})
 
 
 def json_answer(values: object) -> Response:

@@ -74,7 +74,7 @@ def _layer(opened: Opened, slide_id: str, request: Request) -> Layer:
         return label_layer(opened.store, slide_id, label)
     if gene in opened.store.genes_of(slide_id):
         return gene_layer(opened.store, slide_id, gene)
-    if not gene or gene not in opened.measured or opened.searcher is None:
+    if not gene or gene not in opened.measured:
         msg = f"No slide of the store measured '{gene}'."
         raise NotThereError(msg)
     try:

@@ -1,8 +1,10 @@
-"""The app's server with the toy encoder that the benchmark's stores were made with."""
+"""The app's server with the toy encoder that the benchmark's stores were made with, and with torch."""
 
 from __future__ import annotations
 
 import os
+
+import torch  # noqa: F401 - as every trained encoder does: its memory belongs to the server's
 
 from app import server, stores
 from tests.support import ToyEncoder
