@@ -21,7 +21,7 @@ from app.access import Guard
 from app.api.routes import routes
 from app.gene_names import warm
 from app.incidents import report
-from app.memory import be_frugal
+from app.memory import be_frugal, settle
 from app.settings import Settings, configure, settings
 from app.sockets import send_at_once
 from app.stores import open_store
@@ -89,6 +89,7 @@ def _open_quietly(path: str | None) -> None:
     with contextlib.suppress(StampIndexError, OSError):  # the pages say what is wrong
         if path is not None:
             warm(open_store(path))
+    settle()
 
 
 def build(host: str, secrets_path: Path | None = None) -> st.App:

@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 
 from app_parts.worlds import million_store, slide_store
 from tests.browser.conftest import CHROMIUM, FLAGS
-from tests.browser.driving import READY, drag
+from tests.browser.driving import READY, drag, gene_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,6 +216,40 @@ def gallery(context, url: str) -> float:  # noqa: ANN001
     return seconds
 
 
+WATCH_OPTIONS = """(input) => {
+  const list = input.getRootNode().querySelector("[role=listbox]");
+  window.__shown_ms = [];
+  let began = 0;
+  input.addEventListener("input", () => { began = performance.now(); }, true);
+  new MutationObserver(() => {
+    if (!began || !list.querySelector("[role=option]")) return;
+    const from = began;
+    began = 0;
+    requestAnimationFrame(() => setTimeout(() => window.__shown_ms.push(performance.now() - from)));
+  }).observe(list, { childList: true, subtree: true });
+}"""
+
+
+def completion(context, url: str) -> list[float]:  # noqa: ANN001
+    """Milliseconds from each letter of some gene names to the options that it brings, drawn."""
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.goto(f"{url}/genes?" + urlencode({"drawer": "canvas", "q": "CD8A high"}))
+    page.locator(".grid[data-ready] .tile").nth(47).wait_for()
+    page.wait_for_timeout(1500)
+    field = gene_input(page)
+    field.evaluate(WATCH_OPTIONS)
+    for name in ("EPCAM", "her2", "COL1A1", "ki-67", "ENSG0000012", "ptprc"):
+        for letter in name:
+            page.keyboard.press(letter)
+            page.wait_for_timeout(300)
+        field.fill("")
+        page.wait_for_timeout(300)
+    found = sorted(page.evaluate("window.__shown_ms"))
+    page.close()
+    return found
+
+
 def six_at_once(chromium, url: str, process: subprocess.Popen) -> float:  # noqa: ANN001
     """MiB that the server has held at its most after six browsers did the round."""
     contexts = [chromium.new_context(viewport={"width": 1280, "height": 720}) for _ in range(PAGES)]
@@ -278,6 +312,11 @@ def main() -> None:
             context = chromium.new_context(viewport={"width": 1280, "height": 720})
             seconds = [gallery(context, our_url) for _ in range(ROUNDS)]
             print(f"\ngallery of 48 hits, s: {statistics.median(seconds):.2f}")
+            shown = completion(context, our_url)
+            print(
+                f"letter to options drawn, ms: median {statistics.median(shown):.0f}, p95 "
+                f"{shown[int(0.95 * (len(shown) - 1))]:.0f} ({len(shown)} letters)"
+            )
             print(
                 f"six browsers at once, MiB of the server: {six_at_once(chromium, our_url, process):.0f}"
             )

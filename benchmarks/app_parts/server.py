@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+
+sys.modules["plotly"] = (
+    None  # installed for the peer alone; Streamlit imports it where it is (17 MB)
+)
 
 import torch  # noqa: F401 - as every trained encoder does: its memory belongs to the server's
 

@@ -200,6 +200,8 @@ def species_of(
         return ""
     reference = reference or GeneReference.load()
     n_human = len(reference.human.row_of.keys() & set(genes))
+    if n_human > len(genes) / 2:
+        return "human"  # 17 symbols are of both, so the mouse need not be read
     n_mouse = len(reference.mouse.row_of.keys() & set(genes))
     if max(n_human, n_mouse) < _LEAST_KNOWN * len(genes) or n_human == n_mouse:
         return ""
