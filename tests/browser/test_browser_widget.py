@@ -150,14 +150,14 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def notebook(page, store, monkeypatch):
+def notebook(new_page, store, monkeypatch):
     use_kept_comms(monkeypatch)
     viewer = si.SlideViewer(store, "S1", gene="EPCAM", height_px=560)
-    shown = Notebook(page, viewer, FrontEnd(viewer))
+    shown = Notebook(new_page, viewer, FrontEnd(viewer))
     shown.start()
     yield shown
-    page.evaluate("() => cleanups.forEach((clean) => clean())")
-    assert page.locator(".si-viewer").count() == 0
+    new_page.evaluate("() => cleanups.forEach((clean) => clean())")
+    assert new_page.locator(".si-viewer").count() == 0
     viewer.close()
 
 
