@@ -111,7 +111,7 @@ def test_page_comes_back_after_the_server_was_started_again(browser, store):
         page.get_by_text("What each page does").wait_for()
     page.get_by_text("Connection error").first.wait_for()
     with serving(store.path, port=port):
-        page.reload()
+        page.get_by_text("Connection error").first.wait_for(state="hidden")  # by itself
         page.get_by_text("What each page does").wait_for()
         page.get_by_role("link", name="Slides").click()
         viewer(page)

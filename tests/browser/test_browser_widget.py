@@ -273,13 +273,15 @@ def test_busy_kernel_is_said_and_tiles_come_when_it_is_free(notebook):
     assert tissue_is_there(notebook)
 
 
-@pytest.mark.slow
 def test_tiles_that_were_given_up_come_when_the_kernel_is_free_again(notebook):
     page = notebook.page
+    page.clock.install()
     page.evaluate("() => { model.held = new Promise((free) => { window.free = free; }); }")
     notebook.viewer.slide_id = "S2"
     notebook.push()
-    page.wait_for_timeout(29_000)  # a cell that runs so long; every tile is grey by then
+    page.wait_for_timeout(500)  # the tiles are asked for
+    page.clock.run_for(29_000)  # a cell that runs so long; every tile is grey by then
+    page.clock.resume()
     page.evaluate("() => { model.held = null; free(); }")
     notebook.until(f"{SHOWN} && host.__stamp.counts().openings === 3")
     assert tissue_is_there(notebook)
