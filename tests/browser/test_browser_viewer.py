@@ -198,6 +198,30 @@ def test_regions_are_clicked_by_their_outline_or_where_no_spot_is(bench, slide):
     assert bench.told("spot") == [inside]
 
 
+def test_names_of_regions_do_not_cover_each_other(bench, slide):
+    bench.mount("tissue", slide.data())
+    scale = bench.ask("screen().scale")
+    regions = [
+        {
+            "id": kind,
+            "name": "a name",
+            "polygons": [[[950, top], [1850, top], [1850, 1550], [950, 1550]]],
+            "kind": kind,
+        }
+        for kind, top in (("hit", 650), ("annotation", 650 + 10 / scale))  # 10 px lower
+    ]
+    (x, y), (left, top) = bench.spot(0), slide.spots[0].tolist()
+    # Inside the lower name, outside the upper one and off both outlines.
+    between = x + (1400 - left) * scale, y + (650 - top) * scale + 5
+    seen = []
+    for shown in (regions, regions[::-1]):  # the first comes first
+        bench.update(slide.data(regions=shown))
+        bench.page.wait_for_timeout(200)  # it is drawn at the next frame
+        assert bench.pixels(between[0] - 15, between[1] - 11, 30, 1)[:, 3].min() > 250
+        seen.append(bench.pixels(between[0] - 15, between[1], 30, 1)[:, 3].min() > 250)
+    assert seen == [False, True]
+
+
 def test_the_pointer_on_a_spot_shows_its_card(bench, slide):
     slide.cards[205] = {"spot_id": "AAAC-1", "values": [{"name": "KRT8", "text": "2.9"}]}
     bench.mount("tissue", slide.data(layer=layer("score")))

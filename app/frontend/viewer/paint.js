@@ -158,27 +158,37 @@ export function drawRegions(context, regions, screen) {
   context.setLineDash([]);
 }
 
-/** Names of regions where there is room. */
+/** Names of regions where there is room: none over another, the first come first. */
 export function drawNames(context, regions, screen) {
   context.font = "600 12px system-ui, sans-serif";
   context.textAlign = "left";
   context.textBaseline = "middle";
+  const taken = [];
   for (const { name, polygons, kind } of regions) {
-    if (name && polygons.length) drawName(context, name, polygons[0], MARK_COLOURS[kind] || INK, screen);
+    if (!name || !polygons.length) continue;
+    const text = name.length > 40 ? `${name.slice(0, 39)}…` : name;
+    const place = placeOfName(polygons[0], context.measureText(text).width + 10, screen);
+    if (!place || taken.some((other) => overlap(place, other))) continue;
+    taken.push(place);
+    context.fillStyle = MARK_COLOURS[kind] || INK;
+    context.fillRect(place.x, place.y, place.width, place.height);
+    context.fillStyle = "#fff";
+    context.fillText(text, place.x + 5, place.y + 9);
   }
 }
 
-function drawName(context, name, polygon, colour, { scale, left, top }) {
+/** Above the middle of a region; nowhere if the region is narrow or out of sight. */
+function placeOfName(polygon, width, { scale, left, top, width: seen, height }) {
   const xs = polygon.map(([x]) => (x - left) * scale);
-  const high = Math.min(...polygon.map(([, y]) => (y - top) * scale));
-  if (Math.max(...xs) - Math.min(...xs) < 40) return;
-  const text = name.length > 40 ? `${name.slice(0, 39)}…` : name;
-  const width = context.measureText(text).width + 10;
-  const x = (Math.max(...xs) + Math.min(...xs) - width) / 2;
-  context.fillStyle = colour;
-  context.fillRect(x, high - 20, width, 17);
-  context.fillStyle = "#fff";
-  context.fillText(text, x + 5, high - 11);
+  const [low, high] = [Math.min(...xs), Math.max(...xs)];
+  const y = Math.min(...polygon.map(([, y]) => (y - top) * scale)) - 20;
+  const x = (low + high - width) / 2;
+  const hidden = x > seen || x + width < 0 || y > height || y + 17 < 0;
+  return high - low < 40 || hidden ? null : { x, y, width, height: 17 };
+}
+
+function overlap(a, b) {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
 /** Rings of marks, the picked one wider. */
