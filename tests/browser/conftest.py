@@ -71,18 +71,17 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path, **rules: Any) -> Iterator[Server]:
-    """A server over a store; `rules` are those of `Served`."""
+def serving(
+    store: Path, *, module: str = "tests.browser.toy_server", **rules: Any
+) -> Iterator[Server]:
+    """A server over a store, with the toy encoder unless `module` is the app's own; `rules` are those of `Served`."""
     pytest.importorskip("streamlit")
     if "port" not in rules:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             rules["port"] = probe.getsockname()[1]
     served = Served(**rules)
-    command = [
-        "tests.browser.toy_server" if part == "app.server" else part
-        for part in app_command(store, served)
-    ]
+    command = [module if part == "app.server" else part for part in app_command(store, served)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=app_environment())
     try:
         wait_until_ready(process, url=served.url())

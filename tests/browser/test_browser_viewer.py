@@ -217,8 +217,8 @@ def test_names_of_regions_do_not_cover_each_other(bench, slide):
     for shown in (regions, regions[::-1]):  # the first comes first
         bench.update(slide.data(regions=shown))
         bench.page.wait_for_timeout(200)  # it is drawn at the next frame
-        assert bench.pixels(between[0] - 15, between[1] - 11, 30, 1)[:, 3].min() > 250
-        seen.append(bench.pixels(between[0] - 15, between[1], 30, 1)[:, 3].min() > 250)
+        assert bench.pixels(between[0] - 15, between[1] - 11, 30, 1)[..., 3].min() > 250
+        seen.append(bench.pixels(between[0] - 15, between[1], 30, 1)[..., 3].min() > 250)
     assert seen == [False, True]
 
 
