@@ -68,7 +68,7 @@ class Guard:
         chosen = settings()
         if (
             chosen.auth == "proxy"
-            and not path.endswith(HEALTH)
+            and path != chosen.base_path + HEALTH
             and not headers.get(chosen.user_header)
         ):
             return 401, "Log in first: the proxy in front of this server named no user."

@@ -86,6 +86,6 @@ def far(opened: Opened, answer: Answer) -> str | None:
     searched = "picture" if answer.against == "image" else "gene profile"
     return (
         f"{FAR}: its best {searched} has cosine {best:.2f}, and 99 of 100 of "
-        f"the store's own spots reach {known.far:.2f} on slides other than theirs. Tissue, stain or pixel size may be "
+        f"the store's own spots (a sample) reach {known.far:.2f} on slides other than theirs. Tissue, stain or pixel size may be "
         "of a kind that is not here: do not trust the prediction."
     )

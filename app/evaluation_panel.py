@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.drawing import png_uri
+from app.facts import known_patients
 from app.markup import facts, plain
 from app.stores import Opened
 from stamp_index.evaluate.metrics import retrieval_ranks, retrieval_recall_at_k
@@ -73,7 +74,7 @@ def retrieval_table(opened: Opened) -> pd.DataFrame:
                     "organ": organ or "not given",
                     "direction": name,
                     "gallery": len(chosen),
-                    "patients": here["patient_id"].nunique(),
+                    "patients": known_patients(here),
                     **cuts,
                     "chance@10": min(10 / len(chosen), 1.0),
                     "median rank": float(np.median(ranks)),
@@ -108,7 +109,7 @@ def coverage_table(opened: Opened) -> pd.DataFrame:
                 "organ": organ or "not given",
                 "slides": len(here),
                 "H&E only": int(here["plain"].sum()),
-                "patients": here["patient_id"].nunique(),
+                "patients": known_patients(here),
                 "spots": int(here["n_spots"].sum()),
                 "of the encoder's panel": float(here.loc[~here["plain"], "share"].mean()),
             }

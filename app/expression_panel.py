@@ -111,7 +111,7 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
         f"{min(ROWS_SHOWN, len(rows))} of {len(rows)} genes. Dot: weighted mean of what was measured "
         f"at {_hits_that_measured(table, len(answer.rows))}, log1p CP10K, with its standard deviation; "
         "light bar: 10 to 90 % of the hits; black tick: the store's median; pXX: share of the store's "
-        f"measured spots with less{'; diamond: measured at the query spot' if known else ''}. "
+        f"measured spots with less (both of at most {distribution.n_sampled(len(predictable_genes(opened))):,} spots){'; diamond: measured at the query spot' if known else ''}. "
         f"{_what_r_is(opened, r)} A prediction from neighbours, not a measurement."
     )
     return list(rows["gene"].head(GENES_OF_HITS))

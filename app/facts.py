@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
+
     from app.stores import Opened
 
 ONLY_PICTURE = "H&E only"  # said of a slide on which nothing was measured
@@ -78,3 +80,8 @@ def _score_facts(hit: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"above the best hit of {share:.0%} of random queries" if math.isfinite(share) else "",
         ),
     ]
+
+
+def known_patients(slides: pd.DataFrame) -> int:
+    """How many patients slides are of; a slide whose patient is not given counts for none."""
+    return int(slides["patient_id"].replace("", None).nunique())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.admission import admitted
+from app.facts import known_patients
 from app.markup import facts, plain
 from app.session import look_at
 from app.settings import as_shown
@@ -138,7 +139,7 @@ def store_facts(opened: Opened) -> list[tuple[str, str]]:
         ("Patch", f"{store.card.patch_width_um:g} µm wide, {store.card.patch_size_px} px"),
     ]
     if len(slides):
-        rows.append(("Patients", str(slides["patient_id"].nunique())))
+        rows.append(("Patients", str(known_patients(slides))))
         rows.append(("Organs", ", ".join(sorted(set(slides["organ"]) - {""})) or "not given"))
         rows.append(("Platforms", ", ".join(sorted(set(slides["platform"]) - {""})) or "not given"))
         plain_ones = len(opened.plain_slides)

@@ -35,8 +35,9 @@ HIT_WIDTH_PX = 3000.0  # the same where no pixel size is known
 def show(opened: Opened, answer: Answer, weights: Mapping[str, float]) -> None:
     """Gallery at the left, the picked hit at the right. A pick reruns only this part."""
     key = components.short_key(
-        opened.key, answer.query, answer.question, list(weights), answer.rows.tolist()
-    )
+        opened.key, answer.query, answer.question, list(weights), answer.rows.tolist(),
+        answer.table["score"].tolist(),
+    )  # fmt: skip
     spot_ids = [str(spot_id) for spot_id in answer.table["spot_id"]]
     left, right = st.columns([0.58, 0.42], gap="medium")
     with left:
@@ -61,7 +62,7 @@ def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank:
         f"**#{rank} · {plain(str(hit['spot_id']))}** · cosine {hit['score']:.3f}", width="content"
     )
     _on_slide(opened, answer, hit)
-    actions(opened, hit)
+    actions(opened, hit, has_genes=bool(weights))
     if weights:
         guessed = {gene: guess for (_, gene), guess in guesses(opened, [row], weights).items()}
         values = readings.gene_readings(opened, hit, weights, guessed)
@@ -97,13 +98,13 @@ def _on_slide(opened: Opened, answer: Answer, hit: Mapping[str, Any]) -> None:
     )
 
 
-def actions(opened: Opened, hit: Mapping[str, Any]) -> None:
+def actions(opened: Opened, hit: Mapping[str, Any], *, has_genes: bool) -> None:
     """What can be done with a hit."""
     spot_id, patient = str(hit["spot_id"]), str(hit["patient_id"] or "")
     with st.container(horizontal=True, gap="small", key="hitactions"):
         if st.button("Use as query", key="use-as-query"):
             st.switch_page(frame.IMAGE_PAGE, query_params={"spot": spot_id})
-        if st.button(
+        if has_genes and st.button(
             "Add its look",
             key="add-look",
             help="Ask for these genes and for tissue that looks like this.",
@@ -160,7 +161,8 @@ def summary(opened: Opened, answer: Answer) -> None:
     searched = "images" if answer.against == "image" else "gene profiles"
     card, store = opened.store.card, opened.store
     n_searched = int(store.has_vector(answer.against).sum())  # plain H&E has no gene profiles
+    filtered = "" if answer.question.filters() is None else "those that pass the filters, of "
     st.caption(
-        f"{len(answer.table)} hits by cosine among the {searched} of {n_searched:,} spots · "
+        f"{len(answer.table)} hits by cosine among the {searched} of {filtered}{n_searched:,} spots · "
         f"{answer.seconds * 1000:.0f} ms · encoder {card.name} {card.fingerprint[:8]}"
     )

@@ -101,6 +101,8 @@ class Jobs:
         Ended jobs that are remembered.
     keep_s : float
         For how long, in seconds.
+    keep_bytes : int
+        What their results may take together; the newest is kept whatever it takes.
     """
 
     def __init__(
@@ -108,11 +110,12 @@ class Jobs:
         *,
         max_running: int = 2,
         max_waiting: int = 4,
-        keep: int = 50,
+        keep: int = 24,
         keep_s: float = 3600.0,
+        keep_bytes: int = 128 * 1024 * 1024,
     ) -> None:
         self._max_running, self._max_waiting = max_running, max_waiting
-        self._keep, self._keep_s = keep, keep_s
+        self._keep, self._keep_s, self._keep_bytes = keep, keep_s, keep_bytes
         self._jobs: dict[str, _Job] = {}  # in the order in which they were asked for
         self._lock = threading.RLock()
 
@@ -233,15 +236,17 @@ class Jobs:
         )
 
     def _forget(self) -> None:
-        """Drop ended jobs that are old, or more than are kept."""
+        """Drop ended jobs that are old, or more or larger than what is kept."""
         ended = sorted(
             (job for job in self._jobs.values() if job.ended is not None),
             key=lambda job: job.ended or 0.0,
             reverse=True,
         )
-        oldest = time.monotonic() - self._keep_s
+        oldest, n_bytes = time.monotonic() - self._keep_s, 0
         for place, job in enumerate(ended):
-            if place >= self._keep or (job.ended or 0.0) < oldest:
+            n_bytes += len(job.result)
+            is_large = place > 0 and n_bytes > self._keep_bytes
+            if place >= self._keep or is_large or (job.ended or 0.0) < oldest:
                 del self._jobs[job.id]
 
     def _start_waiting(self) -> None:

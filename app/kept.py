@@ -45,11 +45,14 @@ class Kept(Generic[Value]):
                 self._keep(key, value)
             finally:
                 with self._lock:
-                    self._making.pop(key, None)
+                    if self._making.get(key) is making:  # not that of who asked after it failed
+                        del self._making[key]
         return value
 
     def _keep(self, key: Hashable, value: Value) -> None:
         with self._lock:
+            if key in self._held:  # made twice, as the first who made it failed
+                self._sum -= self._cost(self._held.pop(key))
             self._held[key] = value
             self._sum += self._cost(value)
             while self._sum > self._most and len(self._held) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-MARKDOWN_SIGNS = r"\`*_[]<>$~#|!"
+MARKDOWN_SIGNS = r"\`*_[]<>$~#|!&"
+# What Streamlit makes of plain letters, after escapes are gone: addresses become links, :names: icons. A word joiner, which is
+# not seen, parts them.
+MADE_OF_LETTERS = re.compile(r"https?(?=://)|www(?=\.)|\S(?=@)|:(?=[\w+/-]+:)", re.IGNORECASE)
+WORD_JOINER = "\u2060"
 
 
 def plain(text: str) -> str:
@@ -22,9 +27,8 @@ def plain(text: str) -> str:
     A message can quote the query, and the query can come from a link that somebody else made: it
     must not become a picture that the browser fetches, nor a link.
     """
-    return "".join(
-        "\\" + letter if letter in MARKDOWN_SIGNS else letter for letter in as_shown(text)
-    )
+    parted = MADE_OF_LETTERS.sub(rf"\g<0>{WORD_JOINER}", as_shown(text))
+    return "".join("\\" + letter if letter in MARKDOWN_SIGNS else letter for letter in parted)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:

@@ -14,6 +14,7 @@ from app.components import short_key
 from app.facts import slide_name
 from app.markup import plain
 from app.selections import places
+from app.session import STORE
 from app.viewer import Outline, Shown, viewer
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ LIST_PX = 170
 class DrawnRegion:
     """A region with the class of its spots."""
 
+    store_id: str
     slide_id: str
     name: str
     wkb: bytes
@@ -48,8 +50,9 @@ class DrawnRegion:
 
 
 def regions() -> list[DrawnRegion]:
-    """What this session has drawn, the oldest first."""
+    """What this session has drawn on the store that it looks at, the oldest first."""
     held: list[DrawnRegion] = st.session_state.setdefault(REGIONS, [])
+    held[:] = [one for one in held if one.store_id == st.session_state.get(STORE, one.store_id)]
     return held
 
 
@@ -84,7 +87,9 @@ def region_of(
     held = places(opened, slide_id)
     inside = shapely.contains_xy(shape, held.xy_px[:, 0], held.xy_px[:, 1])
     rows = tuple(int(row) for row in held.rows[inside])
-    return DrawnRegion(slide_id, clean_name(name), shapely.to_wkb(shape), rows)
+    return DrawnRegion(
+        opened.store.store_id, slide_id, clean_name(name), shapely.to_wkb(shape), rows
+    )
 
 
 def clean_name(name: str) -> str:

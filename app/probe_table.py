@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -161,6 +162,8 @@ def _signed(value: float) -> str:
 
 def _downloads(run: Run) -> None:
     result = run.result()
+    source = replace(result.source, store_path=as_shown(str(result.source.store_path)))
+    told = replace(result, source=source)
     with st.container(horizontal=True, gap="small", key="probedownloads"):
         for label, name, kind, make in (
             ("Spots (CSV)", "csv", "text/csv", lambda: result.to_pandas().to_csv().encode("utf-8")),
@@ -168,7 +171,7 @@ def _downloads(run: Run) -> None:
                 "Result (JSON)",
                 "json",
                 "application/json",
-                lambda: as_shown(result.to_json()).encode("utf-8"),
+                lambda: told.to_json().encode("utf-8"),
             ),
         ):
             st.download_button(
@@ -176,4 +179,4 @@ def _downloads(run: Run) -> None:
                 key=f"download-{name}",
             )  # fmt: skip
         with st.popover("Copy as Python"):
-            st.code(as_shown(result.to_python()), language="python")
+            st.code(told.to_python(), language="python")

@@ -56,8 +56,8 @@ def _measured(opened: Opened, gene: str, value: float) -> dict[str, Any]:
         "value": f"{value:.1f}",
         "spread": "",
         "share": place,
-        "percentile": f"p{place:.0f}",
-        "title": f"{gene}: {value:.2f} log1p CP10K, above {place:.0f} % of the store's spots",
+        "percentile": f"p{int(place)}",
+        "title": f"{gene}: {value:.2f} log1p CP10K, above {int(place)} % of the store's measured spots",
     }
 
 
@@ -69,10 +69,10 @@ def _predicted(opened: Opened, gene: str, guess: Guess) -> dict[str, Any]:
         "value": f"{guess.mean:.1f}",
         "spread": f"± {guess.sd:.1f}",
         "share": place,
-        "percentile": f"p{place:.0f}",
+        "percentile": f"p{int(place)}",
         "title": f"{gene}: {NOT_MEASURED}. {guess.mean:.2f} ± {guess.sd:.2f} log1p CP10K (mean and SD), "
         f"from the {guess.n} measured spots on {slides} whose profiles fit this spot's picture best; "
-        f"above {place:.0f} % of the store's measured spots",
+        f"above {int(place)} % of the store's measured spots",
     }
 
 

@@ -38,7 +38,7 @@ def query_viewer(opened: Opened, slide_id: str, loaded: Annotation | None) -> As
 
     That is the lasso, else the annotation that was clicked, else `loaded`.
     """
-    lasso = lasso_of_address()
+    lasso = lasso_of_address(slide_id)
     start = _start(opened, slide_id, lasso, loaded)
     done = viewer(
         opened,

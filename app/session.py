@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.settings import settings
 from app.stores import open_store
 
 if TYPE_CHECKING:
     from app.stores import Opened
 
 PATH = "_store_path"
+STORE = "_store_id"
 
 
 def current() -> Opened:
@@ -29,6 +31,7 @@ def look_at(path: str) -> Opened:
     """
     opened = open_store(path)
     st.session_state[PATH] = path
+    st.session_state[STORE] = opened.store.store_id
     return opened
 
 
@@ -48,5 +51,14 @@ def take_over(name: str) -> None:
 
 
 def user() -> str:
-    """Name of whoever looks, as the proxy or the log-in gave it; "" where nobody logs in."""
-    return str(st.user.get("email") or st.user.get("name") or "")
+    """Who looks, as the proxy or the log-in says; "" where nobody logs in.
+
+    Of a log-in the e-mail, unless the provider says that nobody checked it; else the provider's id of the user. Never the
+    name, which users choose themselves.
+    """
+    if settings().auth == "proxy":
+        return str(st.user.get("name") or "")
+    email = str(st.user.get("email") or "")
+    if email and str(st.user.get("email_verified", True)).casefold() != "false":
+        return email
+    return str(st.user.get("sub") or "")

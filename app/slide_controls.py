@@ -97,8 +97,10 @@ def _predicted(opened: Opened, slide_id: str, gene: str) -> bool:
     return True
 
 
-def lasso_of_address() -> Polygon | None:
-    """The polygon in the page's address; None where there is none or it is no polygon."""
+def lasso_of_address(slide_id: str) -> Polygon | None:
+    """The polygon in the page's address; None where there is none, it is no polygon, or it was drawn on another slide."""
+    if st.query_params.get("polyof", slide_id) != slide_id:
+        return None
     try:
         return polygon_of(decode_polygon(st.query_params.get("poly", "")))
     except QueryError:

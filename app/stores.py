@@ -54,6 +54,11 @@ class Opened:
         """
         return _searchers.get(self.key, lambda: _searcher_of(self.store))
 
+    def has_row(self, row: int) -> bool:
+        """Whether a spot has this row id."""
+        first, n = self.slides["first_spot"], self.slides["n_spots"]
+        return bool(((first <= row) & (row < first + n)).any())
+
     @property
     def is_synthetic(self) -> bool:
         """True where every slide was drawn by the phantom."""

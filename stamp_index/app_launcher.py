@@ -72,7 +72,8 @@ class Served:
     Raises
     ------
     AppError
-        If `base_path`, `auth` or `user_header` cannot be such a thing, or `secrets` lacks what a log-in needs.
+        If `base_path`, `auth` or `user_header` cannot be such a thing, `secrets` lacks what a log-in needs, or `allow` or
+        `secrets` are given where nobody logs in.
     """
 
     host: str = "127.0.0.1"
@@ -97,9 +98,15 @@ class Served:
             raise AppError(msg)
         if self.auth == "oidc":
             _check_secrets(self.secrets)
+        elif self.secrets is not None:
+            msg = f"--secrets says how users log in, but --auth is {self.auth}. Add --auth oidc, or leave it out."
+            raise AppError(msg)
+        if self.allow and self.auth == "none":
+            msg = "--allow says who may look, but nobody logs in. Add --auth proxy or --auth oidc."
+            raise AppError(msg)
 
     def url(self, query: str | None = None) -> str:
-        """Address of the app, optionally opening on a gene query, such as ``http://127.0.0.1:8501/?q=CD8A+high``."""
+        """Address of the app, optionally opening on a gene query, such as ``http://127.0.0.1:8501/genes?q=CD8A+high``."""
         shown = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
         shown = f"[{shown}]" if ":" in shown else shown
         tail = "genes?" + urllib.parse.urlencode({"q": query}) if query else ""

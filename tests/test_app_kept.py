@@ -36,6 +36,32 @@ def test_value_that_cannot_be_made_is_tried_again():
     assert kept.get("a", lambda: 3) == 3
 
 
+def test_value_that_fails_for_the_first_of_two_is_counted_once():
+    kept, asked, failed = Kept(2, lambda _: 1), threading.Event(), threading.Event()
+
+    def fail() -> str:
+        asked.set()
+        failed.wait(5)
+        raise ZeroDivisionError
+
+    def first() -> None:
+        with pytest.raises(ZeroDivisionError):
+            kept.get("a", fail)
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    asked.wait(5)
+    threads += [threading.Thread(target=lambda: kept.get("a", lambda: "value")) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    failed.set()
+    for thread in threads:
+        thread.join()
+    assert (kept._sum, len(kept._held), kept._making) == (1, 1, {})
+    kept._keep("a", "made twice")
+    assert (kept._sum, len(kept._held)) == (1, 1)
+
+
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 5)), max_size=60))
 def test_what_is_kept_never_costs_more_than_it_may(asked):
     most = 9

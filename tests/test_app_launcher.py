@@ -73,6 +73,19 @@ def test_unknown_kind_of_log_in_is_refused_with_those_there_are():
         Served(auth="basic")
 
 
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        ({"allow": ("*@hospital.example",)}, "nobody logs in"),
+        ({"secrets": Path("secrets.toml")}, "--auth is none"),
+        ({"secrets": Path("secrets.toml"), "auth": "proxy"}, "--auth is proxy"),
+    ],
+)
+def test_rules_for_users_are_refused_where_nobody_logs_in(rules, sentence):
+    with pytest.raises(AppError, match=sentence):
+        Served(**rules)
+
+
 def test_header_of_the_user_must_be_a_name():
     with pytest.raises(AppError, match="X-Forwarded-User"):
         Served(user_header="X: y\r\n")

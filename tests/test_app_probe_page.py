@@ -356,9 +356,9 @@ def test_annotations_of_qupath_are_taken_with_their_classification(store):
 
 def test_later_region_counts_where_two_overlap():
     regions = [
-        probe_drawing.DrawnRegion("S1", "a", b"", (1, 2, 3)),
-        probe_drawing.DrawnRegion("S1", "b", b"", (3, 4)),
-        probe_drawing.DrawnRegion("S2", "c", b"", (9,)),
+        probe_drawing.DrawnRegion("store", "S1", "a", b"", (1, 2, 3)),
+        probe_drawing.DrawnRegion("store", "S1", "b", b"", (3, 4)),
+        probe_drawing.DrawnRegion("store", "S2", "c", b"", (9,)),
     ]
     assert probe_drawing.classes_of(regions, {"S1"}) == {1: "a", 2: "a", 3: "b", 4: "b"}
 

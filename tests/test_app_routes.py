@@ -151,6 +151,25 @@ def test_another_store_under_the_same_path_is_gone_and_not_shown(tmp_path):
     assert "Reload" in answer.text
 
 
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "deleted"])
+def test_store_that_goes_away_under_a_server_that_has_it_open_is_a_sentence(tmp_path, replaced):
+    store = toy_store(tmp_path / "a", n_slides=1, n_spots=40)
+    client = Client(store)
+    assert client.get("slides/0/spots").status_code == 200
+    shutil.rmtree(store.path)
+    if replaced:
+        shutil.copytree(toy_store(tmp_path / "b", n_slides=1, n_spots=40).path, store.path)
+    for path, query in {
+        "slides/0/layer": {"gene": "EPCAM"},
+        "slides/0/spots/3": {},
+        "patches/3.jpg": {},
+    }.items():
+        answer = client.get(path, **query)
+        assert answer.status_code == 410, path
+        assert "Reload the page" in answer.text
+        assert str(tmp_path).strip("/") not in answer.text
+
+
 def test_deleted_store_is_a_sentence(tmp_path):
     store = toy_store(tmp_path, n_slides=1, n_spots=5)
     client = Client(store)

@@ -57,12 +57,15 @@ def _answered(work: Work, request: Request) -> Response:
         return refusal(404, str(error))
     except StoreError as error:
         return refusal(410, f"The store has changed under this page. Reload it. ({error})")
-    except OSError:
-        return refusal(410, "The store or a slide's file is not where it was. Reload the page.")
     except QueryError as error:
         return refusal(400, str(error))
     except StampIndexError as error:  # of the encoder or an index
         return refusal(503, str(error))
+    except (
+        OSError,
+        ValueError,
+    ):  # Lance raises either where its files are gone; its text names their folders
+        return refusal(410, "The store or a slide's file is not where it was. Reload the page.")
 
 
 def _opened(request: Request) -> Opened:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def patch(opened: Opened, request: Request) -> Response:
     """JPEG of a spot's patch, by its row id."""
     row = request.path_params["row"]
-    try:
-        jpeg = opened.store.thumbnails([row])[0]
-    except ValueError as error:
-        raise NotThereError(str(error)) from error
+    if not opened.has_row(row):
+        msg = f"Row {row} is not in the store."
+        raise NotThereError(msg)
+    jpeg = opened.store.thumbnails([row])[0]
     if jpeg is None:
         msg = f"No picture is stored for row {row}."
         raise NotThereError(msg)

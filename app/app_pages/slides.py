@@ -40,7 +40,7 @@ def _workplace(opened: Opened, slide_id: str, layer: Mapping[str, str] | None) -
             Shown(
                 layer=layer,
                 outlines=annotations.outlines(slide_id),
-                lasso=slide_controls.lasso_of_address(),
+                lasso=slide_controls.lasso_of_address(slide_id),
                 lasso_stamp="address",
                 selected=slide_controls.selected_of_address(opened, slide_id),
                 in_address=True,

@@ -139,6 +139,25 @@ def test_ten_thousand_shapes_with_markup_for_names_are_loaded_and_shown_as_text(
     assert page.locator("img[src='x']").count() == 0
 
 
+def test_words_of_an_address_become_neither_links_nor_icons_nor_tags(page, server):
+    said = (
+        "see https://evil.example/x www.evil.example a@evil.example :material/home: :+1: &lt;b&gt;"
+    )
+    page.goto(server.url("genes", q=said))
+    message = page.locator('[data-testid="stAlert"]').first
+    message.wait_for()
+    shown = message.inner_text().replace("\u2060", "")
+    for word in (
+        "https://evil.example/x",
+        "www.evil.example",
+        ":material/home:",
+        ":+1:",
+        "&lt;b&gt;",
+    ):
+        assert word in shown
+    assert page.locator("a[href*=evil]").count() == 0
+
+
 # ---- a store that goes away or changes -------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import pytest
 import shapely
 from playwright.sync_api import expect
 
+from stamp_index.addresses import encode_polygon
 from tests.browser.driving import drag, spot_place, view, viewer
 
 PLACES = [
@@ -109,6 +110,27 @@ def test_another_gene_and_a_click_keep_view_and_lasso(page, server, store):
     )
     assert host.evaluate("host => host.__stamp.lasso()") == lasso
     assert lasso_count(page) == told
+
+
+def test_lasso_stays_on_the_slide_that_it_was_drawn_on(page, server, store):
+    draw(page, open_slide(page, server, store, s="S1", gene="CD8A"), PLACES)
+    lasso_count(page)
+    page.locator(".st-key-s input").click()
+    page.get_by_role("option", name="S2").click()
+    page.locator(".st-key-lassocard").wait_for(state="detached")
+    assert viewer(page).evaluate("host => host.__stamp.lasso()") is None
+    assert "polyof=S1" in page.url
+    page.reload()
+    viewer(page)
+    assert page.locator(".st-key-lassocard").count() == 0
+
+
+def test_lasso_of_a_link_means_the_slide_that_it_opens_on(page, server):
+    page.goto(server.url("", s="S1", gene="CD8A", poly=encode_polygon(PLACES[:4])))
+    lasso_count(page)
+    page.locator(".st-key-s input").click()
+    page.get_by_role("option", name="S2").click()
+    page.locator(".st-key-lassocard").wait_for(state="detached")
 
 
 def test_address_brings_back_view_lasso_and_gene(page, server, store, browser):

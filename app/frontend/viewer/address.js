@@ -1,7 +1,5 @@
 // View, lasso and colours in the page's address, in letters that need no escape. The same code stands in
 // stamp_index/addresses.py, which reads and writes the lasso for links.
-const NAMES = ["view", "poly", "spots", "image", "range"];
-
 export const polygonText = (polygon) => {
   let [px, py] = [0, 0];
   return polygon
@@ -53,7 +51,10 @@ export function writeState(state) {
     const { x, y, zoom } = state.view;
     put("view", [Math.round(x), Math.round(y), Math.max(1, Math.round(zoom * 10000))].join("."));
   }
-  if ("poly" in state) put("poly", state.poly ? polygonText(state.poly) : "");
+  if ("poly" in state) {
+    put("poly", state.poly ? polygonText(state.poly) : "");
+    put("polyof", state.poly ? state.slide : ""); // on another slide it means nothing
+  }
   if ("spotOpacity" in state) put("spots", String(Math.round(state.spotOpacity * 100)));
   if ("imageOpacity" in state) put("image", String(Math.round(state.imageOpacity * 100)));
   if ("range" in state) {
@@ -62,5 +63,3 @@ export function writeState(state) {
   }
   if (url.href !== window.location.href) window.history.replaceState(window.history.state, "", url.href);
 }
-
-export { NAMES };

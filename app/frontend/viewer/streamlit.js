@@ -42,13 +42,15 @@ const opened = async (held, host) => {
   const drawer = new URLSearchParams(window.location.search).get("drawer") || "auto";
   const say = (name, value) => held.component.setStateValue(name, { key: held.data.key, value });
   let state = {};
+  // An address from elsewhere means the slide that it opens on, whatever is chosen later.
+  if (held.data.inAddress && held.data.lasso) writeState({ poly: held.data.lasso, slide: held.data.label });
   held.view = mount(host, {
     OpenSeadragon,
     drawer,
     transport: transportOf(held),
     on: {
       lasso: (polygon) => {
-        if (held.data.inAddress) writeState({ ...state, poly: polygon });
+        if (held.data.inAddress) writeState({ ...state, poly: polygon, slide: held.data.label });
         say("lasso", polygon);
       },
       spot: (index) => say("spot", index),

@@ -200,9 +200,12 @@ def _notes_of_fold(run: ProbeRun, number: int, truth: NDArray[Any]) -> Iterator[
 
 def _warnings(run: ProbeRun) -> Iterator[str]:
     """Why the numbers may be too good."""
-    if run.settings.split == "spot":
+    settings = run.settings
+    if settings.split == "spot":
         yield _LEAK
-    if run.settings.split != "slide":
+    if settings.gene and settings.features != "image":
+        yield f"The gene embedding was made from counts that hold {settings.gene} itself. Probe image embeddings instead."
+    if settings.split not in ("slide", "block"):
         return
     slides = run.spots.table[["slide_id", "patient_id"]].drop_duplicates()
     known = slides["patient_id"][slides["patient_id"].fillna("") != ""]
@@ -210,6 +213,7 @@ def _warnings(run: ProbeRun) -> Iterator[str]:
     if shared:
         names = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
         yield (
-            f"Patient {names} has several slides, which can be on both sides of a fold. Split by patient to learn "
+            f"Patient {names} has several slides, which can be on both sides of a fold"
+            f"{' at the same place of serial sections' if settings.split == 'block' else ''}. Split by patient to learn "
             f"what holds for new patients."
         )
