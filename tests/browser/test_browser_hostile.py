@@ -139,23 +139,22 @@ def test_ten_thousand_shapes_with_markup_for_names_are_loaded_and_shown_as_text(
     assert page.locator("img[src='x']").count() == 0
 
 
-def test_words_of_an_address_become_neither_links_nor_icons_nor_tags(page, server):
-    said = (
-        "see https://evil.example/x www.evil.example a@evil.example :material/home: :+1: &lt;b&gt;"
-    )
-    page.goto(server.url("genes", q=said))
-    message = page.locator('[data-testid="stAlert"]').first
-    message.wait_for()
-    shown = message.inner_text().replace("\u2060", "")
-    for word in (
+@pytest.mark.parametrize(
+    "said",
+    [
         "https://evil.example/x",
         "www.evil.example",
-        ":material/home:",
-        ":+1:",
-        "&lt;b&gt;",
-    ):
-        assert word in shown
-    assert page.locator("a[href*=evil]").count() == 0
+        "a@evil.example",
+        ":material/home: :+1:",
+        "&lt",
+    ],
+)
+def test_words_of_an_address_become_neither_links_nor_icons_nor_tags(page, server, said):
+    page.goto(server.url("genes", q=f"see {said}"))
+    message = page.locator('[data-testid="stAlert"]').first
+    message.wait_for()
+    assert f"'see {said}'" in message.inner_text().replace("\u2060", "")
+    assert message.locator("a, b").count() == 0
 
 
 # ---- a store that goes away or changes -------------------------------------------------------

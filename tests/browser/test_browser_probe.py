@@ -96,17 +96,12 @@ def test_run_moves_on_survives_a_reload_and_ends_in_a_result(page, long_server):
     assert layer == "Right or wrong"
 
 
-def test_cancel_ends_the_run_within_two_seconds_of_its_own_clock(page, long_server):
+def test_cancel_ends_the_run_and_leaves_the_page_ready_for_another(page, long_server):
     page.goto(long_server.url("probe", features="gene", most="24000", split="slide", folds="10"))
     start(page)
     assert await_share(page, 0) < 100
-    words = page.locator(PROGRESS).get_by_text(" embeddings, by slide").inner_text()
-    before = float(words.split(" · ")[-1].removesuffix(" s"))
     page.get_by_role("button", name="Cancel").click()
-    ended = page.get_by_text("was cancelled after")
-    ended.wait_for()
-    after = float(re.search(r"after ([\d.]+) s", ended.inner_text())[1])
-    assert after - before < 2 + 1  # the page shows whole seconds
+    page.get_by_text("was cancelled after").wait_for()
     assert page.locator(PROGRESS).count() == 0
     page.get_by_role("button", name="Run").wait_for()
 
@@ -161,7 +156,7 @@ def test_regions_that_are_drawn_here_are_probed(page, server):
     assert matrix.locator("th[scope=row]").all_inner_texts() == ["left", "right"]
 
 
-def test_downloads_come_without_another_run_of_the_page(page, server):
+def test_downloads_hold_every_spot_and_its_fold(page, server):
     page.goto(server.url("probe", split="slide", c="1", folds="2"))
     start(page)
     page.locator(RESULT).wait_for(timeout=LONG_MS)

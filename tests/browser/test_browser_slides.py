@@ -97,10 +97,12 @@ def test_another_gene_and_a_click_keep_view_and_lasso(page, server, store):
     page.mouse.wheel(0, -120)
     page.wait_for_timeout(800)  # the zoom is animated
     before, lasso = view(host), host.evaluate("host => host.__stamp.lasso()")
-    page.get_by_role("radio", name="Nothing").or_(
-        page.get_by_role("button", name="Nothing")
-    ).first.click()
-    page.wait_for_function("() => new URLSearchParams(location.search).get('by') === 'Nothing'")
+    field = page.locator(".st-key-slidebar").get_by_role("combobox").last
+    field.fill("CD8A")
+    field.press("Enter")
+    page.wait_for_function(
+        "host => host.__stamp.layer() === 'CD8A' && host.__stamp.ready", arg=host.element_handle()
+    )
     expect(page.locator(".st-key-lassocard")).to_contain_text("Lasso:")
     page.mouse.click(*spot_place(host, 1))
     page.locator(".st-key-spotcard").get_by_text("S1:B0001-1", exact=True).wait_for()

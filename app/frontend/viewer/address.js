@@ -39,7 +39,7 @@ export function readState(search = window.location.search) {
   const [spots, image] = [share(held.get("spots")), share(held.get("image"))];
   if (spots !== undefined) state.spotOpacity = spots;
   if (image !== undefined) state.imageOpacity = image;
-  const range = (held.get("range") || "").match(/^([\w.-]{1,60})~(-?[\d.]+)~(-?[\d.]+)$/);
+  const range = (held.get("range") || "").match(/^([^~]{1,100})~(-?[\d.]+)~(-?[\d.]+)$/);
   if (range) state.range = { name: range[1], low: Number(range[2]), high: Number(range[3]) };
   return state;
 }
