@@ -14,10 +14,14 @@ from stamp_index.export.annotations import Annotation, Annotations, read_annotat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shapely import Polygon
+
     from app.stores import Opened
 
 KEY = "annotations"  # of each slide
 MAX_MB = 20
+MAX_CORNERS = 5_000  # of an outline that is drawn
+SHARE_OF_SIDE = 2_000  # of the longer side: less than a pixel where the whole of it is seen
 MAX_DRAWN = 500  # more outlines than that are a carpet
 _ID = "annotation-"
 
@@ -71,9 +75,20 @@ def propose(slide_id: str, at: int) -> None:
 def outlines(slide_id: str) -> Sequence[Outline]:
     """A slide's annotations as the viewer draws them."""
     return [
-        Outline(f"{_ID}{at}", one.name, tuple(tuple(p.exterior.coords) for p in one.polygons))
+        Outline(f"{_ID}{at}", one.name, tuple(_ring(p) for p in one.polygons))
         for at, one in enumerate(held(slide_id)[:MAX_DRAWN])
     ]
+
+
+def _ring(polygon: Polygon) -> tuple[tuple[float, float], ...]:
+    """Corners of a polygon as it is drawn: of very many, those that a screen can show."""
+    ring = polygon.exterior
+    if len(ring.coords) > MAX_CORNERS:
+        left, top, right, bottom = polygon.bounds
+        ring = ring.simplify(
+            max(right - left, bottom - top) / SHARE_OF_SIDE, preserve_topology=False
+        )
+    return tuple(ring.coords)[:MAX_CORNERS]
 
 
 def place_of(slide_id: str, outline_id: str | None) -> int | None:

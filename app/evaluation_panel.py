@@ -12,6 +12,7 @@ from app.drawing import png_uri
 from app.facts import known_patients
 from app.markup import facts, plain
 from app.stores import Opened
+from stamp_index.errors import StampIndexError
 from stamp_index.evaluate.metrics import retrieval_ranks, retrieval_recall_at_k
 from stamp_index.index.folder import current, index_folder
 from stamp_index.index.plots import PLOT
@@ -130,7 +131,10 @@ def indexes(opened: Opened) -> None:
         return
     for column, (side, index) in zip(st.columns(len(held)), held.items(), strict=True):
         with column:
-            _index(side, index)
+            try:
+                _index(side, index)
+            except StampIndexError as error:  # it went away while the page was open
+                st.error(plain(str(error)))
 
 
 def _index(side: str, index: Index) -> None:

@@ -4,6 +4,8 @@ cannot be shown.
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ REGIONS_PAGE = str(PAGES / "regions.py")
 PROBE_PAGE = str(PAGES / "probe.py")
 EVALUATION_PAGE = str(PAGES / "evaluation.py")
 HELP_PAGE = str(PAGES / "help.py")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 PLAIN_PAGES = (
     "",
     "help",
@@ -61,6 +64,8 @@ def run(store_path: str | None) -> None:
             "stamp-index app STORE",
         )
         return
+    if _drop_endless_numbers():
+        st.rerun()
     try:
         with st.spinner("Opening the store …"):
             opened = look_at(store_path)
@@ -73,6 +78,20 @@ def run(store_path: str | None) -> None:
     elif page.url_path in PLAIN_PAGES or _can_search(opened):
         page.run()
     footer(opened)
+
+
+def _drop_endless_numbers() -> bool:
+    """Take numbers that no float holds out of the address: Streamlit's fields fail on them. Says whether there were any."""
+    asked = st.query_params
+    endless = [name for name in asked if any(map(is_endless, asked.get_all(name)))]
+    for name in endless:
+        del asked[name]
+    return bool(endless)
+
+
+def is_endless(text: str) -> bool:
+    """Whether a text is a number that no float holds."""
+    return NUMBER.fullmatch(text) is not None and math.isinf(float(text))
 
 
 def _can_search(opened: Opened) -> bool:

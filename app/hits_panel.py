@@ -62,7 +62,7 @@ def show_hit(opened: Opened, answer: Answer, weights: Mapping[str, float], rank:
         f"**#{rank} · {plain(str(hit['spot_id']))}** · cosine {hit['score']:.3f}", width="content"
     )
     _on_slide(opened, answer, hit)
-    actions(opened, hit, has_genes=bool(weights))
+    actions(opened, hit, has_genes=any(weights.values()))
     if weights:
         guessed = {gene: guess for (_, gene), guess in guesses(opened, [row], weights).items()}
         values = readings.gene_readings(opened, hit, weights, guessed)
@@ -109,8 +109,8 @@ def actions(opened: Opened, hit: Mapping[str, Any], *, has_genes: bool) -> None:
             key="add-look",
             help="Ask for these genes and for tissue that looks like this.",
         ):
-            asked = {name: st.query_params.get_all(name) for name in st.query_params}
-            st.switch_page(frame.GENE_PAGE, query_params={**asked, "like": spot_id})
+            st.query_params["like"] = spot_id
+            st.rerun()
         st.button(
             "Unmark" if spot_id in shortlist.marked() else "Mark",
             key="mark-hit",

@@ -70,8 +70,9 @@ def _gene(opened: Opened, slide_id: str) -> dict[str, str] | None:
         st.error(plain(str(error)))
         return None
     except StampIndexError:
-        near = ", ".join(close_genes(opened, typed)) or "no gene of this store is close"
-        st.error(plain(f"{typed} was measured on no slide of this store. Did you mean {near}?"))
+        near = ", ".join(close_genes(opened, typed))
+        hint = f"Did you mean {near}?" if near else "No gene of this store has a name like it."
+        st.error(plain(f"{typed} was measured on no slide of this store. {hint}"))
         return None
     gene = next(iter(found.values()))
     return {"gene": gene} if _predicted(opened, slide_id, gene) else None

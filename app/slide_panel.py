@@ -17,7 +17,7 @@ from app.session import hand_over, user
 from app.stores import Opened
 from stamp_index.addresses import encode_polygon
 from stamp_index.errors import QueryError
-from stamp_index.view.contrast import MOST_SPOTS, region_contrast
+from stamp_index.view.contrast import MOST_SPOTS, PSEUDO_CP10K, region_contrast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,8 @@ def lasso_card(opened: Opened, chosen: Selection, done: Said) -> None:
         else:
             st.html(markup.contrast_table(table.head(TOP_GENES), table.tail(3)[::-1]))
             st.caption(
-                f"Fold change of mean CP10K against the slide's other spots, of at most {MOST_SPOTS:,} on each side."
+                f"log2 fold change of mean CP10K, {PSEUDO_CP10K:g} added to both, against the slide's other spots; of at most "
+                f"{MOST_SPOTS:,} spots on each side."
             )
         if st.button("Find similar regions", key="find-regions", width="stretch"):
             asked = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from app import components, drawing
 from app.facts import slide_name, spot_facts
+from app.kept import Kept
 from app.markup import facts, plain
 from app.slide_views import slide_view
 from stamp_index.errors import ImageFormatError
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 MAX_UPLOAD_MB = 20
+MAX_DECODED_BYTES = 64 * 1024 * 1024  # of all sessions
 SHOWN_PX = 720
+MAX_SPOT_ID = 300
 USUAL_MPP = (0.2, 1.1)
 MARGIN = 0.1  # around the region, as a share of its width: resampling looks a little beyond
 MPP_NEAR = 1.25  # factor within which a pixel size is called that of a slide
@@ -56,15 +61,28 @@ class QueryPicture:
     patch: NDArray[np.uint8]
 
 
-@st.cache_data(max_entries=2, show_spinner="Opening the picture …", scope="session")
+_decoding = threading.Lock()  # one at a time: a small file can hold many pixels
+_pictures: Kept[NDArray[np.uint8]] = Kept(MAX_DECODED_BYTES, lambda pixels: pixels.nbytes)
+
+
 def decode(data: bytes) -> NDArray[np.uint8]:
-    """Pixels of an upload; kept for this session only, in memory."""
-    return safe_open(data)
+    """Pixels of an upload, kept in memory for a while under what only its owner knows: its bytes.
+
+    Raises
+    ------
+    ImageFormatError
+        If it cannot be read safely.
+    """
+
+    def made() -> NDArray[np.uint8]:
+        with _decoding, st.spinner("Opening the picture …"):
+            return safe_open(data)
+
+    return _pictures.get(hashlib.sha256(data).digest(), made)
 
 
 def uploaded(opened: Opened) -> QueryPicture | None:
     """Ask for a file, its pixel size and the place of the patch on it."""
-    card = opened.store.card
     file = st.file_uploader(
         "H&E picture (PNG, JPEG or TIFF)",
         type=["png", "jpg", "jpeg", "tif", "tiff"],
@@ -75,8 +93,9 @@ def uploaded(opened: Opened) -> QueryPicture | None:
         "Pixel size (µm per pixel)",
         min_value=0.05,
         max_value=20.0,
-        value=round(card.patch_width_um / card.patch_size_px, 4),
+        value=None,  # never guessed
         step=0.05,
+        placeholder="such as 0.25",
         format="%.3f",
         key="mpp",
         bind="query-params",
@@ -86,7 +105,7 @@ def uploaded(opened: Opened) -> QueryPicture | None:
         f"At most {MAX_UPLOAD_MB} MB. The picture stays in this server's memory for your session "
         "and is never written to disk."
     )
-    if _is_unusual(mpp, opened):
+    if mpp is not None and _is_unusual(mpp, opened):
         st.warning(
             f"{mpp:g} µm per pixel is outside 0.25 to 1.0, where scans of H&E usually lie, and no "
             "slide of this store has it. With a wrong pixel size the hits mean nothing."
@@ -97,6 +116,11 @@ def uploaded(opened: Opened) -> QueryPicture | None:
         image = decode(file.getvalue())
     except ImageFormatError as error:
         st.error(plain(f"{file.name} was not read. {error}"))
+        return None
+    if mpp is None:
+        st.info(
+            "Give the pixel size of your picture: microns that one of its pixels is wide. Scanners and QuPath tell it."
+        )
         return None
     return _placed(image, mpp, opened, file.name)
 
@@ -176,7 +200,7 @@ def chosen_spot(opened: Opened) -> str:
     The address carries the spot; the input and the slide follow it.
     """
     slide_ids = list(opened.slides.index)
-    spot_id = st.query_params.get("spot", "").strip()
+    spot_id = st.query_params.get("spot", "").strip()[:MAX_SPOT_ID]
     slide_id = slide_of(spot_id, slide_ids)
     if not spot_id:
         spot_id = nearest_spot(opened, slide_id, (0.5, 0.5))

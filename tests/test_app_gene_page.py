@@ -55,7 +55,7 @@ def test_hits_show_what_the_store_measured_there_with_its_percentile(store):
         value = values[store.row_of(spot_id)]
         below = 100 * sum(other < value for other in values) / len(values)  # slow and obvious
         assert tile["genes"][0]["value"] == f"{value:.1f}"
-        assert tile["genes"][0]["percentile"] == f"p{below:.0f}"
+        assert tile["genes"][0]["percentile"] == f"p{int(below)}"
 
 
 def test_address_carries_k_and_filters(store):
@@ -281,3 +281,21 @@ def test_gene_at_spots_with_nothing_to_predict_it_from_is_said_in_words(tmp_path
     at = start(store, q="CD8A high", slide="S2", **{"in": "gene profiles"})
     assert {tile["genes"][0]["value"] for tile in tiles(at)} == {"not measured here"}
     assert "has no picture" in tiles(at)[0]["genes"][0]["title"]
+
+
+@pytest.mark.parametrize("k", ["1e999", "9" * 400, "-1e999"])
+def test_number_in_the_address_that_no_float_holds_is_dropped(store, k):
+    at = start(store, q="CD8A high", k=k)
+    assert len(tiles(at)) == 48
+    assert "k" not in at.query_params
+
+
+def test_scores_of_the_tiles_are_those_of_the_mixture_that_is_asked(store):
+    asked = {"q": "CD8A high", "like": "S1:B0003-1", "k": "5"}
+    shown = {}
+    for mix in ("10", "90"):
+        at = start(store, **asked, mix=mix)
+        shown[mix] = [tile["score"] for tile in tiles(at)]
+    assert shown["10"] != shown["90"]
+    at = start(store, **asked, mix="10")
+    assert [tile["score"] for tile in tiles(at)] == shown["10"]

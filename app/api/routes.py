@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.routing import Route
 
 from app.api import frontend, genes, patches, runs, slides
@@ -18,20 +19,29 @@ if TYPE_CHECKING:
 
     from app.stores import Opened
 
-STORE = "/api/{store_id}/{version:int}"
-SLIDE = STORE + "/slides/{number:int}"
+STORE = "/api/{store_id}/{version:count}"
+SLIDE = STORE + "/slides/{number:count}"
+
+
+class CountConvertor(IntegerConvertor):
+    """Whole numbers of at most twelve digits: Python refuses to read thousands of them."""
+
+    regex = "[0-9]{1,12}"
+
+
+register_url_convertor("count", CountConvertor())
 
 
 def routes() -> list[Route]:
     """All routes, below the base path."""
     base = settings().base_path
     found = {
-        f"{SLIDE}/tiles/{{level:int}}/{{column:int}}_{{row:int}}.jpg": of_store(slides.tile),
+        f"{SLIDE}/tiles/{{level:count}}/{{column:count}}_{{row:count}}.jpg": of_store(slides.tile),
         f"{SLIDE}/spots": of_store(slides.spots),
-        f"{SLIDE}/spots/{{index:int}}": of_store(slides.spot),
+        f"{SLIDE}/spots/{{index:count}}": of_store(slides.spot),
         f"{SLIDE}/layer": of_store(slides.layer),
         f"{SLIDE}/run": of_store(runs.layer),
-        f"{STORE}/patches/{{row:int}}.jpg": of_store(patches.patch),
+        f"{STORE}/patches/{{row:count}}.jpg": of_store(patches.patch),
         f"{STORE}/genes": of_store(genes.complete),
         "/assets/{release}/{name:path}": frontend.asset,
         "/api/{rest:path}": _unknown,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.driving import gene_input, wait_chips
+from tests.browser.driving import gene_input, viewer, wait_chips
 from tests.support import toy_slides
 
 READY = ".grid[data-ready]"
@@ -91,6 +91,42 @@ def test_click_on_a_hit_shows_it_in_the_middle_of_its_slide(page, server, store)
     page.locator('.tile[data-rank="4"]').click()
     detail(page, 4, fourth)
     looks_at(page, store, fourth)
+
+
+def test_look_of_a_hit_joins_the_query_and_its_filters_stay(page, server):
+    open_page(page, server.url("genes", q="CD8A high", k="20", notpatient="P2"))
+    page.get_by_role("button", name="Add its look").click()
+    page.get_by_text("and the look of").wait_for()
+    assert "k=20" in page.url
+    assert "notpatient=P2" in page.url
+    assert page.locator(".tile").count() == 20
+
+
+def test_keys_of_hits_work_after_a_tile_was_clicked(page, server):
+    open_page(page, server.url("genes", q="CD8A high", slide="S1"))
+    page.locator('.tile[data-rank="4"]').click()
+    detail(page, 4, spot_of(page.locator('.tile[data-rank="4"]')))
+    page.locator(".st-key-hitview .si-host").hover()
+    page.keyboard.press("n")
+    detail(page, 5, spot_of(page.locator('.tile[data-rank="5"]')))
+
+
+def test_view_of_a_slide_is_not_written_into_the_next_pages_address(page, server):
+    page.goto(server.url("", s="S1"))
+    viewer(page)
+    page.get_by_role("link", name="Similar regions").click()
+    page.get_by_role("heading", name="Similar regions").wait_for()
+    viewer(page)
+    page.wait_for_timeout(1500)
+    assert "view=" not in page.url
+
+
+def test_picture_without_a_pixel_size_is_not_searched_with_a_guess(page, server, store):
+    page.goto(server.url("image"))
+    page.locator('input[type="file"]').wait_for(state="attached")
+    upload(page, png(np.full((300, 300, 3), 120, np.uint8)))
+    page.get_by_text("Give the pixel size of your picture").wait_for()
+    assert page.locator(".tile").count() == 0
 
 
 def test_arrow_keys_move_and_enter_picks(page, server):
@@ -328,9 +364,9 @@ def test_a_region_is_taken_along_as_files(page, server):
     assert {row["slide_id"] for row in rows} == {"S1"}
     assert all(90 <= float(row["x_px"]) <= 290 for row in rows)
     assert downloaded(page, "h5ad")[:4] == b"\x89HDF"
-    viewer = page.locator(".st-key-slide .si-host")
-    viewer.get_by_text("log1p CP10K").wait_for()  # its legend comes last
-    viewer.hover()
+    slide = page.locator(".st-key-slide .si-host")
+    slide.get_by_text("log1p CP10K").wait_for()  # its legend comes last
+    slide.hover()
     page.mouse.wheel(0, -600)
     page.wait_for_function("() => location.search.includes('view=')")
     page.get_by_role("button", name="Figure PNG").click()

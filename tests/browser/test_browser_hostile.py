@@ -157,6 +157,14 @@ def test_words_of_an_address_become_neither_links_nor_icons_nor_tags(page, serve
     assert message.locator("a, b").count() == 0
 
 
+@pytest.mark.parametrize("where", ["genes", "probe"])
+def test_number_that_no_float_holds_is_taken_out_of_the_address(page, server, where):
+    page.goto(server.url(where, q="CD8A high", k="1e999", folds="9" * 400))
+    page.get_by_text("Research use only").wait_for()
+    page.wait_for_function("() => !/(k|folds)=/.test(location.search)")
+    assert page.get_by_text("Something went wrong").count() == 0
+
+
 # ---- a store that goes away or changes -------------------------------------------------------
 
 

@@ -49,6 +49,11 @@ export function categoryColour(i) {
   return pack(channel(0), channel(8), channel(4));
 }
 
+/** Whether zeros mean "not found", as of counts; 0 of a label, which has no unit, is a value. */
+export function canHideZeros({ low, unit }) {
+  return low === 0 && Boolean(unit);
+}
+
 /** The range that a layer shows unless the user says otherwise. */
 export function defaultRange({ low, high, p1, p99 }) {
   const start = low === 0 ? 0 : Math.max(low, p1 ?? low);
@@ -78,7 +83,7 @@ export function continuousColours(meta, range, palette, zeros) {
     const share = width > 0 ? (meta.low + (code - 1) * step - range.low) / width : 1;
     colours[code] = map[share <= 0 ? 0 : share >= 1 ? 255 : Math.round(share * 255)];
   }
-  if (!zeros && meta.low === 0) colours[1] = 0;
+  if (!zeros && canHideZeros(meta)) colours[1] = 0;
   return colours;
 }
 

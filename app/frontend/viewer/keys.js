@@ -90,8 +90,9 @@ function kindOf(target) {
   const tag = target.tagName;
   if (tag === "INPUT") return /^(range|checkbox|radio|button|submit|reset)$/.test(target.type) ? "control" : "text";
   if (tag === "TEXTAREA" || tag === "SELECT" || target.isContentEditable) return "text";
-  if (/^(textbox|combobox|searchbox|listbox|option|spinbutton)$/.test(target.getAttribute("role"))) return "text";
-  return tag === "BUTTON" || tag === "A" || tag === "SUMMARY" ? "control" : "free";
+  if (/^(textbox|combobox|searchbox|spinbutton)$/.test(target.getAttribute("role"))) return "text";
+  const listed = /^(listbox|option)$/.test(target.getAttribute("role")); // arrows and Enter are theirs
+  return listed || tag === "BUTTON" || tag === "A" || tag === "SUMMARY" ? "control" : "free";
 }
 
 /** Do what a key asks for; says whether it was one of ours. */

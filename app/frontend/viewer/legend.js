@@ -1,6 +1,6 @@
 /** What the colours mean, and the range that they span. */
 
-import { categoryColour, colourMap, css } from "./colours.js";
+import { canHideZeros, categoryColour, colourMap, css } from "./colours.js";
 import { el } from "./dom.js";
 
 const MOST_CATEGORIES = 20;
@@ -63,7 +63,7 @@ export class Legend {
     reset.addEventListener("click", () => this.on.range(null));
     const [low, high] = this.numbers;
     this.element.append(range, el("div", { class: "si-numbers" }, low, reset, high));
-    if (meta.low === 0) this.element.append(this.#zeros(layer));
+    if (canHideZeros(meta)) this.element.append(this.#zeros(layer));
     this.mark(layer.range);
   }
 

@@ -42,6 +42,7 @@ const opened = async (held, host) => {
   const drawer = new URLSearchParams(window.location.search).get("drawer") || "auto";
   const say = (name, value) => held.component.setStateValue(name, { key: held.data.key, value });
   let state = {};
+  const page = window.location.pathname;
   // An address from elsewhere means the slide that it opens on, whatever is chosen later.
   if (held.data.inAddress && held.data.lasso) writeState({ poly: held.data.lasso, slide: held.data.label });
   held.view = mount(host, {
@@ -57,7 +58,7 @@ const opened = async (held, host) => {
       region: (id) => say("outline", id),
       state: (now) => {
         state = { ...state, ...now };
-        if (held.data.inAddress) writeState(now);
+        if (held.data.inAddress && window.location.pathname === page) writeState(now); // not into the next page's
       },
       key: (name) => window.dispatchEvent(new CustomEvent("stamp-key", { detail: name })),
     },

@@ -338,8 +338,16 @@ export class SlideViewer {
   #follow(value) {
     if (!this.tools) return;
     this.following = true;
-    this.camera.show({ zoom: (this.data.mpp || 1) / value });
+    this.camera.show({ zoom: (this.data.mpp || 1) / value, ...this.#middle() });
     this.following = false;
+  }
+
+  /** Middle of the lasso, which another viewer's zoom must not push out of sight; nothing where there is none. */
+  #middle() {
+    const { lasso } = this.model;
+    if (!lasso) return {};
+    const [xs, ys] = [lasso.map(([x]) => x), lasso.map(([, y]) => y)];
+    return { x: (Math.min(...xs) + Math.max(...xs)) / 2, y: (Math.min(...ys) + Math.max(...ys)) / 2 };
   }
 
   #focus({ x, y, width_um, width_px }) {
@@ -370,7 +378,7 @@ export class SlideViewer {
   }
 
   #sendState() {
-    if (!this.tools) return;
+    if (!this.tools || this.stage.clientWidth < 10) return; // on its way out it has no size
     const state = this.settings.now(this.model, this.camera.view());
     const text = JSON.stringify(state);
     if (text === this.sent) return;
