@@ -34,6 +34,7 @@ KINDS = {
     "geojson": "application/geo+json",
     "h5ad": "application/x-hdf5",
     "png": "image/png",
+    "svg": "image/svg+xml",
     "json": "application/json",
 }
 

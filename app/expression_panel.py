@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from app import distribution, downloads, frame, markup, reliability, stores
+from app.asking import hits_of
 from app.gene_names import predictable_genes
 from app.markup import plain
 from app.unmeasured import NOT_MEASURED
+from stamp_index.export import asked_columns, table_csv
 from stamp_index.search import predict_expression
 from stamp_index.search.reliability import RELIABLE
 
@@ -97,7 +100,7 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
     known = spot_id is not None and _add_measured(opened, table, spot_id)
     r = reliability.correlations(opened, answer.against)
     table["r"] = np.nan if r is None else r.reindex(table["gene"]).to_numpy()
-    rows = _wanted(table)
+    rows = _wanted(opened, answer, table)
     if rows.empty:
         st.info("No predicted gene has that in its name, or none of these is reliable.")
         return []
@@ -117,7 +120,13 @@ def show(opened: Opened, answer: Answer, spot_id: str | None = None) -> list[str
     return list(rows["gene"].head(GENES_OF_HITS))
 
 
-def _wanted(table: pd.DataFrame) -> pd.DataFrame:
+def csv(opened: Opened, answer: Answer, table: pd.DataFrame) -> bytes:
+    """The prediction of every gene, and what it answers."""
+    asked = asked_columns(hits_of(opened, answer), answer.against)
+    return table_csv(table.drop(columns="z"), **asked)
+
+
+def _wanted(opened: Opened, answer: Answer, table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are asked for, in the order that is asked for; all of them as a file."""
     with st.container(
         horizontal=True, vertical_alignment="bottom", gap="small", key="predcontrols"
@@ -128,7 +137,7 @@ def _wanted(table: pd.DataFrame) -> pd.DataFrame:
         order = st.selectbox("Order", list(ORDERS), format_func=ORDERS.get, key="order", width=190)
         downloads.button(
             "CSV",
-            lambda: table.drop(columns="z").to_csv(index=False).encode("utf-8"),
+            partial(csv, opened, answer, table),
             "predicted_expression.csv",
             help="All genes, with r.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,9 @@ from app import probe_markup
 from app.markup import plain
 from app.probe_markup import number, spread
 from app.probe_result import NAMES
-from app.probe_runs import JOB
+from app.probe_runs import JOB, name_of
 from app.settings import as_shown
+from stamp_index.export import table_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,13 +162,25 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def spots_csv(result: ProbeResult) -> bytes:
+    """One row per spot, and what was probed on which store."""
+    source = result.source
+    return table_csv(
+        result.to_pandas().reset_index(),
+        query=name_of(result.settings),
+        store_id=source.store_id,
+        store_version=source.store_version,
+        encoder=source.fingerprint,
+    )
+
+
 def _downloads(run: Run) -> None:
     result = run.result()
     source = replace(result.source, store_path=as_shown(str(result.source.store_path)))
     told = replace(result, source=source)
     with st.container(horizontal=True, gap="small", key="probedownloads"):
         for label, name, kind, make in (
-            ("Spots (CSV)", "csv", "text/csv", lambda: result.to_pandas().to_csv().encode("utf-8")),
+            ("Spots (CSV)", "csv", "text/csv", partial(spots_csv, result)),
             (
                 "Result (JSON)",
                 "json",

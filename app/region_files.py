@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import downloads, sharing
 from app.region_asking import hits_of
-from stamp_index.export import geojson_bytes
+from stamp_index.export import asked_columns, geojson_bytes, table_csv
 from stamp_index.export.chosen_spots import MAX_SPOTS, spots_h5ad
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 def show(opened: Opened, answer: RegionAnswer, picked: int) -> None:
     """One row with every way to take the regions along; the h5ad is of the picked one."""
-    hits = hits_of(opened, answer)
+    hits, searched = hits_of(opened, answer), answer.request.against
     rows = hits.rows[picked]
     with st.container(horizontal=True, gap="small", key="regiondownloads"):
-        downloads.button("Regions CSV", partial(_csv, hits), "regions.csv")
-        downloads.button("Spots CSV", partial(_spots_csv, hits), "region_spots.csv")
+        downloads.button("Regions CSV", partial(regions_csv, hits, searched), "regions.csv")
+        downloads.button("Spots CSV", partial(region_spots_csv, hits, searched), "region_spots.csv")
         downloads.geojson(opened, answer.table["slide_id"], partial(_geojson, hits))
         if len(rows) <= MAX_SPOTS:
             downloads.button(
@@ -38,12 +38,14 @@ def show(opened: Opened, answer: RegionAnswer, picked: int) -> None:
         sharing.link(answer.request)
 
 
-def _csv(hits: RegionHits) -> bytes:
-    return hits.to_pandas().to_csv(index=False).encode("utf-8")
+def regions_csv(hits: RegionHits, searched: str) -> bytes:
+    """One row per region, and what was asked."""
+    return table_csv(hits.to_pandas(), **asked_columns(hits, searched))
 
 
-def _spots_csv(hits: RegionHits) -> bytes:
-    return hits.spots().to_csv(index=False).encode("utf-8")
+def region_spots_csv(hits: RegionHits, searched: str) -> bytes:
+    """One row per spot of every region, and what was asked."""
+    return table_csv(hits.spots(), **asked_columns(hits, searched))
 
 
 def _geojson(hits: RegionHits, slide_id: str) -> bytes:

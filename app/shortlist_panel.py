@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import markup, shortlist
+from app import downloads, markup, shortlist
 from app.api.routes import patch_address
 from app.facts import spot_facts
 from app.markup import plain
 from app.session import user
 from app.viewer import Mark, Shown, viewer
+from stamp_index.export import table_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from app.stores import Opened
 
+PLACE = ("spot_id", "slide_id", "patient_id", "organ", "x_px", "y_px", "x_um", "y_um")
 AROUND_UM = 1000.0  # of the tissue that is shown around each of two
 
 
@@ -32,13 +35,7 @@ def show(opened: Opened, weights: Mapping[str, float]) -> None:
     with st.container(border=True, key="shortlist"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"**Shortlist · {len(held)}**", width="content")
-            st.download_button(
-                "CSV",
-                table(opened, held, weights).to_csv(index=False).encode("utf-8"),
-                file_name="shortlist.csv",
-                mime="text/csv",
-                on_click="ignore",
-            )
+            downloads.button("CSV", partial(csv, opened, held, weights), "shortlist.csv")
             st.button("Clear", key="clear-shortlist", type="tertiary", on_click=shortlist.clear)
         st.html(
             markup.patch_row(
@@ -52,16 +49,35 @@ def show(opened: Opened, weights: Mapping[str, float]) -> None:
             _compare(opened, held, weights)
 
 
+def csv(opened: Opened, held: Mapping[str, int], weights: Mapping[str, float]) -> bytes:
+    """The marked spots, and the store that they are of; any number of queries may have found them."""
+    return table_csv(table(opened, held, weights), **_source(opened))
+
+
 def table(opened: Opened, held: Mapping[str, int], weights: Mapping[str, float]) -> pd.DataFrame:
-    """Place and measured expression of the marked spots."""
-    columns = ["spot_id", "slide_id", "patient_id", "organ", "x_px", "y_px", "x_um", "y_um"]
+    """Place and measured expression of the marked spots; a gene called organ is in ``expr(organ)``."""
     rows = list(held.values())
-    found = opened.store.spots(columns, rows)
+    found = opened.store.spots(list(PLACE), rows)
     genes = [gene for gene in weights if gene in opened.measured]
     if genes:
         values = opened.store.expression(genes, rows)
-        found = found.assign(**{gene: values[:, at] for at, gene in enumerate(genes)})
+        found = found.assign(
+            **{_column(opened, gene): values[:, at] for at, gene in enumerate(genes)}
+        )
     return found
+
+
+def _column(opened: Opened, gene: str) -> str:
+    return f"expr({gene})" if gene in {*PLACE, *_source(opened)} else gene
+
+
+def _source(opened: Opened) -> dict[str, str | int]:
+    store = opened.store
+    return {
+        "store_id": store.store_id,
+        "store_version": store.version,
+        "encoder": store.card.fingerprint,
+    }
 
 
 def _compare(opened: Opened, held: Mapping[str, int], weights: Mapping[str, float]) -> None:
@@ -78,13 +94,10 @@ def _compare(opened: Opened, held: Mapping[str, int], weights: Mapping[str, floa
                 label_visibility="collapsed",
             )
             _side(opened, spot_id, held[spot_id], name)
+            genes = [gene for gene in weights if gene in opened.measured]
             values = table(opened, {spot_id: held[spot_id]}, weights).iloc[0]
-            st.html(
-                markup.value_bars(
-                    [(gene, float(values[gene])) for gene in weights
-                     if gene in values and math.isfinite(values[gene])]
-                )
-            )  # fmt: skip
+            bars = [(gene, float(values[_column(opened, gene)])) for gene in genes]
+            st.html(markup.value_bars([bar for bar in bars if math.isfinite(bar[1])]))
 
 
 def _side(opened: Opened, spot_id: str, row: int, name: str) -> None:

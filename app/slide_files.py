@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from app import annotations, components, downloads, sharing
 from app.api import images
+from app.markup import plain
 from app.predictions import needs_prediction, prediction
 from app.selections import places
 from stamp_index.addresses import decode_view
@@ -20,6 +20,7 @@ from stamp_index.export import (
     SlideFigure,
     SpotValues,
     geojson_bytes,
+    label_values,
     measured_values,
     selection_geojson,
     spots_csv,
@@ -29,7 +30,9 @@ from stamp_index.export import (
 from stamp_index.export.chosen_spots import MAX_SHAPES, MAX_SPOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from shapely import MultiPolygon, Polygon
 
     from app.selections import Selection
     from app.stores import Opened
@@ -90,26 +93,24 @@ def _figure(
                 "Part of the slide", [WHOLE, SEEN], default=WHOLE, required=True, key="figurepart"
             )
             box = box if part == SEEN else None
-        if layer and "label" in layer and not _is_number(opened, slide_id, layer["label"]):
-            st.caption(
-                "Tissue and outlines. For the label's colours use the viewer's own picture button."
-            )
-        downloads.button(
-            "Download figure", lambda: figure(opened, slide_id, layer, (chosen, box)), "slide.png"
-        )
+        why = why_bare(opened, slide_id, layer)
+        if why:
+            st.caption(plain(f"{why} The figure shows tissue and outlines."))
+            layer = None
+        shapes = shapes_of(slide_id, chosen)  # a file is made where no session is known
+        made = partial(figure, opened, slide_id, layer, (shapes, box))
+        downloads.button("Download figure", lambda: made().png(), "slide.png")
+        downloads.button("Download SVG", lambda: made().svg(), "slide.svg")
 
 
 def figure(
     opened: Opened,
     slide_id: str,
     layer: Mapping[str, str] | None,
-    part: tuple[Selection | None, tuple[float, float, float, float] | None],
-) -> bytes:
-    """PNG with scale bar and legend: the layer, the selection, and the slide's annotations."""
-    chosen, box = part
-    shapes = [one.shape() for one in annotations.held(slide_id)[: annotations.MAX_DRAWN]]
-    if chosen is not None:
-        shapes.append(chosen.shape())
+    part: tuple[Sequence[Polygon | MultiPolygon], tuple[float, float, float, float] | None],
+) -> SlideFigure:
+    """Figure with scale bar and legend: the layer, outlines, and the part of the slide that is given."""
+    shapes, box = part
     return SlideFigure(
         opened.store,
         slide_id,
@@ -117,31 +118,43 @@ def figure(
         outlines=shapes,
         box_px=box,
         image=images.image_of(opened, slide_id) if box else None,
-    ).png()
+    )
+
+
+def shapes_of(slide_id: str, chosen: Selection | None) -> list[Polygon | MultiPolygon]:
+    """The slide's annotations in this session, and the selection."""
+    shapes = [one.shape() for one in annotations.held(slide_id)[: annotations.MAX_DRAWN]]
+    return shapes if chosen is None else [*shapes, chosen.shape()]
+
+
+def why_bare(opened: Opened, slide_id: str, layer: Mapping[str, str] | None) -> str:
+    """Why the spots of a figure cannot have a label's colours; "" where they can, or no label is asked for."""
+    if not layer or "label" not in layer:
+        return ""
+    try:
+        label_values(opened.store, slide_id, layer["label"])
+    except QueryError as error:
+        return str(error)
+    return ""
 
 
 def values_of(opened: Opened, slide_id: str, layer: Mapping[str, str] | None) -> SpotValues | None:
-    """What the spots of a figure are coloured by; None for bare tissue."""
+    """What the spots of a figure are coloured by; None for bare tissue.
+
+    Raises
+    ------
+    QueryError
+        As `label_values`.
+    """
     if not layer:
         return None
-    held = places(opened, slide_id)
-    xy = np.asarray(held.xy_px, np.float64)
-    if "gene" in layer:
-        gene = layer["gene"]
-        if not needs_prediction(opened, slide_id, gene):
-            return measured_values(opened.store, slide_id, gene)
-        values = prediction(opened, slide_id, gene).values
-        return SpotValues(xy, values, gene, is_predicted=True)
-    label = layer["label"]
-    if not _is_number(opened, slide_id, label):
-        return None
-    values = opened.store.label(label, held.rows).to_numpy(np.float64, na_value=np.nan)
-    return SpotValues(xy, values, label, unit="")
-
-
-def _is_number(opened: Opened, slide_id: str, label: str) -> bool:
-    values: pd.Series[Any] = opened.store.label(label, places(opened, slide_id).rows)
-    return bool(pd.api.types.is_numeric_dtype(values))
+    if "label" in layer:
+        return label_values(opened.store, slide_id, layer["label"])
+    gene = layer["gene"]
+    if not needs_prediction(opened, slide_id, gene):
+        return measured_values(opened.store, slide_id, gene)
+    xy = np.asarray(places(opened, slide_id).xy_px, np.float64)
+    return SpotValues(xy, prediction(opened, slide_id, gene).values, gene, origin="predicted")
 
 
 def seen_box(search: str) -> tuple[float, float, float, float] | None:

@@ -268,7 +268,7 @@ def test_a_layer_is_called_predicted_where_the_slide_did_not_measure_it(
     assert ("predicted, not measured" in html(at)) == is_predicted
     stores.use_encoder(ToyEncoder())
     values = slide_files.values_of(stores.open_store(str(mixed.path)), slide_id, {"gene": gene})
-    assert values.is_predicted == is_predicted
+    assert values.origin == ("predicted" if is_predicted else "measured")
 
 
 def test_a_gene_that_cannot_be_predicted_is_a_sentence(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -165,15 +166,58 @@ def test_a_query_that_is_no_request_has_the_address_of_its_page(store):
 
 
 def test_a_figure_shows_layer_and_selection(opened):
-    chosen = selections.select(opened, "W", SQUARE)
+    chosen = files.shapes_of("W", selections.select(opened, "W", SQUARE))
     pictures = [
-        files.figure(opened, "W", layer, (one, box))
+        files.figure(opened, "W", layer, (one, box)).png()
         for layer in ({"gene": "CD8A"}, {"gene": "EPCAM"}, None)
-        for one in (chosen, None)
+        for one in (chosen, ())
         for box in (None, (100.0, 100.0, 300.0, 250.0))
     ]
     assert len(set(pictures)) == len(pictures)  # each says something else
     assert Image.open(io.BytesIO(pictures[0])).size[0] == 1400
+
+
+def test_a_figure_of_a_label_has_its_colours_and_calls_nothing_measured(opened):
+    figure = files.figure(opened, "M0", {"label": "domain"}, ((), None))
+    assert set(figure.spots.categories) == {"fat", "lymphoid", "stroma", "tumour"}
+    assert figure.svg().startswith(b"<?xml")
+    assert files.why_bare(opened, "M0", {"label": "domain"}) == ""
+    assert "No spot of slide 'W' has" in files.why_bare(opened, "W", {"label": "domain"})
+
+
+def test_loaded_annotations_are_on_the_figure_that_another_thread_makes(store, monkeypatch):
+    """Streamlit makes a deferred file outside of the session that asked for it."""
+    made = {}
+    monkeypatch.setattr(
+        files.downloads, "button", lambda label, make, *_, **__: made.update({label: make})
+    )
+    drawn = []
+    monkeypatch.setattr(
+        files.SlideFigure, "png", lambda figure: drawn.append(figure.outlines) or b""
+    )
+    at = slides_page(store, s="M0")
+    shapes = selection_geojson([SQUARE], ["nest"])
+    at.file_uploader(key="geojson-M0").set_value(
+        ("q.geojson", json.dumps(shapes).encode(), "application/json")
+    )
+    run(at)
+    at.session_state["figure"] = True
+    run(at)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(made["Download figure"]).result()
+    assert [one.equals(SQUARE) for one in drawn[0]] == [True]
+
+
+def test_the_popover_of_the_figure_offers_png_and_svg(store):
+    for slide_id, said in (("M0", False), ("W", True)):
+        at = slides_page(store, s=slide_id, by="Label", label="domain")
+        at.session_state["figure"] = True
+        run(at)
+        assert not at.exception
+        labels = {element.proto.label for element in at.get("download_button")}
+        assert {"Download figure", "Download SVG"} <= labels
+        captions = " ".join(caption.value for caption in at.caption)
+        assert ("tissue and outlines" in captions) == said
 
 
 def test_the_selection_and_its_spots_are_read_again(opened, store):

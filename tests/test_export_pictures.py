@@ -18,14 +18,26 @@ from PIL import Image
 
 from stamp_index.embed import ingest
 from stamp_index.errors import MissingGenesError, QueryError
-from stamp_index.export import SlideFigure, SpotValues, contact_sheet, measured_values
+from stamp_index.export import (
+    SlideFigure,
+    SpotValues,
+    contact_sheet,
+    label_values,
+    measured_values,
+)
+from stamp_index.export.category_colours import MAX_CATEGORIES, category_colours
 from stamp_index.export.drawing import drawable, round_length, scale_bar
 from stamp_index.search import Searcher
 from stamp_index.slides import ArrayImage
 from stamp_index.store import EncoderCard, Store
+from stamp_index.view import label_layer
 from tests.plain_world import plain
-from tests.support import TOY_MPP, ToyEncoder, toy_slide, toy_store
+from tests.support import TOY_DOMAINS, TOY_MPP, ToyEncoder, toy_slide, toy_store
 
+OKABE_ITO = ["e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"]
+VALUES_OF_A_LABEL = SpotValues(
+    np.array([[10.0, 10.0], [60.0, 60.0]]), np.array([0.0, 1.0]), "depth", "", "label"
+)
 EVIL = r"$\frac{1}{0}$ <b>&" + "\n\x00\u202e\U0001f600漢" + "x" * 300
 
 
@@ -94,8 +106,98 @@ def test_a_figure_says_what_it_shows(store):
 
 def test_predicted_values_are_called_predicted(store):
     figure = measured_figure(store)
-    figure = replace(figure, spots=replace(figure.spots, is_predicted=True))
+    figure = replace(figure, spots=replace(figure.spots, origin="predicted"))
     assert "CD8A on slide S1, predicted, not measured" in written(figure)
+
+
+def test_a_label_has_the_viewers_colours_at_its_places(store):
+    figure = SlideFigure(store, "S1", label_values(store, "S1", "domain"))
+    pixels = opened(figure.png())
+    left, top, right, _ = frame_of(pixels)
+    box = figure._box
+    scale = (right - left) / (box[2] - box[0])
+    places = store.spots(["x_px", "y_px"])[:80].to_numpy()
+    colour_of = dict(zip(("fat", "lymphoid", "stroma", "tumour"), OKABE_ITO, strict=False))
+    for (x, y), name in zip(places, store.label("domain", np.arange(80)), strict=True):
+        row, column = round(top + (y - box[1]) * scale), round(left + (x - box[0]) * scale)
+        said = np.array(list(bytes.fromhex(colour_of[name])))
+        assert np.abs(pixels[row, column] - said).max() < 24, name  # the tissue shines through
+    codes = label_layer(store, "S1", "domain").codes
+    np.testing.assert_array_equal(figure.spots.values, codes - 1.0)
+
+
+def test_a_label_is_not_called_measured_and_its_categories_are_named(store):
+    svg = written(SlideFigure(store, "S1", label_values(store, "S1", "domain")))
+    assert "domain on slide S1 |" in svg
+    assert "measured" not in svg
+    assert "Colours end" not in svg
+    assert set(TOY_DOMAINS) <= set(svg.split(" | "))
+    numbers = written(SlideFigure(store, "S1", replace(VALUES_OF_A_LABEL, values=np.arange(2.0))))
+    assert "depth on slide S1 |" in numbers
+    assert "measured" not in numbers
+    assert "depth," not in numbers  # no unit
+    assert "Colours end" in numbers
+
+
+def test_a_legend_names_the_commonest_and_counts_the_others(store):
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([np.arange(60), rng.integers(0, 60, 400), np.full(30, 41), [np.nan]])
+    names = tuple(f"kind {i}" for i in range(61))  # nobody has the last one
+    spots = SpotValues(rng.uniform(0, 500, (491, 2)), codes, "kinds", "", "label", names)
+    for box, fewest in (((0, 0, 500, 500), 20), ((0, 0, 500, 30), 9), ((200, 0, 230, 500), 20)):
+        figure = SlideFigure(store, "S1", spots, box_px=box)
+        texts = written(figure).split(" | ")
+        shown = codes[figure._shown].astype(int)
+        n_spots = np.bincount(shown, minlength=61)
+        named = [int(text.removeprefix("kind ")) for text in texts if text.startswith("kind ")]
+        assert min(fewest, np.count_nonzero(n_spots)) <= len(named) < 60
+        assert list(n_spots[named]) == sorted(n_spots, reverse=True)[: len(named)]
+        n_more = np.count_nonzero(n_spots) - len(named)
+        assert (f"and {n_more} more" in texts) == (n_more > 0)
+
+
+def test_a_legend_fits_the_page_whatever_its_names(store):
+    names = ("W" * 80, EVIL, "_x", "i" * 80, "")
+    xy = np.linspace([50, 50], [450, 400], 5)
+    for box in (None, (0.0, 0.0, 400.0, 20.0), (0.0, 0.0, 60.0, 400.0)):
+        spots = SpotValues(xy, np.arange(5.0), "W" * 80, "", "label", names)
+        pixels = opened(SlideFigure(store, "S1", spots, box_px=box).png())
+        assert (pixels[:, -15:] == 255).all()
+
+
+def test_colours_of_categories_are_the_viewers():
+    assert [bytes(colour).hex() for colour in category_colours(7)] == OKABE_ITO
+    assert len({tuple(colour) for colour in category_colours(MAX_CATEGORIES)}) == MAX_CATEGORIES
+    assert category_colours(0).shape == (0, 3)
+
+
+def test_labels_that_cannot_be_drawn_are_refused(tmp_path):
+    store = toy_store(tmp_path, n_slides=2)
+    store.annotate("S1", "many", [f"v{i}" for i in range(40)], author="reader")
+    for slide_id, label, said in (
+        ("S2", "many", "No spot of slide 'S2' has the label many"),
+        ("S1", "nope", "no label 'nope'"),
+        ("S9", "domain", "no slide 'S9'"),
+    ):
+        with pytest.raises(QueryError, match=said):
+            label_values(store, slide_id, label)
+    assert len(label_values(store, "S1", "many").categories) == 40
+    big = replace(toy_slide("S3", 210, 1), patient_id="P3")
+    ingest(store, ToyEncoder(), big)
+    store.annotate("S3", "many", [f"v{i}" for i in range(210)], author="reader")
+    with pytest.raises(QueryError, match="210 values on this slide; at most 200 are drawn"):
+        label_values(store, "S3", "many")
+
+
+def test_values_that_are_no_codes_are_refused():
+    two = VALUES_OF_A_LABEL
+    for values, said in (((0, 2), "A value is 2"), ((0.5, 1), "0.5"), ((0, np.inf), "inf")):
+        with pytest.raises(ValueError, match=said):
+            replace(two, values=np.array(values, float), categories=("a", "b"))
+    with pytest.raises(ValueError, match="201 categories"):
+        replace(two, categories=tuple(str(i) for i in range(201)))
+    with pytest.raises(ValueError, match="expected 'measured', 'predicted' or 'label'"):
+        replace(two, origin="guessed")
 
 
 def test_a_slide_without_pixel_size_has_a_bar_in_pixels(store):

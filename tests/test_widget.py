@@ -369,7 +369,7 @@ def test_figure_shows_layer_view_and_lasso(make, store):
     assert figure.box_px == (50.0, 50.0, 350.0, 250.0)
     assert figure.image is not None  # the file, and not the overview
     np.testing.assert_allclose(figure.spots.values, store.expression(["EPCAM"])[:40, 0], atol=1e-4)
-    assert not figure.spots.is_predicted
+    assert figure.spots.origin == "measured"
     assert figure.outlines[0].equals(shapely.Polygon(SQUARE))
     assert figure.png().startswith(b"\x89PNG")
 
@@ -378,8 +378,23 @@ def test_figure_of_own_values_says_what_they_are(make, store):
     viewer, _ = make(store, "S2", values=np.arange(40.0))
     with pytest.raises(QueryError, match="values_are"):
         viewer.figure()
-    assert viewer.figure(values_are="predicted").spots.is_predicted
+    assert viewer.figure(values_are="predicted").spots.origin == "predicted"
     assert viewer.figure(values_are="measured").image is None  # only an overview is left
+
+
+def test_figure_of_a_label_has_its_categories_and_says_nothing_of_measuring(make, store):
+    viewer, _ = make(store, "S1", label="domain")
+    spots = viewer.figure().spots
+    assert spots.origin == "label"
+    named = [spots.categories[int(code)] for code in spots.values]
+    assert named == store.label("domain", np.arange(40)).tolist()
+    viewer.values = ["a", None] * 20  # names of one's own need no more said
+    spots = viewer.figure().spots
+    assert (spots.origin, spots.categories) == ("label", ("a",))
+    np.testing.assert_array_equal(spots.values, [0.0, np.nan] * 20)
+    assert viewer.figure(values_are="predicted").spots.origin == "predicted"
+    with pytest.raises(QueryError, match="values_are"):
+        viewer.figure(values_are="guessed")
 
 
 # ---- a slide without a store -----------------------------------------------------------------

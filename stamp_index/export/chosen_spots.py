@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 
 from stamp_index.errors import QueryError
 from stamp_index.export.annotated import genes_in_common, h5ad_bytes, obs_of, var_of
 from stamp_index.export.choosing import SLOTS, choose_slides, each, provenance, unit_vectors
-from stamp_index.export.hit_tables import plain_cell
+from stamp_index.export.csv_tables import table_csv
 from stamp_index.export.qupath import spot_features
 from stamp_index.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
@@ -74,12 +74,7 @@ def spots_csv(store: StoreView, rows: ArrayLike, genes: Sequence[str] = ()) -> b
     QueryError, MissingGenesError
         As `spots_table`.
     """
-    table = spots_table(store, rows, genes)
-    for name in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = [plain_cell(value) for value in table[name]]
-    table.columns = pd.Index([plain_cell(str(name)) for name in table.columns])
-    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8", errors="replace")
+    return table_csv(spots_table(store, rows, genes))
 
 
 def spots_geojson(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-import pandas as pd
-
+from stamp_index.export.csv_tables import table_csv
 from stamp_index.keys import Keys
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from stamp_index.store.schema import Modality
@@ -20,10 +20,29 @@ if TYPE_CHECKING:
 Searched: TypeAlias = "str | Mapping[Modality, float]"
 
 SEARCHED: Final = ("query", "searched", "store_id", "store_version", "encoder")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection"
 
 
-class HitList(Protocol):
+class Answered(Protocol):
+    """What was asked, of which store with which encoder; `Hits` and `RegionHits` say it."""
+
+    @property
+    def query(self) -> str:
+        """What was asked."""
+
+    @property
+    def store(self) -> StoreView:
+        """Where the hits are from."""
+
+    @property
+    def store_version(self) -> int:
+        """Version of the store that was searched."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that the scores rest on."""
+
+
+class HitList(Answered, Protocol):
     """Hits of a query, as `stamp_index.search.Hits` has them."""
 
     @property
@@ -39,24 +58,30 @@ class HitList(Protocol):
         """Genes whose expression is reported."""
 
     @property
-    def query(self) -> str:
-        """What was asked."""
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What should be known about the answer."""
 
-    @property
-    def store(self) -> StoreView:
-        """Where the hits are from."""
 
-    @property
-    def store_version(self) -> int:
-        """Version of the store that was searched."""
+def asked_columns(hits: Answered, searched: Searched = "") -> dict[str, Any]:
+    """Columns that say what a table answers, in the order of `SEARCHED`; each holds one value.
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the encoder that the scores rest on."""
+    Parameters
+    ----------
+    hits : Hits or RegionHits
+    searched : {"image", "gene"} or mapping, optional
+        What `against` was.
+
+    Examples
+    --------
+    >>> table_csv(regions.to_pandas(), **asked_columns(regions, "image"))  # doctest: +SKIP
+    """
+    return {
+        "query": hits.query,
+        "searched": searched_text(searched),
+        "store_id": hits.store.store_id,
+        "store_version": hits.store_version,
+        "encoder": hits.fingerprint,
+    }
 
 
 def hits_table(hits: HitList, searched: Searched = "") -> pd.DataFrame:
@@ -75,38 +100,18 @@ def hits_table(hits: HitList, searched: Searched = "") -> pd.DataFrame:
         ``searched`` (such as "image", or "gene 0.5, image 0.5"), ``store_id``, ``store_version``, ``encoder`` (its
         fingerprint). A column of `Hits.table` that has one of these names, which only a gene can, is ``expr(name)``.
     """
-    added: dict[str, Any] = {
-        "query": hits.query,
-        "searched": searched_text(searched),
-        "store_id": hits.store.store_id,
-        "store_version": hits.store_version,
-        "encoder": hits.fingerprint,
-    }
     table = hits.table.rename(columns={n: f"expr({n})" for n in (*SEARCHED, Keys.BARCODE)})
     place = list(table.columns).index(Keys.SLIDE_ID) + 1
     table.insert(place, Keys.BARCODE, barcodes(hits.table))
-    return table.assign(**added)
+    return table.assign(**asked_columns(hits, searched))
 
 
 def hits_csv(hits: HitList, searched: Searched = "") -> bytes:
     """`hits_table` as CSV: UTF-8, no comments above the header, empty where nothing was measured.
 
-    A cell of text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, as a
-    spreadsheet would run it as a formula; names of columns too. Numbers are written as they are.
+    Text that a spreadsheet would run as a formula gets an apostrophe before it: see `table_csv`.
     """
-    table = hits_table(hits, searched)
-    for name in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = [plain_cell(value) for value in table[name]]
-    table.columns = pd.Index([plain_cell(str(name)) for name in table.columns])
-    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8", errors="replace")
-
-
-def plain_cell(value: Any) -> Any:  # noqa: ANN401 - whatever a table holds
-    """Text that a spreadsheet reads as text; other values as they are."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return table_csv(hits_table(hits, searched))
 
 
 def barcodes(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""A figure of a slide: its H&E, spots coloured by values, outlines, colour bar and scale bar.
+"""A figure of a slide: its H&E, spots coloured by values or categories, outlines, what colours mean, scale bar.
 
 Drawn by matplotlib's objects without pyplot, so that threads can draw at the same time.
 """
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from stamp_index.errors import QueryError
+from stamp_index.export.category_colours import category_colours
 from stamp_index.export.choosing import choose_slides, each
+from stamp_index.export.colour_keys import draw_colour_bar, draw_legend, legend_height
 from stamp_index.export.drawing import (
     ACCENT,
     INK,
@@ -45,7 +47,9 @@ DPI: Final = 200  # twice what a screen shows
 _WIDTH: Final = 7.0  # inches; a page's text is about as wide
 _SIDE: Final = (0.8, 7.0)  # shortest and longest height of the picture, inches
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.15, 1.05, 0.72, 0.62  # inches around the picture
+_LEGEND: Final = 1.75  # inches at its right where names of categories stand
 _FADE: Final = 0.5  # how far the tissue gives way to white below coloured spots
+_SAID: Final = {"measured": ", measured", "predicted": ", predicted, not measured", "label": ""}
 _MARGIN: Final = 0.03  # around the spots, as a share of the longer side
 _AS_PIXELS: Final = 2_000  # spots from which on SVG holds them as a picture
 _MIN_RADIUS: Final = 0.45  # of a spot that would be smaller than a pixel, in points
@@ -60,7 +64,7 @@ class SlideFigure:
     store : Store
     slide_id : str
     spots : SpotValues, optional
-        See `measured_values`.
+        See `measured_values` and `label_values`.
     outlines : sequence of Polygon or MultiPolygon
         Regions or a lasso, in level-0 pixels.
     box_px : (left, top, right, bottom), optional
@@ -68,7 +72,7 @@ class SlideFigure:
     image : SlideImage, optional
         The slide's image, for detail where `box_px` is small; by default the stored overview.
     colours : {"viridis", "cividis"}
-        Both are read in grey, and by the colour-blind.
+        Of numbers; both are read in grey, and by the colour-blind. Categories have the viewer's colours.
     """
 
     store: StoreView
@@ -112,7 +116,7 @@ class SlideFigure:
         high = wide * (bottom - top) / (right - left)
         if high > _SIDE[1]:  # a tall slide
             high, wide = _SIDE[1], _SIDE[1] * (right - left) / (bottom - top)
-        room = max(high, _SIDE[0])
+        room = max(high, _SIDE[0], self._legend_high)
         size = (_WIDTH, room + _TOP + _BOTTOM)
         figure = Figure(figsize=size, dpi=DPI, facecolor="white")
         x0, y0 = _LEFT, _BOTTOM + room - high  # below the title
@@ -122,8 +126,7 @@ class SlideFigure:
         self._draw_tissue(axes)
         if self.spots is not None:
             drawn = self._draw_spots(axes, self.spots, wide)
-            place = (x0 + wide, y0, high)
-            _draw_colour_bar(figure, drawn, self.spots, place)
+            self._draw_key(figure, drawn, (x0 + wide, y0, high))
         self._draw_outlines(axes)
         self._draw_scale_bar(figure, (x0, y0, wide))
         self._write(figure, size)
@@ -166,19 +169,12 @@ class SlideFigure:
     def _draw_spots(self, axes: Axes, spots: SpotValues, wide: float) -> Collection:
         """Spots at true diameter, never thinner than a hair; bins as squares."""
         from matplotlib.collections import EllipseCollection, PolyCollection
-        from matplotlib.colors import Normalize
 
         slide = self._slide
-        xy, values = spots.xy_px[self._shown], spots.values[self._shown]
+        xy = spots.xy_px[self._shown]
         px_per_point = (self._box[2] - self._box[0]) / (wide * 72)
         diameter = max(self._diameter, 2 * _MIN_RADIUS * px_per_point)
-        low, high = colour_ends(
-            spots.values[np.isfinite(spots.values)]
-        )  # the same whatever part is shown
-        look: dict[str, Any] = {
-            "array": values,
-            "cmap": self.colours,
-            "norm": Normalize(low, high),
+        look: dict[str, Any] = self._colours_of(spots) | {
             "linewidths": 0,
             "alpha": 0.92,
             "zorder": 1,
@@ -196,6 +192,29 @@ class SlideFigure:
             )  # fmt: skip
         axes.add_collection(drawn, autolim=False)
         return drawn
+
+    def _colours_of(self, spots: SpotValues) -> dict[str, Any]:
+        """Colours for matplotlib, the same whatever part is shown."""
+        from matplotlib.colors import Normalize
+
+        values = spots.values[self._shown]
+        if spots.categories:
+            colours = category_colours(len(spots.categories)) / 255.0
+            return {"facecolors": colours[values.astype(np.int64)]}
+        low, high = colour_ends(spots.values)
+        return {"array": values, "cmap": self.colours, "norm": Normalize(low, high)}
+
+    def _draw_key(self, figure: Figure, drawn: Collection, at: tuple[float, float, float]) -> None:
+        """Say what the colours mean; `at` is the picture's right, foot and height, in inches."""
+        spots = self.spots
+        if spots is None or not self._shown.any():
+            return
+        right, foot, high = at
+        if not spots.categories:
+            draw_colour_bar(figure, drawn, spots, at)
+            return
+        room = (right, _BOTTOM, foot + high - _BOTTOM)  # below a flat picture there is more
+        draw_legend(figure, spots, self._shown, room)
 
     def _draw_outlines(self, axes: Axes) -> None:
         """Rings of every part and hole, on a white line that parts them from the tissue."""
@@ -235,8 +254,8 @@ class SlideFigure:
         spots = self.spots
         title = f"Slide {drawable(self.slide_id, 60)}"
         if spots is not None:
-            how = "predicted, not measured" if spots.is_predicted else "measured"
-            title = f"{drawable(spots.name, 24)} on slide {drawable(self.slide_id, 28)}, {how}"
+            title = f"{drawable(spots.name, 24)} on slide {drawable(self.slide_id, 28)}"
+            title += _SAID[spots.origin]
         x, top = _LEFT / size[0], size[1]
         look: dict[str, Any] = {"parse_math": False, "ha": "left", "va": "baseline"}
         figure.text(
@@ -260,6 +279,8 @@ class SlideFigure:
             return ""
         n, n_all = int(self._shown.sum()), len(self.spots.values)
         some = f"{n:,} spots" if n == n_all else f"{n:,} of {n_all:,} spots"
+        if self.spots.categories or not n:
+            return f"{some}."
         return f"{some}. Colours end at the 1st and 99th percentile of the slide."
 
     # ---- what is shown -----------------------------------------------------------------------
@@ -270,8 +291,17 @@ class SlideFigure:
 
     @property
     def _across(self) -> float:
-        """Inches that the picture may be wide; spots need room for their colour bar."""
-        return _WIDTH - _LEFT - (_LEFT if self.spots is None else _RIGHT)
+        """Inches that the picture may be wide; what says the colours of spots needs room."""
+        if self.spots is None:
+            return _WIDTH - 2 * _LEFT
+        return _WIDTH - _LEFT - (_LEGEND if self.spots.categories else _RIGHT)
+
+    @property
+    def _legend_high(self) -> float:
+        """Inches that names of categories need, beside a flat picture too."""
+        if self.spots is None or not self.spots.categories:
+            return 0.0
+        return legend_height(len(np.unique(self.spots.values[self._shown])))
 
     @cached_property
     def _diameter(self) -> float:
@@ -313,25 +343,6 @@ class SlideFigure:
         left, top = np.minimum(np.maximum(low - margin, 0.0), low)
         right, bottom = np.maximum(np.minimum(high + margin, size), high)
         return float(left), float(top), float(right), float(bottom)
-
-
-def _draw_colour_bar(
-    figure: Figure, drawn: Collection, spots: SpotValues, at: tuple[float, float, float]
-) -> None:
-    """Colour bar, at most 2.4 inches high, beside the picture; `at` is its right, foot and height, in inches."""
-    right, foot, height = at
-    wide, tall = figure.get_size_inches()
-    high = min(height, 2.4)
-    axes = figure.add_axes(
-        ((right + 0.14) / wide, (foot + height - high) / tall, 0.13 / wide, high / tall)
-    )
-    bar = figure.colorbar(drawn, cax=axes)
-    bar.outline.set_visible(False)
-    if bar.solids is not None:
-        bar.solids.set_alpha(1.0)
-    axes.tick_params(length=0, labelsize=7, labelcolor=INK, pad=3)
-    name = f"{drawable(spots.name, 24)}, {drawable(spots.unit, 24)}"
-    axes.set_ylabel(name, fontsize=7.5, color=INK, labelpad=4, parse_math=False)
 
 
 def _saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from stamp_index.errors import QueryError
+from stamp_index.export.category_colours import MAX_CATEGORIES
 from stamp_index.export.choosing import choose_slides, each, rows_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from stamp_index.store.view import StoreView
 
+Origin: TypeAlias = Literal["measured", "predicted", "label"]
 UNIT: Final = "log1p CP10k"
 _ENDS: Final = (0.01, 0.99)  # quantiles where colours end: one spot must not take them all
 
@@ -28,24 +30,50 @@ class SpotValues:
     xy_px : ndarray of shape (n, 2), float64
         Centres in level-0 pixels.
     values : ndarray of shape (n,), float64
-        NaN is not drawn.
+        NaN is not drawn. Of categories: their codes, from 0.
     name : str
         Such as a gene's.
     unit : str
-        Stands at the colour bar.
-    is_predicted : bool
-        False where the values were measured. The title says which.
+        Stands at the colour bar; "" where there is none.
+    origin : {"measured", "predicted", "label"}
+        Where the values are from. The title says of expression whether it was measured, and nothing of a label.
+    categories : tuple of str
+        What the codes mean, at most 200; none where values are numbers.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many places as values, a value is no code of `categories`, these are too many, or `origin` is
+        none of the three.
     """
 
     xy_px: NDArray[np.float64]
     values: NDArray[np.float64]
     name: str
     unit: str = UNIT
-    is_predicted: bool = False
+    origin: Origin = "measured"
+    categories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.xy_px.shape != (len(self.values), 2):
             msg = f"{len(self.values)} values stand at places of shape {self.xy_px.shape}; expected (n, 2)."
+            raise ValueError(msg)
+        if self.origin not in get_args(Origin):
+            msg = f"origin is {self.origin!r}; expected 'measured', 'predicted' or 'label'."
+            raise ValueError(msg)
+        if self.categories:
+            self._check_codes()
+
+    def _check_codes(self) -> None:
+        n = len(self.categories)
+        if n > MAX_CATEGORIES:
+            msg = f"{n} categories are to be drawn; at most {MAX_CATEGORIES} are. Merge some."
+            raise ValueError(msg)
+        wrong = ~np.isin(self.values, np.arange(n)) & ~np.isnan(self.values)
+        if wrong.any():
+            msg = (
+                f"A value is {self.values[wrong][0]:g}; expected a code from 0 to {n - 1}, or NaN."
+            )
             raise ValueError(msg)
 
 
@@ -72,6 +100,44 @@ def measured_values(store: StoreView, slide_id: str, gene: str) -> SpotValues:
         msg = f"{gene} was not measured on slide '{slide_id}'. Predict it with predict_map, or choose another gene."
         raise QueryError(msg)
     return SpotValues(centres_of(store, slide), values, gene)
+
+
+def label_values(store: StoreView, slide_id: str, label: str) -> SpotValues:
+    """Label of a slide's spots, to be drawn: in one colour for each of its values, or by size where all are numbers.
+
+    Parameters
+    ----------
+    store : Store
+    slide_id : str
+    label : str
+        One of the store's.
+
+    Raises
+    ------
+    QueryError
+        If the store has no such slide or label, no spot of the slide has it, or it has more than 200 values here.
+
+    Examples
+    --------
+    >>> SlideFigure(store, "P1_A", label_values(store, "P1_A", "domain")).png()  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    slide = next(each(choose_slides(store, slide_id)))
+    held = store.label(label, rows_of(slide))
+    if held.isna().all():
+        msg = f"No spot of slide '{slide_id}' has the label {label}. Choose another label or slide."
+        raise QueryError(msg)
+    xy = centres_of(store, slide)
+    if pd.api.types.is_numeric_dtype(held) and not pd.api.types.is_bool_dtype(held):
+        values = held.to_numpy(np.float64, na_value=np.nan)
+        return SpotValues(xy, values, label, unit="", origin="label")
+    codes, names = pd.factorize(held, sort=True)  # in the viewer's order, and so in its colours
+    if len(names) > MAX_CATEGORIES:
+        msg = f"The label {label} has {len(names)} values on this slide; at most {MAX_CATEGORIES} are drawn."
+        raise QueryError(msg)
+    values = np.where(codes < 0, np.nan, codes)
+    return SpotValues(xy, values, label, "", "label", tuple(str(name) for name in names))
 
 
 def centres_of(store: StoreView, slide: Any) -> NDArray[np.float64]:  # noqa: ANN401

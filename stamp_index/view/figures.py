@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from shapely import MultiPolygon, Polygon
 
+    from stamp_index.export.spot_values import Origin
     from stamp_index.view.layers import Layer
 
 
@@ -22,11 +23,11 @@ def slide_figure(
     source: SlideSource,
     layer: Layer | None,
     *,
-    is_predicted: bool,
+    origin: Origin,
     outlines: Sequence[Polygon | MultiPolygon],
     box_px: tuple[float, float, float, float] | None,
 ) -> SlideFigure:
-    """Figure of a slide with one layer; categories are not drawn.
+    """Figure of a slide with one layer.
 
     Raises
     ------
@@ -39,15 +40,7 @@ def slide_figure(
             "one (stamp_index.ingest, or stamp-index add), and show it from there."
         )
         raise QueryError(msg)
-    spots = None
-    if layer is not None and layer.meaning.kind == "continuous":
-        spots = SpotValues(
-            source.places.xy_px.astype(np.float64),
-            layer.values(),
-            layer.meaning.name,
-            layer.meaning.unit,
-            is_predicted,
-        )
+    spots = None if layer is None else _values_of(source, layer, origin)
     return SlideFigure(
         source.store,
         source.slide_id,
@@ -56,3 +49,13 @@ def slide_figure(
         box_px=box_px,
         image=source.whole_picture,
     )
+
+
+def _values_of(source: SlideSource, layer: Layer, origin: Origin) -> SpotValues:
+    """Say what spots are coloured by; codes of categories begin with 0 there, and with 1 in a layer."""
+    meaning = layer.meaning
+    values = layer.values()
+    if meaning.kind == "categories":
+        values = np.where(layer.codes == 0, np.nan, layer.codes - 1.0)
+    xy_px = source.places.xy_px.astype(np.float64)
+    return SpotValues(xy_px, values, meaning.name, meaning.unit, origin, meaning.categories)

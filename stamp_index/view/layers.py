@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stamp_index.errors import QueryError
+from stamp_index.export.category_colours import MAX_CATEGORIES
 from stamp_index.view.spots import rows_of_slide
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from stamp_index.store.view import StoreView
 
 TOP: Final = 65_535
-MAX_CATEGORIES: Final = 200
 UNIT: Final = "log1p CP10K"
 
 

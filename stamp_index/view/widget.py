@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shapely import MultiPolygon, Polygon
 
     from stamp_index.export import SlideFigure
+    from stamp_index.export.spot_values import Origin
     from stamp_index.search import Hits, RegionHits
     from stamp_index.slides import Slide
     from stamp_index.view.layers import Layer
@@ -217,12 +218,12 @@ class SlideViewer(ShownWidget):
         Parameters
         ----------
         values_are : {"measured", "predicted"}, optional
-            What `values` are, which the title says; needed for values of your own.
+            What `values` are, which the title says; needed for numbers of your own.
 
         Returns
         -------
         SlideFigure
-            Draw it by its `png` or `svg`. Labels that are text are not drawn.
+            Draw it by its `png` or `svg`.
 
         Raises
         ------
@@ -233,12 +234,24 @@ class SlideViewer(ShownWidget):
         shapes = [one.shape for one in self._here]
         if self.lasso is not None:
             shapes.append(shape_of(self.lasso))
-        predicted = layer is not None and bool(layer.meaning.note)
-        if self._values is not None and layer is not None and layer.meaning.kind == "continuous":
-            if values_are not in ("measured", "predicted"):
-                msg = "The figure's title says what the values are. Give values_are='measured' or 'predicted'."
-                raise QueryError(msg)
-            predicted = values_are == "predicted"
         return slide_figure(
-            self._desk.source, layer, is_predicted=predicted, outlines=shapes, box_px=self.view
+            self._desk.source,
+            layer,
+            origin=self._origin(layer, values_are),
+            outlines=shapes,
+            box_px=self.view,
         )
+
+    def _origin(
+        self, layer: Layer | None, values_are: Literal["measured", "predicted"] | None
+    ) -> Origin:
+        """Where the values of the present layer are from."""
+        if layer is None or self.label is not None:
+            return "label"
+        if self._values is None:
+            return "predicted" if layer.meaning.note else "measured"
+        is_number = layer.meaning.kind == "continuous"
+        if values_are not in ("measured", "predicted") and (is_number or values_are is not None):
+            msg = "The figure's title says what the values are. Give values_are='measured' or 'predicted'."
+            raise QueryError(msg)
+        return values_are or "label"

@@ -372,6 +372,7 @@ def test_a_region_is_taken_along_as_files(page, server):
     page.get_by_role("button", name="Figure PNG").click()
     whole = downloaded(page, "Download figure")
     assert Image.open(io.BytesIO(whole)).width == 1400
+    assert b"<svg" in downloaded(page, "Download SVG")
     page.get_by_text("What is seen now").click()
     page.wait_for_timeout(1000)  # the page runs once more
     assert downloaded(page, "Download figure") != whole
