@@ -136,6 +136,30 @@ def locator(
     return _place(result.at, key)
 
 
+def stepper(n: int, picked: int, *, key: str, on_step: Callable[[int], None]) -> None:
+    """Show which of `n` hits is picked, with buttons for the one before and after; keys P and N of a viewer do the same.
+
+    Parameters
+    ----------
+    n, picked : int
+        How many there are, and the rank of the picked one.
+    key : str
+        Changes exactly when the hits do. A step belongs to the hits that it was made on.
+    on_step : callable
+        Called with the rank to pick, before the page is drawn again.
+    """
+
+    def stepped() -> None:
+        said = st.session_state["stepper"].get("step") or {}
+        rank = int(said.get("rank", 0))
+        if said.get("key") == key and 1 <= rank <= n:
+            on_step(rank)
+
+    _component("stepper")(
+        key="stepper", data={"key": key, "n": n, "picked": picked}, on_step_change=stepped
+    )
+
+
 def here(key: str, *, shown: bool) -> str:
     """The query part of the page's address in the browser, with what a viewer wrote into it; "" until it is known.
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import annotations
+from app import annotations, region_colour
+from app.kept import Kept
 from app.markup import plain
 from app.session import take_over
-from app.stores import Opened
 from stamp_index.errors import QueryError
 from stamp_index.search import RegionHits, all_of, field_in, parse_filter
 from stamp_index.search.sharing import RegionRequest, rings_of
@@ -23,12 +23,18 @@ from stamp_index.search.sharing.links import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from shapely import MultiPolygon, Polygon
 
+    from app.region_colour import Colour
+    from app.stores import Opened
     from stamp_index.export import Annotation
     from stamp_index.search.selection import Own
     from stamp_index.store import Modality
+
+MAX_KEPT = 32  # answers, all sessions together
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,21 @@ def hits_of(opened: Opened, answer: RegionAnswer) -> RegionHits:
     return replace(answer.hits, store=opened.store)
 
 
-def controls(opened: Opened) -> tuple[str, RegionQuestion, Annotation | None]:
-    """Ask for the query's slide, how its region is asked for, and for an annotation that asks."""
+@dataclass(frozen=True)
+class Asking:
+    """What the row of controls says.
+
+    `loaded` is the annotation that asks unless a lasso does, `colour` the gene of both viewers.
+    """
+
+    slide_id: str
+    question: RegionQuestion
+    loaded: Annotation | None
+    colour: Colour | None
+
+
+def controls(opened: Opened) -> Asking:
+    """Ask for the query's slide, how its region is asked for, for an annotation that asks, and for a gene."""
     take_over("s")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="regionbar"):
         slide_id = st.selectbox(
@@ -86,7 +105,7 @@ def controls(opened: Opened) -> tuple[str, RegionQuestion, Annotation | None]:
             list(opened.slides.index),  # as they are: the address holds what the list shows
             key="s",
             bind="query-params",
-            width=260,
+            width=210,
         )
         looks = [name for name, side in COMPARED.items() if side in opened.searchable]
         by = st.segmented_control(
@@ -96,11 +115,12 @@ def controls(opened: Opened) -> tuple[str, RegionQuestion, Annotation | None]:
             "Leave out", list(LEFT_OUT_OF_REGIONS), key="without", bind="query-params", width=150
         )
         k = st.number_input("Regions", 1, MAX_REGIONS, 6, key="k", bind="query-params", width=110)
+        colour = region_colour.choose(opened)
         organs, where = _filters(opened)
         annotations.load(opened, slide_id)
         loaded = annotations.choose(slide_id)
     question = RegionQuestion(int(k), LEFT_OUT_OF_REGIONS[exclude], COMPARED[by], organs, where)
-    return slide_id, question, loaded
+    return Asking(slide_id, question, loaded, colour)
 
 
 def _filters(opened: Opened) -> tuple[tuple[str, ...], str]:
@@ -137,15 +157,43 @@ def asked_shape(slide_id: str, shape: Polygon | MultiPolygon, name: str) -> Aske
     return AskedShape(slide_id, shapely.to_wkb(shape), name)
 
 
-@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
-def ask_region(opened: Opened, asked: AskedShape, question: RegionQuestion) -> RegionAnswer:
+# Not `st.cache_data`: the search tells the page how far it is, which a function cached by Streamlit must not.
+_made: Kept[RegionAnswer] = Kept(MAX_KEPT, lambda _: 1)
+
+
+def ask_region(
+    opened: Opened,
+    asked: AskedShape,
+    question: RegionQuestion,
+    told: Callable[[int, int], object] | None = None,
+) -> RegionAnswer:
     """Regions like one of a slide.
+
+    Parameters
+    ----------
+    opened : Opened
+        The store.
+    asked : AskedShape
+        The region.
+    question : RegionQuestion
+        How it is asked for.
+    told : callable, optional
+        Called with the slides that are done and those that there are in all; never for an answer that is kept.
 
     Raises
     ------
     StampIndexError
         As `Searcher.search_region`.
     """
+    return _made.get((*opened.key, asked, question), lambda: _answer(opened, asked, question, told))
+
+
+def _answer(
+    opened: Opened,
+    asked: AskedShape,
+    question: RegionQuestion,
+    told: Callable[[int, int], object] | None,
+) -> RegionAnswer:
     started = time.perf_counter()
     request = RegionRequest(
         slide_id=asked.slide_id,
@@ -159,7 +207,7 @@ def ask_region(opened: Opened, asked: AskedShape, question: RegionQuestion) -> R
             parse_filter(question.where) if question.where.strip() else None,
         ),
     )
-    hits = request.run(opened.searcher)
+    hits = request.run(opened.searcher, progress=told)
     return RegionAnswer(replace(hits, store=None), request, time.perf_counter() - started)
 
 

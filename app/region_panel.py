@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import shapely
 import streamlit as st
 
-from app import annotations, markup, region_files
+from app import annotations, components, region_colour, region_files, region_genes
 from app.components import short_key
 from app.markup import plain
 from app.region_asking import AskedShape, RegionAnswer, asked_shape, said
-from app.selections import others_of
+from app.region_progress import Working
 from app.slide_controls import lasso_of_address
-from app.stores import Opened
 from app.viewer import Outline, Shown, viewer
 from stamp_index.errors import QueryError
-from stamp_index.view.contrast import region_contrast
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
     from streamlit.delta_generator import DeltaGenerator
 
+    from app.region_asking import Asking
+    from app.region_colour import Colour
+    from app.stores import Opened
     from app.viewer import Polygon as ViewerPolygon
     from stamp_index.export import Annotation
 
-TOP = 30  # genes of a region that may be shared
-SHOWN_GENES = 10
 MARGIN = 1.6  # of tissue around a hit, as a multiple of its width
-HEIGHT = "clamp(320px, calc(100vh - 430px), 620px)"
+COLUMNS = (
+    "rank",
+    "slide_id",
+    "patient_id",
+    "organ",
+    "score",
+    "composition",
+    "content",
+    "n_spots",
+)
+THREE_DIGITS = ("score", "composition", "content", "area_mm2")
+HEIGHT = "clamp(360px, calc(100vh - 430px), 620px)"
 
 
-def query_viewer(opened: Opened, slide_id: str, loaded: Annotation | None) -> AskedShape | None:
+def query_viewer(opened: Opened, asking: Asking) -> AskedShape | None:
     """The query's slide with a lasso; returns the region that is asked with.
 
-    That is the lasso, else the annotation that was clicked, else `loaded`.
+    That is the lasso, else the annotation that was clicked, else the one that was chosen.
     """
+    slide_id, loaded = asking.slide_id, asking.loaded
     lasso = lasso_of_address(slide_id)
     start = _start(opened, slide_id, lasso, loaded)
     done = viewer(
@@ -51,10 +61,13 @@ def query_viewer(opened: Opened, slide_id: str, loaded: Annotation | None) -> As
             lasso_stamp="address",
             group="regions" if st.session_state.get("linkzoom", True) else "",
             in_address=True,
+            **_coloured(opened, slide_id, asking.colour),
         ),
         key="query",
         height=HEIGHT,
     )
+    if bare := region_colour.lacking(opened, slide_id, asking.colour):
+        st.caption(plain(bare))
     clicked = annotations.place_of(slide_id, done.outline)
     if clicked is not None:
         loaded = annotations.held(slide_id)[clicked]
@@ -106,26 +119,54 @@ def nothing_yet(opened: Opened) -> None:
         st.caption("This store has one slide: leave out nothing, or there is nowhere to look.")
 
 
-def show(opened: Opened, asked: AskedShape, answer: RegionAnswer, right: DeltaGenerator) -> None:
+def _coloured(opened: Opened, slide_id: str, colour: Colour | None) -> dict[str, Any]:
+    """How a viewer colours the spots of a slide."""
+    if colour is None or not region_colour.is_shown(opened, slide_id, colour):
+        return {}
+    return {"layer": {"gene": colour.gene}, "ends": colour.ends}
+
+
+def show(
+    opened: Opened,
+    asked: AskedShape,
+    answer: RegionAnswer,
+    *,
+    colour: Colour | None,
+    right: DeltaGenerator,
+) -> None:
     """Hit viewer at the right; table, genes and downloads below both."""
     with right:
-        place = st.container()
-    picked = _table(opened, answer)
-    with place:
         said(answer.hits.notes)
-        if picked is None:
+        if not len(answer.table):
             st.info("No region was found. Relax the filters, or leave out less.")
             return
-        _hit_viewer(opened, answer, picked)
-    _genes(opened, asked, answer, picked)
+        picked = _picked(answer)
+        _hit_viewer(opened, answer, picked, colour)
+    _summary(opened, answer, picked)
+    _table(opened, asked, answer)
+    region_genes.show(opened, asked, answer, picked)
     region_files.show(opened, answer, picked)
 
 
-def _table(opened: Opened, answer: RegionAnswer) -> int | None:
-    """Regions, best first; returns the picked one."""
+def _key(answer: RegionAnswer) -> str:
+    """Name of the table of these regions."""
+    return f"regions-{short_key(answer.hits.query, answer.table['score'].tolist())}"
+
+
+def _picked(answer: RegionAnswer) -> int:
+    """Row of the picked region. It is read before the table is drawn, whose genes take longer than the hit's slide."""
+    held = st.session_state.get(_key(answer))
+    rows = held["selection"]["rows"] if held else []
+    return int(rows[0]) if rows and rows[0] < len(answer.table) else 0
+
+
+def _pick(key: str, rank: int) -> None:
+    st.session_state[key] = {"selection": {"rows": [rank - 1], "columns": [], "cells": []}}
+
+
+def _summary(opened: Opened, answer: RegionAnswer, picked: int) -> None:
+    """How many regions there are, which is picked, and whether the viewers keep one zoom."""
     n = len(answer.table)
-    if n == 0:
-        return None
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.markdown(
             f"**{n} region{'s' if n > 1 else ''}** · {len(answer.hits.query_rows):,} spots asked · "
@@ -133,36 +174,37 @@ def _table(opened: Opened, answer: RegionAnswer) -> int | None:
             f"{answer.seconds * 1000:.0f} ms",
             width="content",
         )
+        key = _key(answer)
+        components.stepper(n, picked + 1, key=key, on_step=partial(_pick, key))
         st.toggle("Link zoom", value=True, key="linkzoom")
-    columns = [
-        "rank",
-        "slide_id",
-        "patient_id",
-        "organ",
-        "score",
-        "composition",
-        "content",
-        "n_spots",
-    ]
-    shown = answer.table[columns].assign(area_mm2=answer.table["area_um2"] / 1e6)
-    event = st.dataframe(
+
+
+def _table(opened: Opened, asked: AskedShape, answer: RegionAnswer) -> None:
+    """Regions, best first, with the genes that they share with the query; a row picks one."""
+    working = Working()
+    genes = region_genes.column(opened, asked, answer, working.hits)
+    working.done()
+    shown = answer.table[list(COLUMNS)].assign(
+        area_mm2=answer.table["area_um2"] / 1e6, shared_genes=genes
+    )
+    st.dataframe(
         shown,
         hide_index=True,
         width="stretch",
-        height=min(38 + 35 * n, 250),
-        key=f"regions-{short_key(answer.hits.query, answer.table['score'].tolist())}",
+        height=min(38 + 35 * len(shown), 250),
+        key=_key(answer),
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="single-row-required",
         column_config={
-            name: st.column_config.NumberColumn(format="%.3f")
-            for name in ("score", "composition", "content", "area_mm2")
+            **{name: st.column_config.NumberColumn(format="%.3f") for name in THREE_DIGITS},
+            "shared_genes": st.column_config.TextColumn(
+                width="large", help=region_genes.SHARED_HELP
+            ),
         },
     )
-    chosen = event.selection.rows
-    return int(chosen[0]) if chosen else 0
 
 
-def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int) -> None:
+def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int, colour: Colour | None) -> None:
     hit = answer.table.iloc[picked]
     slide_id = str(hit["slide_id"])
     same = [at for at in range(len(answer.table)) if answer.table["slide_id"].iloc[at] == slide_id]
@@ -180,46 +222,10 @@ def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int) -> None:
             focus_stamp=short_key(answer.hits.query, picked),
             group="regions" if linked else "",
             tools=("pan",),
+            **_coloured(opened, slide_id, colour),
         ),
         key="hit",
         height=HEIGHT,
     )
-    st.caption(
-        plain(
-            f"#{picked + 1} on slide {slide_id}: {int(hit['n_spots']):,} spots, score {hit['score']:.3f}"
-        )
-    )
-
-
-def _genes(opened: Opened, asked: AskedShape, answer: RegionAnswer, picked: int) -> None:
-    """Genes that set the query apart on its slide, beside the same genes of the hit."""
-    hit_slide = str(answer.table["slide_id"].iloc[picked])
-    plain_ones = {asked.slide_id, hit_slide} & opened.plain_slides
-    if plain_ones:
-        st.caption(
-            f"Slide {plain(', '.join(sorted(plain_ones)))} is H&E only: no genes to compare."
-        )
-        return
-    try:
-        query = contrast(opened, asked.slide_id, answer.hits.query_rows)
-        hit = contrast(opened, hit_slide, answer.hits.rows[picked])
-    except QueryError as error:
-        st.caption(plain(str(error)))
-        return
-    shared = [gene for gene in query["gene"].head(TOP) if gene in set(hit["gene"].head(TOP))]
-    table = query.head(SHOWN_GENES)[["gene", "log2fc"]].merge(
-        hit[["gene", "log2fc"]], on="gene", how="left", suffixes=("", "_hit")
-    )
-    st.markdown(f"**Region and hit #{picked + 1}, gene by gene**")
-    st.html(markup.pair_bars(table))
-    words = ", ".join(shared[:12]) or "none"
-    st.caption(
-        f"log2 fold change of mean CP10K against the rest of each slide. Among the {TOP} most raised of both: "
-        f"{plain(words)}."
-    )
-
-
-@st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
-def contrast(opened: Opened, slide_id: str, rows: NDArray) -> pd.DataFrame:
-    """Genes of a region against the rest of its slide."""
-    return region_contrast(opened.store, rows, others_of(opened, slide_id, rows))
+    about = f"#{picked + 1} on slide {slide_id}: {int(hit['n_spots']):,} spots, score {hit['score']:.3f}. "
+    st.caption(plain(about + region_colour.lacking(opened, slide_id, colour)))

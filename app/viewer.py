@@ -70,6 +70,8 @@ class Shown:
         ``{"gene": name}`` or ``{"label": name}``; None for bare spots.
     layer_at : (str, str) or None
         Another layer instead: its address below the slide's, and its name.
+    ends : (float, float) or None
+        Values at the two ends of the colours, until the user sets others; by default those of the slide.
     marks : sequence of Mark
         Rings; `picked` is the place of the one that stands out.
     outlines : sequence of Outline
@@ -86,6 +88,7 @@ class Shown:
 
     layer: Mapping[str, str] | None = None
     layer_at: tuple[str, str] | None = None
+    ends: tuple[float, float] | None = None
     marks: Sequence[Mark] = ()
     picked: int | None = None
     outlines: Sequence[Outline] = ()
@@ -212,6 +215,8 @@ def viewer_data(opened: Opened, slide_id: str, shown: Shown) -> dict[str, Any]:
     elif shown.layer:
         name = next(iter(shown.layer.values()))
         data["layer"] = {"path": "layer?" + urlencode(dict(shown.layer)), "name": name}
+    if shown.ends is not None and data["layer"]:
+        data["layer"]["range"] = dict(zip(("low", "high"), shown.ends, strict=True))
     if shown.focus is not None:
         x, y, width = shown.focus
         unit = "width_um" if data["mpp"] else "width_px"

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from stamp_index.errors import QueryError
 from stamp_index.search import Region, RegionSettings
+from stamp_index.search.sharing import RegionRequest
 from tests.region_world import (
     CENTRE,
     ELSEWHERE,
@@ -67,6 +68,37 @@ def test_a_region_holds_its_own_row_of_the_table(world):
     assert hits.store_version == world.store.version
     assert hits.fingerprint == "0f0f"
     assert set(table["slide_id"]) <= set(hits.slides)
+
+
+def test_progress_is_told_of_every_slide_that_is_looked_at(world):
+    told = []
+    settings = RegionSettings(n_slides=2)
+    hits = world.search_region(
+        circle(CENTRE, 330), k=2, settings=settings, progress=lambda *at: told.append(at)
+    )
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert len(hits.slides) == 2
+    silent = world.search_region(circle(CENTRE, 330), k=2, settings=settings)
+    assert silent.table.equals(hits.table)
+
+
+def test_what_progress_raises_ends_the_search(world):
+    def stop(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        world.search_region(circle(CENTRE, 330), k=2, progress=stop)
+
+
+def test_a_request_tells_progress_too(world):
+    told = []
+    spots = world.search_region(circle(CENTRE, 330), k=1).query_rows
+    ids = tuple(world.store.spots(["spot_id"], spots)["spot_id"])
+    request = RegionRequest(slide_id="A", spot_ids=ids, k=1)
+    hits = request.run(world, progress=lambda *at: told.append(at))
+    n = len(hits.slides)
+    assert told == [(done, n) for done in range(n + 1)]
 
 
 def test_spots_answer_prototypes_of_their_own_kind(world):

@@ -30,7 +30,7 @@ from stamp_index.search.selection import Own, check_k, own_slides
 from stamp_index.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -309,6 +309,7 @@ class VectorSearcher:
         filters: Condition | str | None = None,
         recall: float = DEFAULT_RECALL,
         settings: RegionSettings | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> RegionHits:
         """Find regions like one of a slide: connected groups of spots with as much of the same kinds.
 
@@ -330,6 +331,9 @@ class VectorSearcher:
             As the class says, for the rows that choose the slides to look at.
         settings : RegionSettings, optional
             How hard to look and how to judge.
+        progress : callable, optional
+            Called with the slides that were looked at closely so far, and with those that there are in all: once they
+            are chosen, with 0, and after each. What it raises ends the search.
 
         Raises
         ------
@@ -359,7 +363,7 @@ class VectorSearcher:
             allowed=allowed,
             settings=settings or RegionSettings(),
         )
-        return find_regions(task, ask.k)
+        return find_regions(task, ask.k, progress=progress)
 
     # ---- helpers -----------------------------------------------------------------------------
 

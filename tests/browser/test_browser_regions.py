@@ -1,9 +1,11 @@
-"""Similar regions in a browser: a band of one slide finds the same band of the others, at one zoom."""
+"""Similar regions in a browser: a band of one slide finds the same band of the others, at one zoom and in one colour."""
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from stamp_index.addresses import encode_polygon
@@ -38,7 +40,28 @@ def band(store, number: int = 0) -> list[tuple[int, int]]:
     ]
 
 
-def test_band_finds_the_same_band_on_other_slides_at_the_same_zoom(page, regions, large):
+def spots_of_first(page) -> tuple[str, np.ndarray]:
+    """Slide of hit 1, and the numbers of its spots there, from the page's file of spots."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Spots CSV", exact=True).click()
+    table = pd.read_csv(download.value.path())
+    first = table[table["rank"] == 1]
+    barcodes = first["spot_id"].str.split(":").str[1]
+    (slide_id,) = set(first["slide_id"])
+    return slide_id, barcodes.str[1:5].astype(int).to_numpy()
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_band_finds_the_same_band_on_another_slide(page, regions, large, number):
+    page.goto(regions.url("regions", s="S1", poly=encode_polygon(band(large, number))))
+    page.get_by_text(re.compile(r"#1 on slide S[23]")).wait_for()
+    slide_id, spots = spots_of_first(page)
+    assert slide_id in ("S2", "S3")
+    assert len(spots) >= 10
+    assert (toy_domains(N_SPOTS)[spots] == number).mean() > 0.9
+
+
+def test_both_viewers_keep_the_same_zoom(page, regions, large):
     page.goto(regions.url("regions", s="S1", poly=encode_polygon(band(large))))
     query, hit = viewer(page, 0), viewer(page, 1)
     page.get_by_text(re.compile(r"#1 on slide S[23]")).wait_for()
@@ -50,6 +73,46 @@ def test_band_finds_the_same_band_on_other_slides_at_the_same_zoom(page, regions
     page.wait_for_timeout(1500)
     scales = [host.evaluate("host => host.__stamp.umPerPx()") for host in (query, hit)]
     assert scales[0] == pytest.approx(scales[1], rel=0.02)
+
+
+def test_keys_and_buttons_go_from_hit_to_hit_but_not_while_typing(page, regions, large):
+    page.goto(regions.url("regions", s="S1", poly=encode_polygon(band(large))))
+    page.get_by_text("gene by gene").wait_for()
+    hit = viewer(page, 1)
+
+    def picked(rank: int) -> None:
+        page.get_by_text(re.compile(rf"#{rank} on slide")).wait_for()
+        page.get_by_text(f"hit #{rank}, gene by gene").wait_for()
+        page.get_by_text(re.compile(rf"^#{rank} of \d")).wait_for()
+
+    hit.hover()
+    page.keyboard.press("n")
+    picked(2)
+    page.keyboard.press("p")
+    picked(1)
+    page.keyboard.press("p")  # there is none before the first
+    page.get_by_role("button", name="Next hit").click()
+    picked(2)
+    field = page.get_by_role("combobox", name="Gene")
+    field.focus()
+    hit.hover()
+    page.keyboard.type("CD8n")
+    page.wait_for_timeout(800)
+    picked(2)
+
+
+def test_one_gene_colours_both_viewers_over_the_same_values(page, regions, large):
+    asked = {"s": "S1", "poly": encode_polygon(band(large)), "gene": "EPCAM"}
+    page.goto(regions.url("regions", **asked))
+    both = [viewer(page, nth) for nth in (0, 1)]
+    assert [one.evaluate("host => host.__stamp.layer()") for one in both] == ["EPCAM", "EPCAM"]
+    ends = [
+        one.locator(".si-number").evaluate_all("all => all.map((one) => one.value)") for one in both
+    ]
+    values = large.expression(["EPCAM"])[:, 0]
+    assert ends[0] == ends[1] != []
+    assert float(ends[0][0]) == 0
+    assert float(ends[0][1]) == pytest.approx(np.quantile(values, 0.99), rel=0.02)
 
 
 def test_region_of_too_few_spots_is_a_sentence(page, regions):

@@ -42,7 +42,7 @@ export class Content {
     const { spots } = this.model;
     if (!spots || this.pending.spots) return; // asked again when they are there
     await this.#ask("layer", wanted?.name, async () =>
-      wanted ? new Layer(wanted.name, await this.transport.bytes(wanted.path), spots) : null,
+      wanted ? new Layer(wanted, await this.transport.bytes(wanted.path), spots) : null,
     );
   }
 

@@ -5,12 +5,14 @@ import { valueText } from "./legend.js";
 
 export class Layer {
   /**
-   * @param {string} name under which the user's range is kept
+   * @param {object} wanted
+   * @param {string} wanted.name under which the user's range is kept
+   * @param {{low: number, high: number}} [wanted.range] to begin with; else the slide's own
    * @param {{buffer: ArrayBuffer, meta: object}} answer uint16 codes, little endian, one a spot
    * @param {Spots} spots
    * @throws {Error} where the number of codes is not the number of spots
    */
-  constructor(name, { buffer, meta }, spots) {
+  constructor({ name, range }, { buffer, meta }, spots) {
     if (buffer.byteLength !== 2 * spots.n) {
       throw new Error(`${name} has ${buffer.byteLength / 2} values for ${spots.n} spots`);
     }
@@ -19,17 +21,18 @@ export class Layer {
     this.byIndex = new Uint16Array(buffer);
     this.codes = spots.sorted(this.byIndex);
     this.zeros = false;
-    this.range = meta.kind === "categories" ? null : defaultRange(meta);
+    this.usual = meta.kind === "categories" ? null : range || defaultRange(meta);
+    this.range = this.usual;
   }
 
-  /** Colours for a range (null: the default one), a palette, and with or without zeros. */
+  /** Colours for a range (null: the usual one), a palette, and with or without zeros. */
   paint({ range, palette, zeros }) {
     this.palette = palette;
     this.zeros = zeros;
     if (this.meta.kind === "categories") {
       this.colours = categoryColours((this.meta.categories || []).length);
     } else {
-      this.range = range || defaultRange(this.meta);
+      this.range = range || this.usual;
       this.colours = continuousColours(this.meta, this.range, palette, zeros);
     }
   }

@@ -117,7 +117,7 @@ export class Legend {
       this.numbers[i].value = valueText(range[end]);
     });
     const { low, high } = this.layer.meta;
-    const share = (value) => (high > low ? (100 * (value - low)) / (high - low) : 0);
+    const share = (value) => (high > low ? Math.min(Math.max((100 * (value - low)) / (high - low), 0), 100) : 0);
     this.strip.style.left = `${share(range.low)}%`;
     this.strip.style.width = `${Math.max(share(range.high) - share(range.low), 1)}%`;
   }

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stamp_index.search.regions.slide_scan import Found
     from stamp_index.store import Modality, Store
 
+    # Told how many slides were looked at so far, and how many there are to look at.
+    Progress = Callable[[int, int], object]
     # Nearest allowed rows: unit vectors (q, d) and k to scores and rows, (q, k') each.
     Nearest = Callable[[NDArray[np.float32], int], tuple[NDArray[np.float32], NDArray[np.int64]]]
 
@@ -75,7 +77,7 @@ class Task:
         return self.store.slides()
 
 
-def find_regions(task: Task, k: int) -> RegionHits:
+def find_regions(task: Task, k: int, *, progress: Progress | None = None) -> RegionHits:
     """Find the `k` regions most like a query.
 
     Parameters
@@ -84,6 +86,8 @@ def find_regions(task: Task, k: int) -> RegionHits:
         What is asked, and where to look.
     k : int
         Regions wanted.
+    progress : callable, optional
+        As `VectorSearcher.search_region` says.
 
     Raises
     ------
@@ -92,7 +96,7 @@ def find_regions(task: Task, k: int) -> RegionHits:
     """
     plan = plan_of(task)
     chosen = plan.order[: task.settings.n_slides]
-    regions = regions_on(task, plan, chosen)
+    regions = regions_on(task, plan, chosen, progress=progress)
     slide_ids = tuple(task.slides["slide_id"].iloc[chosen])
     notes: tuple[str, ...] = ()
     if len(regions) < k:
@@ -253,9 +257,17 @@ class _Located:
     found: Found
 
 
-def regions_on(task: Task, plan: Plan, slides: NDArray[np.int64]) -> list[_Located]:
+def regions_on(
+    task: Task, plan: Plan, slides: NDArray[np.int64], *, progress: Progress | None = None
+) -> list[_Located]:
     """Regions of some slides, best first."""
-    found = [region for slide in slides for region in _look(task, plan, int(slide))]
+    found = []
+    for done, slide in enumerate(slides):
+        if progress is not None:
+            progress(done, len(slides))
+        found += _look(task, plan, int(slide))
+    if progress is not None:
+        progress(len(slides), len(slides))
     return sorted(found, key=lambda region: (-region.found.score, int(region.rows[0])))
 
 

@@ -12,6 +12,8 @@ from stamp_index.search.regions.query import Region
 from stamp_index.search.regions.search import DEFAULT_REGIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from shapely import MultiPolygon, Polygon
@@ -221,9 +223,13 @@ class RegionRequest(Request):
         shape = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
         return Region(self.slide_id, shape, "px")
 
-    def run(self, searcher: VectorSearcher) -> RegionHits:
-        """Ask."""
-        return searcher.search_region(cast("Any", self.region()), **self.arguments())
+    def run(
+        self, searcher: VectorSearcher, *, progress: Callable[[int, int], object] | None = None
+    ) -> RegionHits:
+        """Ask; `progress` is as `VectorSearcher.search_region` says."""
+        return searcher.search_region(
+            cast("Any", self.region()), **self.arguments(), progress=progress
+        )
 
 
 def rings_of(shape: Polygon | MultiPolygon | ArrayLike) -> Outlines:
