@@ -128,7 +128,7 @@ def _askable(opened: Opened, one: GeneSet) -> tuple[GeneSet, tuple[str, ...]]:
     left_out = [*one.skipped, *(gene for gene, _, state in pairs if state != "ok")]
     problems = []
     if left_out:
-        problems.append(f"{len(left_out)} cannot be asked for and are left out: {_some(left_out)}.")
+        problems.append(f"{len(left_out)} cannot be asked for, left out: {_some(left_out)}.")
     able = GeneSet(one.name, "", tuple(g for g, _ in kept), tuple(w for _, w in kept))
     if len(kept) > MAX_TERMS:
         how = "first" if len(set(map(abs, able.weights))) == 1 else "heaviest"

@@ -163,6 +163,6 @@ def summary(opened: Opened, answer: Answer) -> None:
     n_searched = int(store.has_vector(answer.against).sum())  # plain H&E has no gene profiles
     filtered = "" if answer.question.filters() is None else "those that pass the filters, of "
     st.caption(
-        f"{len(answer.table)} hits by cosine among the {searched} of {filtered}{n_searched:,} spots · "
+        f"{len(answer.table)} hit{'' if len(answer.table) == 1 else 's'} by cosine among the {searched} of {filtered}{n_searched:,} spots · "
         f"{answer.seconds * 1000:.0f} ms · encoder {card.name} {card.fingerprint[:8]}"
     )

@@ -160,7 +160,7 @@ def _provenance(run: Run, result: ProbeResult) -> list[tuple[str, str]]:
         ("Encoder", f"{source.encoder} {source.fingerprint[:12]}"),
         ("Spots", f"{counts.spots:,} ({limit})"),
         ("Held out in", f"{_groups(result)}, {len(result.folds)} folds"),
-        ("Slides", f"{counts.slides:,} of {counts.patients:,} known patients"),
+        ("Slides", f"{counts.slides:,}, of {counts.patients:,} known patients"),
         ("C", "chosen in each fold" if settings.C is None else f"{settings.C:g}"),
         ("Seed", str(settings.seed)),
         ("Split", source.split_hash),

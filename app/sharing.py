@@ -31,8 +31,9 @@ def link(request: Request | None) -> None:
     if not popover.open:
         return  # where a viewer was moved to meanwhile is known to the browser alone
     with popover:
-        st.caption("Opens the same on this server, for those who may see it.")
+        whom = "Opens the same on this server, for those who may see it."
         if request is None:
+            st.caption(whom)
             components.here("pageaddress", shown=True)
             return
         try:
@@ -40,6 +41,7 @@ def link(request: Request | None) -> None:
         except QueryError as error:
             st.caption(plain(str(error)))
             return
+        st.caption(whom)
         st.code(address, language=None, wrap_lines=True)
 
 

@@ -175,7 +175,7 @@ def test_gmt_file_offers_its_sets_and_cuts_what_a_query_cannot_hold(store):
     assert len(which.options) == 50
     at.button(key="use-set").click().run()
     assert chips(at) == ["CD8A high", "CD3E high"]
-    assert "1 cannot be asked for and are left out: NOSUCH" in captions(at)
+    assert "1 cannot be asked for, left out: NOSUCH" in captions(at)
     at.text_input(key="find-set").set_value("ALL").run()
     at.button(key="use-set").click().run()
     assert len(chips(at)) == 50

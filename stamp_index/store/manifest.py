@@ -80,7 +80,7 @@ def stored_versions(store: Path) -> list[int]:
     if not folder.is_dir():
         msg = (
             f"There is no store at {store} (it has no folder '{MANIFESTS}'). Give the path of an "
-            f"existing store, or make one with `stamp-index embed` or Store.create."
+            f"existing store, or make one with `stamp-index add` or Store.create."
         )
         raise StoreError(msg)
     matches = (_FILE_NAME.match(entry.name) for entry in folder.iterdir())

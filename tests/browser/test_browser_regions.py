@@ -10,7 +10,7 @@ import pytest
 
 from stamp_index.addresses import encode_polygon
 from tests.browser.conftest import serving
-from tests.browser.driving import viewer
+from tests.browser.driving import drag, spot_place, viewer
 from tests.support import toy_domains, toy_store
 
 N_SPOTS = 200
@@ -73,6 +73,29 @@ def test_both_viewers_keep_the_same_zoom(page, regions, large):
     page.wait_for_timeout(1500)
     scales = [host.evaluate("host => host.__stamp.umPerPx()") for host in (query, hit)]
     assert scales[0] == pytest.approx(scales[1], rel=0.02)
+
+
+def test_region_that_was_drawn_stays_in_sight_while_its_hits_are_shown(page, regions):
+    page.goto(regions.url("regions", s="S1"))
+    query = viewer(page, 0)
+    (x, y), (right, _) = spot_place(query, 0), spot_place(query, 1)
+    pitch = right - x
+    query.hover()
+    page.keyboard.press("b")
+    first, last = (x - pitch / 2, y - pitch / 2), (x + 3.5 * pitch, y + 3.5 * pitch)
+    drag(page, [first, (x + pitch, y + pitch), last])  # 16 spots in a corner, away from the middle
+    viewer(page, 1)
+    page.get_by_text(re.compile(r"#1 on slide S[23]")).wait_for()
+    page.wait_for_timeout(1500)  # the zoom is animated
+    corners = query.evaluate(
+        """host => {
+            const { scale, left, top, width, height } = host.__stamp.screen();
+            const xs = host.__stamp.lasso().map(([x]) => (x - left) * scale / width);
+            const ys = host.__stamp.lasso().map(([, y]) => (y - top) * scale / height);
+            return [(Math.min(...xs) + Math.max(...xs)) / 2, (Math.min(...ys) + Math.max(...ys)) / 2];
+        }"""
+    )
+    assert corners == pytest.approx([0.5, 0.5], abs=0.1)
 
 
 def test_keys_and_buttons_go_from_hit_to_hit_but_not_while_typing(page, regions, large):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.browser.viewer_bench import CIRCLE, Bench, layer, tissue, viewer_server
 
@@ -168,34 +165,6 @@ def test_markup_in_names_is_shown_as_text(bench, slide, server):
     assert bad in bench.find(".si-categories").inner_text()
     assert bench.find("img").count() == 0
     assert bench.page.title() == "viewer"
-
-
-def test_the_figure_has_twice_the_pixels_with_bar_and_legend(bench, slide):
-    bench.mount("tissue", slide.data(layer=layer("CD8A")))
-    bench.wheel(600, 450, 1, 1)
-    address = bench.page.evaluate(
-        """async () => {
-          const reader = new FileReader();
-          reader.readAsDataURL(await viewers[0].viewer.toImage());
-          await new Promise((done) => reader.addEventListener("load", done));
-          return reader.result; }"""
-    )
-    figure = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1])))
-    area = bench.find(".si-canvas").bounding_box()
-    assert figure.size == (2 * area["width"], 2 * area["height"])
-    x, y = bench.spot(315)
-    left, top = 2 * (x - area["x"]), 2 * (y - area["y"])
-    pixels = np.asarray(figure.convert("RGB")).astype(int)
-    scale = bench.ask("screen().scale")
-    half = slide.diameter * scale  # radius in pixels of the figure
-    tissue_colour = np.array(slide.picture.getpixel(tuple(slide.spots[315].astype(int))))
-    there = pixels[int(top), int(left)]
-    beside = pixels[int(top), int(left + 1.5 * half)]
-    assert np.abs(there - beside).max() > 15
-    assert np.abs(beside - tissue_colour).max() < 40
-    corner = pixels[-46:-38, 40:200]  # 12 + 11 px above the edge, twice
-    assert (corner == [0x10, 0x20, 0x2C]).all(axis=-1).any(), "the bar"
-    assert bench.find(".si-offscreen").count() == 0
 
 
 def test_destroy_leaves_nothing(bench, slide):

@@ -101,3 +101,10 @@ export function niceBelow(most) {
   for (const step of [5, 2]) if (step * power <= most * (1 + 1e-9)) return step * power;
   return power;
 }
+
+/** Middle {x, y} of the box around a polygon; nothing of none. */
+export function middleOf(polygon) {
+  if (!polygon) return {};
+  const [xs, ys] = [polygon.map(([x]) => x), polygon.map(([, y]) => y)];
+  return { x: (Math.min(...xs) + Math.max(...xs)) / 2, y: (Math.min(...ys) + Math.max(...ys)) / 2 };
+}

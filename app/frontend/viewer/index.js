@@ -21,13 +21,12 @@ import { SlideViewer } from "./viewer.js";
  * @param {"auto" | "canvas"} [options.drawer] "canvas" where there is no graphics card
  * @param {object} [options.on] `lasso(polygon | null)`, `spot(index | null)`, `region(id)`,
  *   `state(object)`, `key(name)`; each may be left out
- * @returns {{update: (data: object) => void, destroy: () => void, toImage: () => Promise<Blob>}}
+ * @returns {{update: (data: object) => void, destroy: () => void}}
  */
 export function mount(root, { OpenSeadragon, transport, drawer = "auto", on = {} }) {
   const viewer = new SlideViewer(root, { OpenSeadragon, transport, drawer, on });
   return {
     update: (data) => viewer.update(data),
     destroy: () => viewer.destroy(),
-    toImage: () => viewer.toImage(),
   };
 }

@@ -70,16 +70,16 @@ export class Overlay {
 }
 
 /** All that lies above the spots. */
-export function drawShapes(context, model, screen, { handles = true } = {}) {
+function drawShapes(context, model, screen) {
   const { spots, regions, lasso, draft, marks, picked, selected, hovered } = model;
   paint.drawRegions(context, regions, screen);
   if (lasso) paint.drawLasso(context, lasso, screen);
   if (draft) paint.drawLasso(context, draft, screen, { open: true });
-  if (lasso && handles) paint.drawHandles(context, lasso, screen, model.heldVertex);
+  if (lasso) paint.drawHandles(context, lasso, screen, model.heldVertex);
   paint.drawNames(context, regions, screen);
   paint.drawMarks(context, marks, picked, spots?.radius ?? 0, screen);
   if (!spots) return;
-  if (handles && hovered !== null && hovered !== selected) {
+  if (hovered !== null && hovered !== selected) {
     paint.drawSpotRing(context, spots, hovered, screen, { width: 1.5 });
   }
   if (selected !== null && selected < spots.n) paint.drawSpotRing(context, spots, selected, screen);

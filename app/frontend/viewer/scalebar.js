@@ -41,17 +41,3 @@ export class ScaleBar {
     this.element.setAttribute("aria-label", `Scale bar: ${text}`);
   }
 }
-
-/** The bar in a figure, its lower left corner at (x, y). */
-export function drawBar(context, scale, mpp, x, y) {
-  const { width, text } = barFor(scale, mpp);
-  context.font = "600 12px system-ui, sans-serif";
-  context.textAlign = "left";
-  context.textBaseline = "alphabetic";
-  const boxWidth = Math.max(width, context.measureText(text).width) + 16;
-  context.fillStyle = "rgba(255, 255, 255, 0.88)";
-  context.fillRect(x, y - 34, boxWidth, 34);
-  context.fillStyle = "#10202c";
-  context.fillText(text, x + 8, y - 17);
-  context.fillRect(x + 8, y - 11, width, 4);
-}

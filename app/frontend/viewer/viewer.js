@@ -3,7 +3,7 @@
 import { Camera } from "./camera.js";
 import { Content } from "./content.js";
 import { el, later } from "./dom.js";
-import { figure } from "./figure.js";
+import { middleOf } from "./geometry.js";
 import { HoverCard } from "./hover.js";
 import { helpDialog, listenKeys } from "./keys.js";
 import { Tools } from "./lasso.js";
@@ -338,16 +338,9 @@ export class SlideViewer {
   #follow(value) {
     if (!this.tools) return;
     this.following = true;
-    this.camera.show({ zoom: (this.data.mpp || 1) / value, ...this.#middle() });
+    // The other's zoom must not push the lasso out of sight.
+    this.camera.show({ zoom: (this.data.mpp || 1) / value, ...middleOf(this.model.lasso) });
     this.following = false;
-  }
-
-  /** Middle of the lasso, which another viewer's zoom must not push out of sight; nothing where there is none. */
-  #middle() {
-    const { lasso } = this.model;
-    if (!lasso) return {};
-    const [xs, ys] = [lasso.map(([x]) => x), lasso.map(([, y]) => y)];
-    return { x: (Math.min(...xs) + Math.max(...xs)) / 2, y: (Math.min(...ys) + Math.max(...ys)) / 2 };
   }
 
   #focus({ x, y, width_um, width_px }) {
@@ -387,13 +380,6 @@ export class SlideViewer {
   }
 
   // ---- the end -----------------------------------------------------------------------------
-
-  /** What is seen, as a PNG of twice the size. */
-  toImage() {
-    if (!this.tools) return Promise.reject(new Error("no slide is open"));
-    const { OpenSeadragon, camera, model, slide, transport, data, element } = this;
-    return figure({ OpenSeadragon, camera, model, slide, transport, mpp: data.mpp, root: element });
-  }
 
   /** Remove everything that mount() made. */
   destroy() {
