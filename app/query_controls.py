@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.asking import Question
 from app.gene_names import example_genes
+from app.markup import plain
 from stamp_index.genes import close_names, parse_signature
 from stamp_index.search.sharing.links import (
     MAX_HITS,
@@ -23,11 +24,19 @@ from stamp_index.search.sharing.links import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from streamlit.delta_generator import DeltaGenerator
 
     from app.stores import Against, Opened
 
 USUAL_HITS = 48
+# Filters that are lists: their name in the address, the column of the slides, their label, and their name in a question.
+LISTED = (
+    ("organ", "organ", "Organ", "organs"),
+    ("slide", "slide_id", "Slide", "slides"),
+    ("patient", "patient_id", "Patient", "patients"),
+    ("notpatient", "patient_id", "Without patient", "not_patients"),
+)
 
 # Textbook markers, asked the way a pathologist would; shown where the store measured all of them, and
 # where it measured nothing, if the encoder knows them.
@@ -133,19 +142,29 @@ def question(opened: Opened, *, against: Against, key: str) -> Question:
     return Question(held.get(target, against), int(k), one_per=one_per, **_filters(opened))
 
 
+def _not_here(table: pd.DataFrame) -> list[str]:
+    """Filters of the address that name nothing of the store, in words."""
+    return [
+        f"{label.lower().removeprefix('without ')} '{value[:60]}'"
+        for key, column, label, _ in LISTED
+        for value in st.query_params.get_all(key)
+        if value not in set(table[column])
+    ]
+
+
 def _filters(opened: Opened) -> dict[str, Any]:
     table = opened.slides
     chosen: dict[str, Any] = {}
-    names = ("organ", "slide", "patient", "notpatient", "where")
-    asked = sum(len(st.query_params.get_all(name)) for name in names)
-    with st.popover(f"Filters · {asked}" if asked else "Filters"):
+    strange = _not_here(table)
+    asked = sum(
+        len(st.query_params.get_all(name)) for name in (*(one[0] for one in LISTED), "where")
+    )
+    n_filters = asked - len(strange)
+    if strange:
+        st.warning(plain(f"This store has no {', '.join(strange)}: not filtered by it."))
+    with st.popover(f"Filters · {n_filters}" if n_filters else "Filters"):
         st.caption("Search only in these; nothing chosen means everywhere.")
-        for key, column, label, field in (
-            ("organ", "organ", "Organ", "organs"),
-            ("slide", "slide_id", "Slide", "slides"),
-            ("patient", "patient_id", "Patient", "patients"),
-            ("notpatient", "patient_id", "Without patient", "not_patients"),
-        ):
+        for key, column, label, field in LISTED:
             options = sorted(set(table[column]) - {""})
             chosen[field] = tuple(
                 st.multiselect(

@@ -299,3 +299,11 @@ def test_scores_of_the_tiles_are_those_of_the_mixture_that_is_asked(store):
     assert shown["10"] != shown["90"]
     at = start(store, **asked, mix="10")
     assert [tile["score"] for tile in tiles(at)] == shown["10"]
+
+
+def test_filter_that_names_nothing_of_the_store_is_said_and_not_counted(store):
+    at = start(store, q="CD8A high", organ=["liver <b>", "breast"])
+    assert "no organ 'liver <b>': not filtered by it" in "".join(
+        one.value.replace("\\", "") for one in at.warning
+    )
+    assert {tile["organ"] for tile in tiles(at)} == {"breast"}
