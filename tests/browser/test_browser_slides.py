@@ -114,6 +114,27 @@ def test_another_gene_and_a_click_keep_view_and_lasso(page, server, store):
     assert lasso_count(page) == told
 
 
+def test_spot_that_was_clicked_stands_in_the_address_beside_view_and_lasso(page, server, store):
+    host = open_slide(page, server, store, gene="EPCAM")
+    draw(page, host, PLACES)
+    lasso_count(page)
+    host.hover()
+    page.mouse.wheel(0, -120)
+    page.wait_for_function("() => location.search.includes('view=')")
+    page.wait_for_timeout(800)  # the zoom is animated
+    page.mouse.click(*spot_place(host, 1))
+    page.wait_for_function(
+        "() => new URLSearchParams(location.search).get('spot') === 'S1:B0001-1'"
+    )
+    page.wait_for_timeout(500)
+    for name in ("view=", "poly=", "polyof=S1"):
+        assert name in page.url
+    page.reload()
+    viewer(page)
+    page.locator(".st-key-spotcard").get_by_text("S1:B0001-1", exact=True).wait_for()
+    lasso_count(page)
+
+
 def test_lasso_stays_on_the_slide_that_it_was_drawn_on(page, server, store):
     draw(page, open_slide(page, server, store, s="S1", gene="CD8A"), PLACES)
     lasso_count(page)

@@ -55,6 +55,7 @@ export function writeState(state) {
     put("poly", state.poly ? polygonText(state.poly) : "");
     put("polyof", state.poly ? state.slide : ""); // on another slide it means nothing
   }
+  if ("spot" in state) put("spot", state.spot);
   if ("spotOpacity" in state) put("spots", String(Math.round(state.spotOpacity * 100)));
   if ("imageOpacity" in state) put("image", String(Math.round(state.imageOpacity * 100)));
   if ("range" in state) {

@@ -37,24 +37,35 @@ const withStyle = (host, address) => {
   place.append(link);
 };
 
+// The address names a spot by its id, which the server knows.
+const nameSpot = async (transport, index) => {
+  const page = window.location.pathname;
+  const card = index === null ? null : await transport.json(`spots/${index}`).catch(() => null);
+  if (window.location.pathname === page) writeState({ spot: card?.spot_id ?? "" });
+};
+
 const opened = async (held, host) => {
   const { default: OpenSeadragon } = await import(absolute(held.data.openseadragon));
   const drawer = new URLSearchParams(window.location.search).get("drawer") || "auto";
   const say = (name, value) => held.component.setStateValue(name, { key: held.data.key, value });
   let state = {};
   const page = window.location.pathname;
+  const transport = transportOf(held);
   // An address from elsewhere means the slide that it opens on, whatever is chosen later.
   if (held.data.inAddress && held.data.lasso) writeState({ poly: held.data.lasso, slide: held.data.label });
   held.view = mount(host, {
     OpenSeadragon,
     drawer,
-    transport: transportOf(held),
+    transport,
     on: {
       lasso: (polygon) => {
         if (held.data.inAddress) writeState({ ...state, poly: polygon, slide: held.data.label });
         say("lasso", polygon);
       },
-      spot: (index) => say("spot", index),
+      spot: (index) => {
+        say("spot", index);
+        if (held.data.inAddress) nameSpot(transport, index);
+      },
       region: (id) => say("outline", id),
       state: (now) => {
         state = { ...state, ...now };
