@@ -167,6 +167,17 @@ def test_markup_in_names_is_shown_as_text(bench, slide, server):
     assert bench.page.title() == "viewer"
 
 
+def test_question_mark_lists_the_keys(bench, slide):
+    bench.mount("tissue", slide.data())
+    bench.mouse.move(*bench.spot(205))
+    bench.keyboard.press("?")
+    dialog = bench.find("dialog[open]")
+    dialog.wait_for()
+    assert "zoom at the pointer" in dialog.inner_text()
+    bench.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
 def test_destroy_leaves_nothing(bench, slide):
     bench.page.evaluate(
         """() => {

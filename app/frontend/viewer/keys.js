@@ -28,9 +28,10 @@ export const HELP = [
   ["N  P", "next, previous hit"],
   ["M", "mark"],
   ["Ctrl Enter", "run"],
+  ["?", "this list"],
 ];
 
-const LETTERS = { l: "lasso", b: "box", v: "pan", s: "spots", 0: "fit", 1: "one", "+": "in", "=": "in", "-": "out", _: "out", escape: "clear" }; // prettier-ignore
+const LETTERS = { l: "lasso", b: "box", v: "pan", s: "spots", 0: "fit", 1: "one", "+": "in", "=": "in", "-": "out", _: "out", escape: "clear", "?": "help" }; // prettier-ignore
 const PAGE = { g: "focus-gene", n: "next", p: "previous", m: "mark" };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
