@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
+from pathlib import Path
+
+from PIL import Image
 
 WAIT_MS = 30_000
+GRID = ".grid[data-ready]"
 READY = """(host, most) => new Promise((done, failed) => {
   const until = Date.now() + most;
   const look = () => {
@@ -65,3 +70,56 @@ def gene_input(page):
     field.wait_for()
     field.focus()
     return field
+
+
+def png(pixels, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def open_page(page, url: str) -> None:
+    """Open an address and wait until its hits are there."""
+    page.goto(url)
+    page.wait_for_selector(f"{GRID} .tile")
+
+
+def spot_of(tile) -> str:
+    return tile.get_attribute("aria-label").split("spot ")[1].split(",")[0]
+
+
+def detail(page, rank: int, spot_id: str):
+    """Wait until the detail shows this hit."""
+    page.get_by_text(f"#{rank} · {spot_id}").wait_for()
+
+
+def upload(page, data: bytes, name: str = "query.png") -> None:
+    kind = "image/jpeg" if name.endswith("jpg") else "image/png"
+    page.locator('input[type="file"]').set_input_files(
+        {"name": name, "mimeType": kind, "buffer": data}
+    )
+
+
+def looks_at(page, store, spot_id: str) -> None:
+    """Wait until the viewer of hits has a spot in its middle."""
+    row = store.row_of(spot_id)
+    x, y = store.spots(["x_px", "y_px"], rows=[row]).iloc[0].tolist()
+    page.wait_for_function(
+        """([x, y]) => {
+            const held = document.querySelector(".st-key-hitview .stBidiComponent *");
+            const host = [...document.querySelectorAll(".st-key-hitview *")]
+                .flatMap(node => node.shadowRoot ? [...node.shadowRoot.querySelectorAll(".si-host")] : [])[0]
+                ?? document.querySelector(".st-key-hitview .si-host");
+            if (!held || !host?.__stamp?.ready) return false;
+            const view = host.__stamp.view();
+            return Math.abs(view.x - x) < 2 && Math.abs(view.y - y) < 2;
+        }""",
+        arg=[x, y],
+    )
+
+
+def downloaded(page, name: str) -> bytes:
+    """What a button of this name hands over."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name, exact=True).click()
+    return Path(download.value.path()).read_bytes()

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.browser.conftest import serving
-from tests.browser.test_browser_app import detail, open_page, spot_of
+from tests.browser.driving import detail, open_page, spot_of
 from tests.plain_world import mixed_store
 
 

@@ -200,7 +200,7 @@ def species_of(
         return ""
     reference = reference or GeneReference.load()
     n_human = len(reference.human.row_of.keys() & set(genes))
-    if n_human > len(genes) / 2:
+    if n_human > max(len(genes) / 2, 100):
         return "human"  # 17 symbols are of both, so the mouse need not be read
     n_mouse = len(reference.mouse.row_of.keys() & set(genes))
     if max(n_human, n_mouse) < _LEAST_KNOWN * len(genes) or n_human == n_mouse:
