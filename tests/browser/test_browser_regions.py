@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from shapely import Polygon
+from shapely.geometry import mapping
 
 from stamp_index.addresses import encode_polygon
 from tests.browser.conftest import serving
@@ -59,6 +62,28 @@ def test_band_finds_the_same_band_on_another_slide(page, regions, large, number)
     assert slide_id in ("S2", "S3")
     assert len(spots) >= 10
     assert (toy_domains(N_SPOTS)[spots] == number).mean() > 0.9
+
+
+def test_annotation_of_qupath_is_asked_with(page, regions, large):
+    shape = {
+        "type": "Feature",
+        "properties": {"objectType": "annotation", "name": "my band"},
+        "geometry": mapping(Polygon(band(large, 2))),
+    }
+    page.goto(regions.url("regions", s="S1"))
+    viewer(page, 0)
+    page.get_by_role("button", name="Load GeoJSON").click()
+    page.locator('input[type="file"]').set_input_files(
+        {
+            "name": "q.geojson",
+            "mimeType": "application/geo+json",
+            "buffer": json.dumps({"type": "FeatureCollection", "features": [shape]}).encode(),
+        }
+    )
+    page.get_by_text(re.compile(r"#1 on slide S[23]")).wait_for()
+    page.keyboard.press("Escape")
+    _, spots = spots_of_first(page)
+    assert (toy_domains(N_SPOTS)[spots] == 2).mean() > 0.9
 
 
 def test_both_viewers_keep_the_same_zoom(page, regions, large):

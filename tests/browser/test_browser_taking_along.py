@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pytest
 from PIL import Image
+from shapely import Polygon
+from shapely.geometry import shape
 
-from tests.browser.driving import (
-    downloaded,
-    open_page,
-)
+from stamp_index.addresses import decode_polygon
+from tests.browser.driving import downloaded, open_page
 
 LASSO = "90.90.200.0.0.60.-200.0"
 
@@ -62,6 +63,9 @@ def test_annotations_come_back_as_regions_that_can_be_clicked(page, server):
     said = page.get_by_text("Lasso: ").inner_text().removeprefix("Lasso: ")
     page.get_by_role("button", name="GeoJSON", exact=True).click()
     shapes = downloaded(page, "Download GeoJSON")
+    drawn = Polygon(decode_polygon(LASSO))
+    taken = [shape(one["geometry"]) for one in json.loads(shapes)["features"]]
+    assert any(one.equals(drawn) for one in taken)
     page.goto(server.url("", s="S1", gene="CD8A"))
     page.get_by_role("button", name="Load GeoJSON").click()
     page.locator('input[type="file"]').set_input_files(
@@ -71,6 +75,9 @@ def test_annotations_come_back_as_regions_that_can_be_clicked(page, server):
     page.keyboard.press("Escape")
     host = page.locator(".st-key-slide .si-host")
     host.get_by_text("log1p CP10K").wait_for()  # its legend comes last
+    page.wait_for_function(
+        "host => host.__stamp.ready && host.__stamp.counts().regions", arg=host.element_handle()
+    )
     x, y = host.evaluate(
         """host => {
             const {scale, left, top} = host.__stamp.screen();

@@ -36,6 +36,7 @@ export function testHandle(viewer) {
       return moving < 0.2 && Math.abs(now.scale / end.scale - 1) < 1e-4;
     },
     counts: () => ({
+      regions: viewer.model.regions.length,
       spots: model.spots?.n ?? 0,
       placed: model.spots?.placed ?? 0,
       drawn: viewer.overlay?.painter.drawn ?? 0,
