@@ -7,6 +7,7 @@ import io
 import json
 
 from PIL import Image
+from playwright.sync_api import expect
 
 from tests.browser.driving import (
     GRID,
@@ -167,7 +168,7 @@ def test_hit_becomes_the_query_of_the_other_page(page, server):
     spot_id = spot_of(page.locator('.tile[data-rank="1"]'))
     page.get_by_role("button", name="Use as query").click()
     page.get_by_role("heading", name="Predicted expression").wait_for()
-    assert page.get_by_label("Spot id").input_value() == spot_id
+    expect(page.get_by_label("Spot id")).to_have_value(spot_id)
     assert "/image?" in page.url
 
 
