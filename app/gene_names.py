@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.kept import Kept
-from stamp_index.genes import GeneCompleter, GeneResolver
+from stamp_index.errors import MissingGenesError, QueryError
+from stamp_index.genes import GeneCompleter, GeneResolver, close_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,24 @@ class GeneNames:
 def names(opened: Opened) -> GeneNames:
     """What is known of names; shared by all who look at this version of the store."""
     return GeneNames(opened)
+
+
+def stored_gene(opened: Opened, typed: str) -> str:
+    """Symbol of the store's gene that a typed name means.
+
+    Raises
+    ------
+    QueryError
+        If it means several genes, or none that a slide measured; close names are offered.
+    """
+    try:
+        found = names(opened).stored.resolve([typed])
+    except MissingGenesError:
+        near = ", ".join(close_names(typed, opened.store.genes))
+        hint = f"Did you mean {near}?" if near else "No gene of this store has a name like it."
+        msg = f"{typed} was measured on no slide of this store. {hint}"
+        raise QueryError(msg) from None
+    return found[typed]
 
 
 def completer(opened: Opened) -> GeneCompleter:

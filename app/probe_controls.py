@@ -9,13 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from app import probe_drawing
-from app.gene_names import example_genes
+from app.gene_names import example_genes, stored_gene
 from app.markup import plain
-from app.query_controls import close_genes
 from app.stores import Opened
-from stamp_index.errors import QueryError, StampIndexError
+from stamp_index.errors import QueryError
 from stamp_index.evaluate import ProbeSettings
-from stamp_index.genes import GeneResolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,14 +134,9 @@ def _gene(opened: Opened) -> _Target:
         "Gene", value=first, key="probegene", bind="query-params", max_chars=60, width=150
     ).strip()
     try:
-        found = GeneResolver(opened.store.genes, opened.store.gene_ids).resolve([typed])
+        return _Target(GENE, {"gene": stored_gene(opened, typed)})
     except QueryError as error:
         return _Target(GENE, {}, str(error))
-    except StampIndexError:
-        near = ", ".join(close_genes(opened, typed)) or "no gene of this store is close"
-        flaw = f"{typed} was measured on no slide of this store. Did you mean {near}?"
-        return _Target(GENE, {}, flaw)
-    return _Target(GENE, {"gene": next(iter(found.values()))})
 
 
 def _features(opened: Opened) -> str:

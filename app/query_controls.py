@@ -12,7 +12,7 @@ import streamlit as st
 from app.asking import Question
 from app.gene_names import example_genes
 from app.markup import plain
-from stamp_index.genes import close_names, parse_signature
+from stamp_index.genes import parse_signature
 from stamp_index.search.sharing.links import (
     MAX_HITS,
     MAX_WHERE,
@@ -53,11 +53,6 @@ EXAMPLES = (
     "ACTA1 high, MYH7 high",
     "MKI67 high",
 )
-
-
-def close_genes(opened: Opened, name: str) -> list[str]:
-    """Genes of the store whose names are close to one that is not known."""
-    return close_names(name, opened.store.genes)
 
 
 def examples(genes: Sequence[str], n: int = 3) -> list[str]:

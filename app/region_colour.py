@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.distribution import sorted_expression
+from app.gene_names import stored_gene
 from app.markup import plain
 from app.query_bar import gene_box
-from app.query_controls import close_genes
-from stamp_index.errors import QueryError, StampIndexError
-from stamp_index.genes import GeneResolver
+from stamp_index.errors import QueryError
 
 if TYPE_CHECKING:
     from app.stores import Opened
@@ -34,15 +33,10 @@ def choose(opened: Opened) -> Colour | None:
     if not typed:
         return None
     try:
-        found = GeneResolver(opened.store.genes, opened.store.gene_ids).resolve([typed])
+        gene = stored_gene(opened, typed)
     except QueryError as error:
         st.error(plain(str(error)))
         return None
-    except StampIndexError:
-        near = ", ".join(close_genes(opened, typed)) or "no gene of this store is close"
-        st.error(plain(f"{typed} was measured on no slide of this store. Did you mean {near}?"))
-        return None
-    gene = next(iter(found.values()))
     return Colour(gene, _ends(opened, gene))
 
 

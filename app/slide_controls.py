@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import markup
-from app.gene_names import example_genes
+from app.gene_names import example_genes, stored_gene
 from app.markup import plain
 from app.predictions import needs_prediction, prediction
 from app.query_bar import gene_box
-from app.query_controls import close_genes
 from app.viewer import polygon_of
 from stamp_index.addresses import decode_polygon
 from stamp_index.errors import QueryError, StampIndexError
-from stamp_index.genes import GeneResolver
 from stamp_index.search.maps import N_NEIGHBOURS
 
 if TYPE_CHECKING:
@@ -65,16 +63,10 @@ def _gene(opened: Opened, slide_id: str) -> dict[str, str] | None:
     if not typed:
         return None
     try:
-        found = GeneResolver(opened.store.genes, opened.store.gene_ids).resolve([typed])
+        gene = stored_gene(opened, typed)
     except QueryError as error:
         st.error(plain(str(error)))
         return None
-    except StampIndexError:
-        near = ", ".join(close_genes(opened, typed))
-        hint = f"Did you mean {near}?" if near else "No gene of this store has a name like it."
-        st.error(plain(f"{typed} was measured on no slide of this store. {hint}"))
-        return None
-    gene = next(iter(found.values()))
     return {"gene": gene} if _predicted(opened, slide_id, gene) else None
 
 
