@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +11,11 @@ import streamlit as st
 from PIL import Image
 
 from app import components, drawing
+from app.decoded import decode
 from app.facts import slide_name, spot_facts
-from app.kept import Kept
 from app.markup import facts, plain
 from app.slide_views import slide_view
 from stamp_index.errors import ImageFormatError
-from stamp_index.slides import safe_open
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 MAX_UPLOAD_MB = 20
-MAX_DECODED_BYTES = 64 * 1024 * 1024  # of all sessions
 SHOWN_PX = 720
 MAX_SPOT_ID = 300
 USUAL_MPP = (0.2, 1.1)
@@ -61,26 +57,6 @@ class QueryPicture:
     patch: NDArray[np.uint8]
 
 
-_decoding = threading.Lock()  # one at a time: a small file can hold many pixels
-_pictures: Kept[NDArray[np.uint8]] = Kept(MAX_DECODED_BYTES, lambda pixels: pixels.nbytes)
-
-
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """Pixels of an upload, kept in memory for a while under what only its owner knows: its bytes.
-
-    Raises
-    ------
-    ImageFormatError
-        If it cannot be read safely.
-    """
-
-    def made() -> NDArray[np.uint8]:
-        with _decoding, st.spinner("Opening the picture …"):
-            return safe_open(data)
-
-    return _pictures.get(hashlib.sha256(data).digest(), made)
-
-
 def uploaded(opened: Opened) -> QueryPicture | None:
     """Ask for a file, its pixel size and the place of the patch on it."""
     file = st.file_uploader(
@@ -113,7 +89,8 @@ def uploaded(opened: Opened) -> QueryPicture | None:
     if file is None:
         return None
     try:
-        image = decode(file.getvalue())
+        with st.spinner("Opening the picture …"):
+            image = decode(file.getvalue(), st.session_state)
     except ImageFormatError as error:
         st.error(plain(f"{file.name} was not read. {error}"))
         return None
