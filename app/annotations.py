@@ -83,12 +83,12 @@ def outlines(slide_id: str) -> Sequence[Outline]:
 def _ring(polygon: Polygon) -> tuple[tuple[float, float], ...]:
     """Corners of a polygon as it is drawn: of very many, those that a screen can show."""
     ring = polygon.exterior
-    if len(ring.coords) > MAX_CORNERS:
-        left, top, right, bottom = polygon.bounds
-        ring = ring.simplify(
-            max(right - left, bottom - top) / SHARE_OF_SIDE, preserve_topology=False
-        )
-    return tuple(ring.coords)[:MAX_CORNERS]
+    left, top, right, bottom = polygon.bounds
+    tolerance = max(right - left, bottom - top) / SHARE_OF_SIDE
+    while len(ring.coords) > MAX_CORNERS:
+        ring = ring.simplify(tolerance, preserve_topology=False)
+        tolerance *= 2
+    return tuple(ring.coords)
 
 
 def place_of(slide_id: str, outline_id: str | None) -> int | None:

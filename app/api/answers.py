@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -27,6 +28,9 @@ FOREVER = {
     "Cache-Control": "private, max-age=86400, immutable",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 class NotThereError(StampIndexError):
@@ -61,10 +65,9 @@ def _answered(work: Work, request: Request) -> Response:
         return refusal(400, str(error))
     except StampIndexError as error:  # of the encoder or an index
         return refusal(503, str(error))
-    except (
-        OSError,
-        ValueError,
-    ):  # Lance raises either where its files are gone; its text names their folders
+    except (OSError, ValueError):
+        # Lance raises either where its files are gone; its text names their folders, so it goes to the log alone
+        _log.exception("%s was not answered", request.url.path)
         return refusal(410, "The store or a slide's file is not where it was. Reload the page.")
 
 

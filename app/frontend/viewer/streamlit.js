@@ -37,11 +37,13 @@ const withStyle = (host, address) => {
   place.append(link);
 };
 
-// The address names a spot by its id, which the server knows.
+// The address names a spot by its id, which the server knows; an answer that a later click overtook is dropped.
+let named = 0;
 const nameSpot = async (transport, index) => {
   const page = window.location.pathname;
+  const mine = ++named;
   const card = index === null ? null : await transport.json(`spots/${index}`).catch(() => null);
-  if (window.location.pathname === page) writeState({ spot: card?.spot_id ?? "" });
+  if (mine === named && window.location.pathname === page) writeState({ spot: card?.spot_id ?? "" });
 };
 
 const opened = async (held, host) => {
