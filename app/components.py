@@ -7,6 +7,7 @@ part of them. Values go in as data and reach the page by ``textContent``.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,19 +161,32 @@ def stepper(n: int, picked: int, *, key: str, on_step: Callable[[int], None]) ->
     )
 
 
-def here(key: str, *, shown: bool) -> str:
-    """The query part of the page's address in the browser, with what a viewer wrote into it; "" until it is known.
+def here(key: str, *, shown: bool) -> tuple[float, float, float, float] | None:
+    """Show the page's address with what a viewer wrote into it, with a button that copies it, or nothing at all.
 
-    `shown` shows the whole address too, with a button that copies it.
+    Returns
+    -------
+    (float, float, float, float) or None
+        Left, top, right and bottom of what the page's slide viewer shows, in level-0 pixels; None until it is known,
+        and where there is no such viewer.
     """
-    held = st.session_state.get(key) or {}
-    known = str(held.get("search") or "")
+    known = (st.session_state.get(key) or {}).get("seen")
     result = _component("here")(
         key=key,
         data={"known": known, "shown": shown, "without": ["drawer"]},  # how this browser draws
-        on_search_change=_nothing,
+        on_seen_change=_nothing,
     )
-    return str(result.search or "")
+    return seen_box(result.seen)
+
+
+def seen_box(said: object) -> tuple[float, float, float, float] | None:
+    """A box as the browser says it; None where it is none."""
+    if not isinstance(said, list | tuple) or len(said) != 4:
+        return None
+    if not all(isinstance(side, int | float) and math.isfinite(side) for side in said):
+        return None
+    left, top, right, bottom = (float(side) for side in said)
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def _place(moved: Mapping[str, Any] | None, key: str) -> tuple[float, float] | None:

@@ -14,6 +14,7 @@ import streamlit as st
 from app.admission import admitted
 from app.facts import known_patients
 from app.markup import facts, plain
+from app.news import notice
 from app.session import look_at
 from app.settings import as_shown
 from stamp_index.errors import EncoderError, StampIndexError, StoreVersionError
@@ -143,6 +144,7 @@ def badge(opened: Opened) -> None:
     ):
         if opened.is_synthetic:
             st.badge("Synthetic data", color="orange", help="Every slide of this store is drawn.")
+        notice(opened)
         with st.popover(f"{plain(Path(opened.path).name)} · v{store.version}", type="tertiary"):
             st.html(facts(store_facts(opened)))
 

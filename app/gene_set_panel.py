@@ -1,10 +1,12 @@
-"""Ready-made queries: marker sets with where they are from, and the user's own gene lists and GMT files."""
+"""Ready-made queries: marker sets with where they are from, and the user's own gene lists, GMT files and net tables."""
 
 from __future__ import annotations
 
+import io
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import streamlit as st
 
 from app.gene_names import names
@@ -13,7 +15,7 @@ from app.query_bar import tell_problems
 from app.query_controls import set_query
 from app.query_terms import meaning, merged, text_of
 from stamp_index.errors import QueryError
-from stamp_index.genes import GeneSet, available_marker_sets, read_gmt
+from stamp_index.genes import GeneSet, available_marker_sets, gene_sets_from_net, read_gmt
 from stamp_index.genes.signature import MAX_TERMS
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def gene_sets(opened: Opened, text: str) -> None:
     """A button that opens the sets; what is chosen there becomes the query, or is added to the query `text`."""
     with st.popover("Marker sets", key="markersets", width="stretch"):
         begin = text if st.toggle("Add to the query", key="addset") else ""
-        ours, of_file = st.tabs(["Marker sets", "Your own list or GMT file"])
+        ours, of_file = st.tabs(["Marker sets", "Your own list or file"])
         with ours, st.container(gap="xsmall"):
             _marker_sets(opened, begin)
         with of_file:
@@ -65,7 +67,7 @@ def _about(one: MarkerSet, usable: Sequence[str]) -> str:
 
 def _of_file(opened: Opened, begin: str) -> None:
     file = st.file_uploader(
-        "Gene list or GMT file",
+        "Gene list, GMT file, or table of source, target and weight",
         type=["gmt", "txt", "csv", "tsv"],
         max_upload_size=MAX_FILE_MB,
         key="genefile",
@@ -74,20 +76,39 @@ def _of_file(opened: Opened, begin: str) -> None:
         st.session_state.pop(SETS_OF_FILE, None)
         return
     try:
-        if file.name.lower().endswith(".gmt"):
-            _choose(opened, begin, _sets_of(file.file_id, file.getvalue()))
+        sets = _sets_of(file.file_id, file.name.lower(), file.getvalue())
+        if sets:
+            _choose(opened, begin, sets)
         elif st.button("Use this list", key="use-list"):
             _use(begin, *merged("", _decoded(file.getvalue())))
     except QueryError as error:
         st.error(plain(str(error)))
 
 
-def _sets_of(file_id: str, content: bytes) -> tuple[GeneSet, ...]:
-    """Sets of an upload, read once; kept in the memory of this session while the file is there."""
+def _sets_of(file_id: str, name: str, content: bytes) -> tuple[GeneSet, ...]:
+    """Sets of an upload, read once; kept in the memory of this session while the file is there. None of a mere list."""
     held = st.session_state.get(SETS_OF_FILE)
     if held is None or held[0] != file_id:
-        held = st.session_state[SETS_OF_FILE] = file_id, read_gmt(content)
+        sets = read_gmt(content) if name.endswith(".gmt") else _of_net(content)
+        held = st.session_state[SETS_OF_FILE] = file_id, sets
     return held[1]
+
+
+def _of_net(content: bytes) -> tuple[GeneSet, ...]:
+    """Sets of a table with the columns source, target and maybe weight, as decoupler has them; none of another text."""
+    text = _decoded(content)
+    sign = "\t" if "\t" in text.partition("\n")[0] else ","
+    columns = [name.strip().strip('"') for name in text.partition("\n")[0].split(sign)]
+    if not {"source", "target"} <= set(columns):
+        return ()
+    try:
+        table = pd.read_csv(
+            io.StringIO(text), sep=sign, dtype={"source": str, "target": str}, keep_default_na=False
+        )
+    except (ValueError, pd.errors.ParserError) as error:
+        msg = f"The table of gene sets cannot be read: {error}"
+        raise QueryError(msg) from error
+    return gene_sets_from_net(table)
 
 
 def _decoded(content: bytes) -> str:

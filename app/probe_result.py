@@ -96,6 +96,7 @@ def _bars(result: ProbeResult) -> list[Bar]:
 def _classes(result: ProbeResult) -> None:
     st.markdown("**What was taken for what**, % of each class")
     st.html(probe_markup.confusion_table(result.classes, result.confusion))
+    st.caption("Blank: never. A dot: less than half of one per cent. Hover for the counts.")
     st.markdown("**Found of each class**")
     st.html(probe_markup.recall_bars(result.per_class))
 

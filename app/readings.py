@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 GENES_ON_TILE = 3
+MEDIAN = 50  # percentile
 MEASURED, PREDICTED, UNKNOWN = "measured", "predicted", "unknown"
 
 
@@ -123,6 +124,8 @@ def caption(readings: list[dict[str, Any]]) -> str:
     """What the values of a picked hit are, in words."""
     kinds = {reading["kind"] for reading in readings}
     parts = []
+    if agreed := agreement(readings):
+        parts.append(agreed)
     if MEASURED in kinds:
         parts.append("Measured log1p CP10K; percentile = share of the store's spots with less.")
     if PREDICTED in kinds:
@@ -132,3 +135,12 @@ def caption(readings: list[dict[str, Any]]) -> str:
             "store's measured spots with less."
         )
     return " ".join(parts)
+
+
+def agreement(readings: list[dict[str, Any]]) -> str:
+    """How many of the asked genes that were measured at a hit lie on the asked side; "" where none was."""
+    asked = [one for one in readings if one["kind"] == MEASURED and one["side"] != "plain"]
+    right = sum((one["side"] == "high") == (one["share"] >= MEDIAN) for one in asked)
+    if not asked:
+        return ""
+    return f"**{right} of {len(asked)}** measured on the asked side of the store's median."

@@ -38,7 +38,11 @@ COLUMNS = (
     "content",
     "n_spots",
 )
-THREE_DIGITS = ("score", "composition", "content", "area_mm2")
+SCORES = {
+    "score": "Composition times content.",
+    "composition": "How alike the shares of the query's kinds of tissue are: Bhattacharyya coefficient, 1 where they are the same.",
+    "content": "How alike spots of the same kind are, both ways: a mean of cosines.",
+}
 HEIGHT = "clamp(360px, calc(100vh - 430px), 620px)"
 
 
@@ -195,13 +199,23 @@ def _table(opened: Opened, asked: AskedShape, answer: RegionAnswer) -> None:
         key=_key(answer),
         on_select="rerun",
         selection_mode="single-row-required",
-        column_config={
-            **{name: st.column_config.NumberColumn(format="%.3f") for name in THREE_DIGITS},
-            "shared_genes": st.column_config.TextColumn(
-                width="large", help=region_genes.SHARED_HELP
-            ),
-        },
+        column_config=_columns(),
     )
+
+
+def _columns() -> dict[str, Any]:
+    """What the columns of the table are called, and how their numbers are written."""
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    return {
+        "rank": number("#", width="small"),
+        "slide_id": text("Slide"),
+        "patient_id": text("Patient"),
+        "organ": text("Organ"),
+        "n_spots": number("Spots"),
+        "area_mm2": number("Area, mm²", format="%.3f"),
+        **{name: number(name.title(), format="%.3f", help=about) for name, about in SCORES.items()},
+        "shared_genes": text("Shared genes", width="large", help=region_genes.SHARED_HELP),
+    }
 
 
 def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int, colour: Colour | None) -> None:

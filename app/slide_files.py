@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import numpy as np
 import streamlit as st
@@ -14,7 +13,6 @@ from app.api import images
 from app.markup import plain
 from app.predictions import needs_prediction, prediction
 from app.selections import places
-from stamp_index.addresses import decode_view
 from stamp_index.errors import QueryError
 from stamp_index.export import (
     SlideFigure,
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 WHOLE, SEEN = "Whole slide", "What is seen now"
-SCREEN_PX = (1000, 640)  # of a usual window's viewer
 
 
 def show(
@@ -86,7 +83,7 @@ def _figure(
         return  # where the viewer was moved to is asked of the browser when it opens
     with popover:
         shown = st.container()  # above the component, which takes a line of its own
-        box = seen_box(components.here("figureaddress", shown=False))
+        box = components.here("figureaddress", shown=False)
     with shown:
         if box is not None:
             part = st.segmented_control(
@@ -155,16 +152,6 @@ def values_of(opened: Opened, slide_id: str, layer: Mapping[str, str] | None) ->
         return measured_values(opened.store, slide_id, gene)
     xy = np.asarray(places(opened, slide_id).xy_px, np.float64)
     return SpotValues(xy, prediction(opened, slide_id, gene).values, gene, origin="predicted")
-
-
-def seen_box(search: str) -> tuple[float, float, float, float] | None:
-    """Left, top, right and bottom of about what a viewer shows, in level-0 pixels, by the address's query part."""
-    try:
-        view = decode_view(parse_qs(search.removeprefix("?")).get("view", [""])[-1])
-    except (QueryError, ValueError):
-        return None
-    half = [side / view.zoom / 2 for side in SCREEN_PX]
-    return view.x_px - half[0], view.y_px - half[1], view.x_px + half[0], view.y_px + half[1]
 
 
 # ---- shapes --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the app's addresses carry: outlines, views, and queries.
+"""What the app's addresses carry: outlines and queries.
 
 Texts made here hold only characters that stay as they are in an address (letters, digits, ``-`` and ``.``; RFC 3986,
 2.3), and whatever somebody types into an address is read or refused with a sentence.
@@ -6,9 +6,7 @@ Texts made here hold only characters that stay as they are in an address (letter
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -24,27 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL: Final = "http://127.0.0.1:8501"  # where the app listens unless told otherwise
 MAX_VERTICES: Final = 500
 MAX_PX: Final = 10_000_000  # farther from the corner than any slide reaches
-_ZOOM_STEPS: Final = 10_000  # as app/frontend/viewer/address.js writes it
-_MIN_ZOOM, _MAX_ZOOM = 1 / _ZOOM_STEPS, 1_000.0
 _WHOLE: Final = re.compile(r"-?[0-9]{1,8}", re.ASCII)
 _DIGITS: Final = 10  # of a number with its sign and the dot before it
-
-
-@dataclass(frozen=True)
-class View:
-    """What a viewer shows of a slide.
-
-    Attributes
-    ----------
-    x_px, y_px : int
-        Middle of the window, in level-0 pixels.
-    zoom : float
-        Pixels of the screen per level-0 pixel, in steps of 0.0001.
-    """
-
-    x_px: int
-    y_px: int
-    zoom: float
 
 
 def encode_polygon(polygon: ArrayLike) -> str:
@@ -109,35 +88,6 @@ def decode_polygon(text: str, max_vertices: int = MAX_VERTICES) -> NDArray[np.in
     return corners
 
 
-def encode_view(x_px: float, y_px: float, zoom: float) -> str:
-    """Write a view for an address: ``x.y.z`` with x and y in whole level-0 pixels and z = 10,000 times the zoom.
-
-    Raises
-    ------
-    QueryError
-        If the place or the zoom lies outside what a viewer can show.
-    """
-    _check_view(x_px, y_px, zoom)
-    return f"{round(x_px)}.{round(y_px)}.{round(zoom * _ZOOM_STEPS)}"
-
-
-def decode_view(text: str) -> View:
-    """Read a view from an address.
-
-    Raises
-    ------
-    QueryError
-        If it is not what `encode_view` writes.
-    """
-    numbers = _numbers(text, "view", most=3)
-    if len(numbers) != 3:
-        msg = f"The view in the address has {len(numbers)} numbers; expected x, y and zoom. Copy the link again."
-        raise QueryError(msg)
-    view = View(numbers[0], numbers[1], numbers[2] / _ZOOM_STEPS)
-    _check_view(view.x_px, view.y_px, view.zoom)
-    return view
-
-
 def app_address(
     base_url: str = DEFAULT_BASE_URL,
     page: str = "",
@@ -198,13 +148,4 @@ def _check_corners(corners: NDArray[np.number], most: int) -> None:
         raise QueryError(msg)
     if np.abs(corners).max() > MAX_PX:
         msg = f"The outline reaches farther than {MAX_PX:,} px, where no slide is. Draw it on the slide."
-        raise QueryError(msg)
-
-
-def _check_view(x_px: float, y_px: float, zoom: float) -> None:
-    if not all(math.isfinite(value) and abs(value) <= MAX_PX for value in (x_px, y_px)):
-        msg = f"The view lies at ({x_px:g}, {y_px:g}) px; expected at most {MAX_PX:,} px from the slide's corner."
-        raise QueryError(msg)
-    if not _MIN_ZOOM <= zoom <= _MAX_ZOOM:
-        msg = f"The zoom of the view is {zoom:g}; expected {_MIN_ZOOM:g} to {_MAX_ZOOM:g}."
         raise QueryError(msg)

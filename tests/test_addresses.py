@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 
 from stamp_index.addresses import (
     MAX_PX,
-    View,
     app_address,
     decode_polygon,
-    decode_view,
     encode_polygon,
-    encode_view,
 )
 from stamp_index.errors import QueryError
 
@@ -89,36 +86,6 @@ def test_fewer_corners_can_be_allowed():
 def test_what_cannot_be_written_is_refused(polygon, error, words):
     with pytest.raises(error, match=words):
         encode_polygon(polygon)
-
-
-@given(places, places, st.integers(1, 10_000_000))
-def test_a_view_comes_back_as_it_was(x, y, steps):
-    text = encode_view(x, y, steps / 10_000)
-    assert set(text) <= UNRESERVED
-    assert decode_view(text) == View(x, y, steps / 10_000)
-
-
-@given(st.text(ALL) | st.text("0123456789.-", max_size=30))
-def test_any_text_is_a_view_or_refused_in_words(text):
-    try:
-        view = decode_view(text)
-    except QueryError:
-        return
-    assert decode_view(encode_view(view.x_px, view.y_px, view.zoom)) == view
-
-
-@pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        ((0, 0, 0), "zoom of the view is 0"),
-        ((0, 0, float("nan")), "zoom of the view is nan"),
-        ((float("inf"), 0, 1), "lies at"),
-        ((0, -2e7, 1), "lies at"),
-    ],
-)
-def test_a_view_that_no_viewer_shows_is_refused(place, words):
-    with pytest.raises(QueryError, match=words):
-        encode_view(*place)
 
 
 @given(

@@ -191,9 +191,28 @@ def test_plain_list_in_a_file_becomes_the_query(store):
     assert "Line 3" in captions(at)
 
 
+@pytest.mark.parametrize("sign", [",", "\t"])
+def test_table_of_sources_and_targets_offers_its_sets_with_their_weights(store, sign):
+    lines = [
+        ["source", "target", "weight"],
+        ["T", "CD8A", "2"],
+        ["T", "EPCAM", "-1"],
+        ["B", "MS4A1", "1"],
+    ]
+    table = "\ufeff" + "\n".join(sign.join(line) for line in lines)
+    at = start(store, q="CD3E high")
+    at.file_uploader(key="genefile").set_value(("net.csv", table.encode(), "text/csv")).run()
+    assert at.selectbox(key="which-set").label == "Set · 2 of 2 fit"
+    at.button(key="use-set").click().run()
+    assert chips(at) == ["CD8A 2", "EPCAM low"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        pytest.param("x.csv", b"source,target,weight\nT,CD8A,many\n", "A weight is", id="weight"),
+        pytest.param("x.csv", b"source,target\n", "has no line", id="only a head"),
+        pytest.param("x.csv", b'source,target\nT,"CD8A\n', "cannot be read", id="open quote"),
         pytest.param("x.gmt", b"PK\x03\x04zip", "not a GMT file; it looks like a zip", id="zip"),
         pytest.param("x.gmt", b"<html><script>", "a web page", id="html"),
         pytest.param("x.gmt", b"name only\n", "Line 1 of the GMT file", id="short line"),

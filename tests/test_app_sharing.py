@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from stamp_index.addresses import encode_polygon, encode_view
+from stamp_index.addresses import encode_polygon
 from stamp_index.export import read_annotations, selection_geojson
 from stamp_index.search import Searcher
 from stamp_index.search.sharing import (
@@ -44,6 +45,7 @@ pytest.importorskip("streamlit")
 
 asking = importlib.import_module("app.asking")
 downloads = importlib.import_module("app.downloads")
+components = importlib.import_module("app.components")
 files = importlib.import_module("app.slide_files")
 selections = importlib.import_module("app.selections")
 stores = importlib.import_module("app.stores")
@@ -231,15 +233,19 @@ def test_the_selection_and_its_spots_are_read_again(opened, store):
     assert kinds == ["annotation"] + ["detection"] * len(others)
 
 
-def test_what_is_seen_is_read_from_the_address():
-    assert files.seen_box(f"?s=M0&view={encode_view(1000, 500, 0.5)}") == (
-        0.0,
-        -140.0,
-        2000.0,
-        1140.0,
-    )
-    for text in ("", "?view=", "?view=nonsense", "?view=1.2.0", "?s=%FF&view=1.2"):
-        assert files.seen_box(text) is None
+def test_what_is_seen_is_taken_from_the_viewer():
+    assert components.seen_box([0, -140, 2000.5, 1140]) == (0.0, -140.0, 2000.5, 1140.0)
+    for said in (
+        None,
+        "",
+        [],
+        [1, 2, 3],
+        [1, 2, 1, 4],
+        [1, 2, 3, math.inf],
+        ["a", 2, 3, 4],
+        {"x": 1},
+    ):
+        assert components.seen_box(said) is None
 
 
 def lasso_page(store, **query: str):

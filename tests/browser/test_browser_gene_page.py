@@ -45,7 +45,7 @@ def hits(page, server, text: str):
 
 def upload(page, name: str, content: str) -> None:
     page.get_by_role("button", name="Marker sets").click()
-    page.get_by_role("tab", name="Your own list or GMT file").click()
+    page.get_by_role("tab", name="Your own list or file").click()
     page.locator('input[type="file"]').set_input_files(
         {"name": name, "mimeType": "text/plain", "buffer": content.encode()}
     )

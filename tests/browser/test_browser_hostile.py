@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stamp_index.store import Store
 from tests.browser.app_pages import png
 from tests.browser.conftest import serving
 from tests.browser.driving import viewer
@@ -211,3 +212,16 @@ def test_slide_that_is_added_and_one_that_is_deleted_are_seen_by_the_next_query(
     page.get_by_role("button", name="COL1A1 high, DCN high").click()
     page.locator(f"{TILES}[aria-label*='S3']").first.wait_for()
     assert page.locator(f"{TILES}[aria-label*='S1']").count() == 0
+
+
+def test_page_that_nobody_touches_says_that_a_newer_version_is_ready(own):
+    store, server, page = own
+    page.goto(server.url("genes", q="CD8A high"))
+    page.locator(TILES).first.wait_for()
+    store.delete("S1")
+    version = Store.open(store.path).version
+    page.get_by_role("button", name=f"v{version} is ready · Reload").click()
+    page.get_by_role("button", name=f"store · v{version}").wait_for()
+    page.locator(f"{TILES}[aria-label*='S2']").first.wait_for()
+    assert page.locator(f"{TILES}[aria-label*='S1']").count() == 0
+    assert page.get_by_text("is ready").count() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 
@@ -17,7 +18,7 @@ from tests.browser.driving import downloaded, open_page
 LASSO = "90.90.200.0.0.60.-200.0"
 
 
-def test_a_region_is_taken_along_as_files(page, server):
+def test_a_region_is_taken_along_as_files(page, server, store):
     page.goto(server.url("", s="S1", gene="CD8A", poly=LASSO))
     page.get_by_text("Lasso: ").wait_for()
     rows = list(csv.DictReader(io.StringIO(downloaded(page, "Spots CSV").decode())))
@@ -36,7 +37,21 @@ def test_a_region_is_taken_along_as_files(page, server):
     assert b"<svg" in downloaded(page, "Download SVG")
     page.get_by_text("What is seen now").click()
     page.wait_for_timeout(1000)  # the page runs once more
-    assert downloaded(page, "Download figure") != whole
+    part = downloaded(page, "Download figure")
+    assert part != whole
+    screen = slide.evaluate("host => host.__stamp.screen()")
+    size = {side: screen[side] / screen["scale"] for side in ("width", "height")}
+    ends = (
+        screen["left"],
+        screen["top"],
+        screen["left"] + size["width"],
+        screen["top"] + size["height"],
+    )
+    slide_files = importlib.import_module("app.slide_files")
+    opened = importlib.import_module("app.stores").open_store(str(store.path))
+    outline = [Polygon(decode_polygon(LASSO))]
+    box = tuple(float(round(end)) for end in ends)
+    assert part == slide_files.figure(opened, "S1", {"gene": "CD8A"}, (outline, box)).png()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Copy link").click()
     link = page.locator(".here code").filter(has_text="view=").inner_text()

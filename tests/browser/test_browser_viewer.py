@@ -182,6 +182,29 @@ def test_a_vertex_can_be_dragged_and_removed(bench, slide):
     assert bench.told("spot") == []
 
 
+def test_a_vertex_is_added_on_the_line_and_goes_where_it_is_dragged(bench, slide):
+    box = [[500, 500], [1500, 500], [1500, 1500], [500, 1500]]
+    bench.mount("tissue", slide.data(lasso=box, lassoStamp=1))
+    area = bench.find(".si-canvas").bounding_box()
+    screen = bench.ask("screen()")
+    x = area["x"] + (500 - screen["left"]) * screen["scale"]
+    y = area["y"] + (1000 - screen["top"]) * screen["scale"]
+    bench.keyboard.down("Alt")
+    bench.mouse.click(x, y)
+    bench.page.wait_for_timeout(400)
+    clicked = bench.told("lasso")[-1]
+    bench.drag((x, y - 40), (x - 30, y - 40), (x - 60, y - 50))
+    bench.mouse.click(x + 300, y)  # on no line: nothing
+    bench.keyboard.up("Alt")
+    assert len(clicked) == 5
+    assert np.abs(np.subtract(clicked[4], [500, 1000])).max() <= 1, "after the line's beginning"
+    dragged = bench.told("lasso")[-1]
+    assert len(dragged) == 6
+    there = bench.ask(f"slideAt({x - 60}, {y - 50})")
+    assert np.abs(np.subtract(dragged[5], there)).max() <= 1
+    assert dragged[:5] == clicked
+
+
 def test_regions_are_clicked_by_their_outline_or_where_no_spot_is(bench, slide):
     ring = [[950, 650], [1850, 650], [1850, 1550], [950, 1550]]
     regions = [{"id": "r1", "name": "twin", "polygons": [ring], "kind": "hit"}]

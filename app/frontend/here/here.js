@@ -1,5 +1,15 @@
 // The page's address as it is now. Streamlit keeps an address of its own, which does not know of view and lasso:
-// the viewer writes these while nothing of the page runs.
+// the viewer writes these while nothing of the page runs. What that viewer shows is handed to Python.
+const SEEN = Symbol.for("stamp-index.seen");
+
+/** Left, top, right and bottom of what the slide's viewer shows, in level-0 pixels; null where there is none. */
+const seen = () => {
+  const screen = globalThis[SEEN]?.();
+  if (!screen) return null;
+  const { left, top, width, height, scale } = screen;
+  return [left, top, left + width / scale, top + height / scale].map(Math.round);
+};
+
 export default function here({ parentElement, data, setStateValue }) {
   const url = new URL(window.location.href);
   for (const name of data.without) url.searchParams.delete(name);
@@ -16,5 +26,6 @@ export default function here({ parentElement, data, setStateValue }) {
       window.getSelection().selectAllChildren(box.querySelector("code")); // not allowed: at least it is marked
     }
   };
-  if (data.known !== url.search) setStateValue("search", url.search);
+  const now = seen();
+  if (JSON.stringify(data.known) !== JSON.stringify(now)) setStateValue("seen", now);
 }

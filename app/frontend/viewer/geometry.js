@@ -83,13 +83,17 @@ export function contains(x, y, polygon) {
   return inside;
 }
 
-/** Least squared distance of a point to a polygon's outline. */
-export function distanceToRing2(x, y, polygon) {
-  let least = Infinity;
+/**
+ * The side of a polygon that is nearest to a point.
+ * @returns {{edge: number, distance2: number}} the vertex at which the side begins, and the squared distance
+ */
+export function nearestEdge(x, y, polygon) {
+  let [edge, distance2] = [polygon.length - 1, Infinity];
   for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
-    least = Math.min(least, distanceToSegment2(x, y, polygon[j], polygon[i]));
+    const here = distanceToSegment2(x, y, polygon[j], polygon[i]);
+    if (here < distance2) [edge, distance2] = [j, here];
   }
-  return least;
+  return { edge, distance2 };
 }
 
 /**

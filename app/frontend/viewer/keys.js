@@ -16,7 +16,7 @@ export const HELP = [
   ["L", "lasso"],
   ["B", "box"],
   ["Esc", "clear the lasso"],
-  ["Drag a vertex", "edit the lasso; Alt-click removes a vertex"],
+  ["Drag a vertex", "edit the lasso; Alt-click removes a vertex, or adds one on the line"],
   ["0", "fit the slide"],
   ["1", "one screen pixel per slide pixel"],
   ["+  -", "zoom in, out"],

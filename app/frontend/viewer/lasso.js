@@ -1,6 +1,6 @@
 /** Drawing and editing the lasso, and clicks, on top of OpenSeadragon's own mouse handling. */
 
-import { simplifyRing } from "./geometry.js";
+import { nearestEdge, simplifyRing } from "./geometry.js";
 import { handles } from "./paint.js";
 
 const MOST_VERTICES = 500; // that Python accepts
@@ -23,8 +23,12 @@ export class Tools {
     camera.on("canvas-press", (event) => this.#press(event));
     camera.on("canvas-drag", (event) => this.#drag(event));
     camera.on("canvas-drag-end", (event) => this.#end(event));
+    camera.on("canvas-release", () => {
+      this.model.heldVertex = null;
+      this.act.redraw();
+    });
     camera.on("canvas-click", (event) => {
-      if (event.quick && !this.removed) this.act.click(event.position.x, event.position.y);
+      if (event.quick && !this.edited) this.act.click(event.position.x, event.position.y);
     });
   }
 
@@ -38,14 +42,24 @@ export class Tools {
     return near ? near.vertex : null;
   }
 
+  /** The vertex of the lasso whose line to the next one runs under a place on the screen, or null. */
+  edgeAt(x, y) {
+    if (!this.model.lasso) return null;
+    const { edge, distance2 } = nearestEdge(...this.camera.toSlide(x, y), this.model.lasso);
+    return Math.sqrt(distance2) * this.camera.screen().scale <= GRAB_PX ? edge : null;
+  }
+
   #press({ position, originalEvent }) {
     this.mode = null;
-    this.removed = false;
+    this.edited = false;
     this.box = null;
     if (this.panning || originalEvent.button > 0) return;
     const vertex = this.vertexAt(position.x, position.y);
+    const edge = originalEvent.altKey ? this.edgeAt(position.x, position.y) : null;
     if (vertex !== null && originalEvent.altKey) {
       this.#remove(vertex);
+    } else if (edge !== null) {
+      this.#add(edge, position);
     } else if (vertex !== null) {
       this.mode = "vertex";
       this.model.heldVertex = vertex;
@@ -57,12 +71,22 @@ export class Tools {
   }
 
   #remove(vertex) {
-    this.removed = true;
+    this.edited = true;
     if (this.model.lasso.length > 3) this.act.lasso(this.model.lasso.filter((_, i) => i !== vertex));
   }
 
+  /** Put a vertex on the line after `edge`; a drag goes on with it. */
+  #add(edge, { x, y }) {
+    this.edited = true;
+    if (this.model.lasso.length >= MOST_VERTICES) return;
+    const point = this.camera.toSlide(x, y).map(Math.round);
+    this.act.lasso(this.model.lasso.toSpliced(edge + 1, 0, point));
+    this.mode = "vertex";
+    this.model.heldVertex = edge + 1;
+  }
+
   #drag(event) {
-    if (this.removed) event.preventDefaultAction = true;
+    if (this.edited) event.preventDefaultAction = true;
     if (!this.mode) return;
     event.preventDefaultAction = true;
     const point = this.camera.toSlide(event.position.x, event.position.y);

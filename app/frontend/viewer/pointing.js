@@ -1,6 +1,6 @@
 /** What lies under the pointer: spots with a card, regions, vertices. */
 
-import { contains, distanceToRing2 } from "./geometry.js";
+import { contains, nearestEdge } from "./geometry.js";
 
 const NEAR_PX = 6; // a pointer this near to a spot's centre or a region's outline is on it
 
@@ -21,7 +21,7 @@ export function spotAt({ spots, spotsShown }, camera, x, y) {
 export function clicked(model, camera, x, y) {
   const place = camera.toSlide(x, y);
   const near = NEAR_PX / camera.screen().scale;
-  const outlined = topRegion(model.regions, (ring) => distanceToRing2(...place, ring) <= near * near);
+  const outlined = topRegion(model.regions, (ring) => nearestEdge(...place, ring).distance2 <= near * near);
   if (outlined) return { region: outlined, spot: null };
   const spot = spotAt(model, camera, x, y);
   if (spot !== null) return { region: null, spot };

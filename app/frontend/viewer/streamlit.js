@@ -46,6 +46,9 @@ const nameSpot = async (transport, index) => {
   if (mine === named && window.location.pathname === page) writeState({ spot: card?.spot_id ?? "" });
 };
 
+// What the viewer of the page's address shows, for who asks for it on the same page: see frontend/here.
+const SEEN = Symbol.for("stamp-index.seen");
+
 const opened = async (held, host) => {
   const { default: OpenSeadragon } = await import(absolute(held.data.openseadragon));
   const drawer = new URLSearchParams(window.location.search).get("drawer") || "auto";
@@ -55,6 +58,7 @@ const opened = async (held, host) => {
   const transport = transportOf(held);
   // An address from elsewhere means the slide that it opens on, whatever is chosen later.
   if (held.data.inAddress && held.data.lasso) writeState({ poly: held.data.lasso, slide: held.data.label });
+  if (held.data.inAddress) globalThis[SEEN] = () => (host.isConnected ? host.__stamp.screen() : null);
   held.view = mount(host, {
     OpenSeadragon,
     drawer,
