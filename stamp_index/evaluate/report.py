@@ -12,7 +12,8 @@ import numpy as np
 from stamp_index.embed.ingest import embed_slide, n_steps
 from stamp_index.embed.progress import Counter
 from stamp_index.encoders.json_shapes import TEXT, TEXT_BY_KEY, TEXTS, Absent, flaw
-from stamp_index.errors import MissingGenesError, StampIndexError
+from stamp_index.errors import MissingGenesError
+from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.metrics import (
     bootstrap_interval,
     retrieval_ranks,
@@ -42,10 +43,6 @@ _SPLIT_NOTES: Final = {
     "section": "held out by SECTION: a patient of held-out slides was also trained on",
     "nothing": "nothing held out",
 }
-
-
-class EvaluationError(StampIndexError):
-    """A run cannot be evaluated."""
 
 
 @dataclass(frozen=True)
