@@ -71,12 +71,31 @@ def test_unequal_shapes_are_refused_with_both():
 
 def test_bootstrap_interval_holds_the_mean_and_resamples_patients_when_there_are_several():
     rng = np.random.default_rng(0)
-    groups = [rng.normal(shift, 0.1, 200) for shift in (0.0, 1.0, 2.0)]
-    low, high = bootstrap_interval(groups, lambda x: float(x.mean()))
+    values = np.concatenate([rng.normal(shift, 0.1, 200) for shift in (0.0, 1.0, 2.0)])
+    low, high = bootstrap_interval(values, np.repeat([0, 1, 2], 200))
     assert low < 1.0 < high
     assert high - low > 1.0  # three patients that differ by 1 say little about a fourth
-    alone = bootstrap_interval(groups[:1], lambda x: float(x.mean()))
+    alone = bootstrap_interval(values[:200], np.zeros(200, np.int64))
     assert alone[1] - alone[0] < 0.1
+
+
+def test_bootstrap_leaves_out_what_is_not_known():
+    values = np.array([np.nan, 1.0, 1.0, np.nan])
+    assert bootstrap_interval(values, np.array([0, 0, 1, 2])) == (1.0, 1.0)
+    assert np.isnan(bootstrap_interval(values[:1], np.array([0]))).all()
+
+
+def test_pearson_leaves_out_spots_that_lack_a_gene():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
+    x[:10, 0] = np.nan
+    y[5:20, 1] = np.nan
+    y[:, 2] = 0.1  # a constant that no sum hits exactly
+    found = pearson_per_gene(x, y)
+    kept = np.r_[0:5, 20:50]
+    assert found[0] == pytest.approx(np.corrcoef(x[10:, 0], y[10:, 0])[0, 1], abs=1e-12)
+    assert found[1] == pytest.approx(np.corrcoef(x[kept, 1], y[kept, 1])[0, 1], abs=1e-12)
+    assert np.isnan(found[2])
 
 
 def test_pearson_equals_numpy_and_is_nan_for_a_constant_gene():

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
-
-_CHUNK = 1024
 
 
 def retrieval_ranks(
@@ -27,7 +23,7 @@ def retrieval_ranks(
     Returns
     -------
     ndarray of shape (n,), int64
-        1 is best. Ties count against us: equal scores take the worst rank.
+        1 is best. Ties count against us: cosines within 1e-6 of the own spot's take the worst rank.
 
     Raises
     ------
@@ -37,12 +33,13 @@ def retrieval_ranks(
     if queries.shape != targets.shape or not len(queries):
         msg = f"queries has shape {queries.shape} and targets {targets.shape}; expected one (n, d), n > 0."
         raise ValueError(msg)
-    ranks = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), _CHUNK):
-        scores = queries[start : start + _CHUNK] @ targets.T  # (b, n)
-        own = scores[np.arange(len(scores)), np.arange(start, start + len(scores))]
-        ranks[start : start + len(scores)] = (scores >= own[:, None]).sum(axis=1)
-    return ranks
+    from stamp_index.evaluate.retrieval.scan import scan
+    from stamp_index.evaluate.retrieval.zones import blocks
+
+    one = np.zeros(len(queries), np.int64)
+    own = np.einsum("nd,nd->n", queries, targets).astype(np.float32)
+    found = scan((queries, targets), blocks(one, one), own[:, None], 0)
+    return np.concatenate([block.reached.sum(axis=(1, 2)) for block in found])
 
 
 def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
@@ -81,60 +78,99 @@ def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
 
 
 def bootstrap_interval(
-    groups: list[NDArray[np.float64]],
-    statistic: Callable[[NDArray[np.float64]], float],
-    *,
-    n_draws: int = 1000,
-    seed: int = 0,
+    values: NDArray[np.float64], groups: NDArray[np.int64], *, n_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval by resampling groups with replacement.
+    """95 % interval of a mean by resampling whole groups with replacement (Efron and Tibshirani 1993, section 13.3).
 
     Parameters
     ----------
-    groups : list of ndarray
-        Values of one patient each. With a single group its own values are resampled instead, which
-        understates how much patients differ.
-    statistic : callable
-        Maps pooled values to a number.
+    values : ndarray of shape (n,), float64
+        One value per query; NaN is left out.
+    groups : ndarray of shape (n,), int64
+        Patient of each. With a single one its own values are resampled instead, which understates how much patients
+        differ.
     n_draws, seed : int
         Of the bootstrap.
 
     Returns
     -------
     tuple of float
-        2.5th and 97.5th percentile.
+        2.5th and 97.5th percentile; NaN where there is no value.
     """
+    known = np.isfinite(values)
+    if not known.any():
+        return float("nan"), float("nan")
+    values, number = values[known], np.unique(groups[known], return_inverse=True)[1]
     rng = np.random.default_rng(seed)
+    if number.max() == 0:
+        number = np.arange(len(values))
+    sums = np.bincount(number, values)
+    sizes = np.bincount(number).astype(np.float64)
     draws = np.empty(n_draws)
     for i in range(n_draws):
-        if len(groups) > 1:
-            chosen = rng.integers(0, len(groups), size=len(groups))
-            values = np.concatenate([groups[j] for j in chosen])
-        else:
-            values = groups[0][rng.integers(0, len(groups[0]), size=len(groups[0]))]
-        draws[i] = statistic(values)
+        times = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
+        draws[i] = (times @ sums) / (times @ sizes)
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
+def average_precision(
+    cosines: NDArray[np.floating], relevant: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Average precision of each query's whole ranking (Manning et al. 2008, section 8.4).
+
+    Parameters
+    ----------
+    cosines : ndarray of shape (q, n)
+        Of each query with each target; -inf takes a target out of the gallery.
+    relevant : ndarray of shape (q, n), bool
+        Which targets are right.
+
+    Returns
+    -------
+    ndarray of shape (q,), float64
+        NaN where nothing is right. Ties count against us: of equal cosines the wrong ones come first.
+    """
+    found: NDArray[np.float64] = np.full(len(cosines), np.nan)
+    for at, (row, right) in enumerate(zip(cosines, relevant, strict=True)):
+        there = np.isfinite(row)
+        wrong = np.sort(row[there & ~right])
+        hits = np.sort(row[there & right])[::-1]
+        if len(hits):
+            above = len(wrong) - np.searchsorted(wrong, hits, "left")  # wrong ones that are as good
+            nth = np.arange(1, len(hits) + 1)
+            found[at] = (nth / (nth + above)).mean()
+    return found
+
+
 def pearson_per_gene(
-    predicted: NDArray[np.float64], measured: NDArray[np.float64]
+    predicted: NDArray[np.floating], measured: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Pearson correlation over spots of each gene.
 
     Parameters
     ----------
     predicted, measured : ndarray of shape (n, g)
-        Expression of the same spots.
+        Expression of the same spots; a spot where either side is NaN is left out for that gene.
 
     Returns
     -------
     ndarray of shape (g,), float64
-        NaN where either side is constant.
+        NaN where either side is constant, or fewer than two spots are left.
     """
-    x = predicted - predicted.mean(axis=0)
-    y = measured - measured.mean(axis=0)
+    known = np.isfinite(predicted) & np.isfinite(measured)
+    x, y = _centred(predicted, known), _centred(measured, known)
     spread = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     found: NDArray[np.float64] = np.full(x.shape[1], np.nan)
     np.divide((x * y).sum(axis=0), spread, out=found, where=spread > 0)
     return found
+
+
+def _centred(values: NDArray[np.floating], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Each column less its mean, 0 where it is not known; exactly 0 where it is constant."""
+    held = np.where(known, values, np.nan).astype(np.float64)
+    low = np.fmin.reduce(held, axis=0)
+    from_low = np.where(known, held - low, 0)  # a constant leaves no rounding behind
+    n = np.maximum(known.sum(axis=0), 1)
+    centred: NDArray[np.float64] = np.where(known, from_low - from_low.sum(axis=0) / n, 0)
+    return centred

@@ -327,15 +327,15 @@ def _row(
     cutoffs |= {f"R@{share}": max(1, round(part * n)) for share, part in _SHARES.items()}
     values = {label: round(retrieval_recall_at_k(ranks, k), 4) for label, k in cutoffs.items()}
     one_percent = cutoffs["R@1%"]
-    groups = [ranks[patients == patient].astype(np.float64) for patient in np.unique(patients)]
-    low, high = bootstrap_interval(groups, lambda r: float((r <= one_percent).mean()))
+    names, of_patient = np.unique(patients, return_inverse=True)
+    low, high = bootstrap_interval((ranks <= one_percent).astype(np.float64), of_patient)
     return {
         "gallery": gallery,
         "encoder": name,
         "direction": direction,
         "N": n,
         **values,
-        "R@1% 95% CI": f"{low:.3f}-{high:.3f} ({'patients' if len(groups) > 1 else 'spots'})",
+        "R@1% 95% CI": f"{low:.3f}-{high:.3f} ({'patients' if len(names) > 1 else 'spots'})",
         "chance R@10": round(min(10 / n, 1), 4),
         "chance R@1%": round(one_percent / n, 4),
         "median rank": float(np.median(ranks)),
