@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GALLERY = 2000  # spots of an organ that are compared with each other
 CUTS = (1, 5, 10, 50)
+PANEL = "of the encoder's panel"
 
 
 def retrieval(opened: Opened) -> None:
@@ -34,11 +35,16 @@ def retrieval(opened: Opened) -> None:
         )
         return
     st.dataframe(
-        table,
+        table.assign(**{name: 100 * table[name] for name in table if "@" in name}),
         hide_index=True,
         width="stretch",
         column_config={
-            name: st.column_config.NumberColumn(format="percent") for name in table if "@" in name
+            **{
+                name: st.column_config.NumberColumn(format="%.1f %%")
+                for name in table
+                if "@" in name
+            },
+            "gallery": st.column_config.NumberColumn(format="localized"),
         },
     )
     st.caption(
@@ -87,11 +93,15 @@ def retrieval_table(opened: Opened) -> pd.DataFrame:
 def coverage(opened: Opened) -> None:
     """What there is of each organ, and how much of the encoder's panel was measured there."""
     st.subheader("Coverage by organ", anchor=False)
+    table = coverage_table(opened)
     st.dataframe(
-        coverage_table(opened),
+        table.assign(**{PANEL: 100 * table[PANEL]}),
         hide_index=True,
         width="stretch",
-        column_config={"of the encoder's panel": st.column_config.NumberColumn(format="percent")},
+        column_config={
+            PANEL: st.column_config.NumberColumn(format="%.1f %%"),
+            "spots": st.column_config.NumberColumn(format="localized"),
+        },
     )
 
 
@@ -112,7 +122,7 @@ def coverage_table(opened: Opened) -> pd.DataFrame:
                 "H&E only": int(here["plain"].sum()),
                 "patients": known_patients(here),
                 "spots": int(here["n_spots"].sum()),
-                "of the encoder's panel": float(here.loc[~here["plain"], "share"].mean()),
+                PANEL: float(here.loc[~here["plain"], "share"].mean()),
             }
             for organ, here in slides.groupby("organ", sort=True)
         ]
@@ -169,6 +179,9 @@ def _index(side: str, index: Index) -> None:
             ]
         ),
         hide_index=True,
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f") for name in ("found", "CPU ms")
+        },
     )
     plot = current(index_folder(index.store, index.modality)) / PLOT
     if plot.is_file():
