@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import shapely
 import streamlit as st
 
 from app.markup import plain
@@ -14,13 +15,15 @@ from stamp_index.export.annotations import Annotation, Annotations, read_annotat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shapely import Polygon
+    from shapely import LinearRing, MultiPolygon, Polygon
 
     from app.stores import Opened
+    from app.viewer import Rings
 
 KEY = "annotations"  # of each slide
 MAX_MB = 20
-MAX_CORNERS = 5_000  # of an outline that is drawn
+MAX_CORNERS = 5_000  # of a part that is drawn, with its holes
+MIN_OF_RING = 3  # corners of a closed line that encloses nothing
 SHARE_OF_SIDE = 2_000  # of the longer side: less than a pixel where the whole of it is seen
 MAX_DRAWN = 500  # more outlines than that are a carpet
 _ID = "annotation-"
@@ -75,20 +78,37 @@ def propose(slide_id: str, at: int) -> None:
 def outlines(slide_id: str) -> Sequence[Outline]:
     """A slide's annotations as the viewer draws them."""
     return [
-        Outline(f"{_ID}{at}", one.name, tuple(_ring(p) for p in one.polygons))
+        Outline(f"{_ID}{at}", one.name, rings(_joined(one)))
         for at, one in enumerate(held(slide_id)[:MAX_DRAWN])
     ]
 
 
-def _ring(polygon: Polygon) -> tuple[tuple[float, float], ...]:
-    """Corners of a polygon as it is drawn: of very many, those that a screen can show."""
-    ring = polygon.exterior
-    left, top, right, bottom = polygon.bounds
-    tolerance = max(right - left, bottom - top) / SHARE_OF_SIDE
-    while len(ring.coords) > MAX_CORNERS:
-        ring = ring.simplify(tolerance, preserve_topology=False)
+def rings(shape: Polygon | MultiPolygon) -> Rings:
+    """Outer rings and holes of a shape as it is drawn, the outer ring of a part before its holes."""
+    return tuple(ring for part in shapely.get_parts(shape) for ring in _rings_of_part(part))
+
+
+def _joined(annotation: Annotation) -> Polygon | MultiPolygon:
+    """Parts that do not overlap: what lies in two of them would count as outside."""
+    polygons = annotation.polygons
+    return polygons[0] if len(polygons) == 1 else annotation.shape()
+
+
+def _rings_of_part(polygon: Polygon) -> Rings:
+    """Of very many corners those that a screen can show, and no hole that it cannot."""
+    held = [polygon.exterior, *polygon.interiors]
+    tolerance = _longer_side(polygon) / SHARE_OF_SIDE
+    while sum(len(ring.coords) for ring in held) > MAX_CORNERS:
+        holes = [ring for ring in held[1:] if _longer_side(ring) > tolerance]
+        simple = shapely.simplify([held[0], *holes], tolerance, preserve_topology=False)
+        held = [simple[0], *(ring for ring in simple[1:] if len(ring.coords) > MIN_OF_RING)]
         tolerance *= 2
-    return tuple(ring.coords)
+    return tuple(tuple(ring.coords) for ring in held)
+
+
+def _longer_side(shape: Polygon | LinearRing) -> float:
+    left, top, right, bottom = shape.bounds
+    return float(max(right - left, bottom - top))
 
 
 def place_of(slide_id: str, outline_id: str | None) -> int | None:

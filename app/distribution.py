@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.kept import Kept
+from stamp_index.search.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.kept import Kept
 from stamp_index.errors import MissingGenesError, QueryError
 from stamp_index.genes import GeneCompleter, GeneResolver, close_names
+from stamp_index.search.kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.stores import Opened
 
-_resolvers: Kept[GeneResolver] = Kept(3, lambda _: 1)  # those of one version
-_completers: Kept[GeneCompleter] = Kept(1, lambda _: 1)
+_resolvers: Kept[GeneResolver] = Kept(3)  # those of one version
+_completers: Kept[GeneCompleter] = Kept(1)
 
 
 class GeneNames:

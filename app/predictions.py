@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.kept import Kept
+from stamp_index.search.kept import Kept
 from stamp_index.view import Prediction, predict_slide
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import streamlit as st
 
 from app import probe_drawing
@@ -14,9 +13,12 @@ from app.markup import plain
 from app.stores import Opened
 from stamp_index.errors import QueryError
 from stamp_index.evaluate import ProbeSettings
+from stamp_index.store.label_classes import is_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
 LABEL, GENE, DRAWN = "Label", "Gene", "Drawn here"
 MAX_CLASSES = 100  # as the library's
@@ -101,20 +103,19 @@ def _split_by_blocks() -> None:
 
 
 @st.cache_data(max_entries=4, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
-def text_labels(opened: Opened) -> list[str]:
-    """Labels of the store that name classes: text, of 2 to 100 values."""
+def class_labels(opened: Opened) -> list[str]:
+    """Labels of the store that name 2 to 100 classes, and are no quantity."""
     found = []
     for name in opened.store.label_names:
         values = opened.store.label(name)
-        is_text = not pd.api.types.is_numeric_dtype(values)
-        if is_text and 2 <= values.nunique() <= MAX_CLASSES:
+        if not is_quantity(values) and 2 <= values.nunique() <= MAX_CLASSES:
             found.append(name)
     return found
 
 
 def _target(opened: Opened) -> _Target:
     """Ask for a label, a gene, or regions drawn here."""
-    labels = text_labels(opened)
+    labels = class_labels(opened)
     kinds = [
         kind for kind, there in ((LABEL, labels), (GENE, opened.measured), (DRAWN, True)) if there
     ]

@@ -16,6 +16,7 @@ from app.markup import plain
 from app.selections import places
 from app.session import STORE
 from app.viewer import Outline, Shown, viewer
+from stamp_index.view.shapes import even_odd, points_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,11 +83,9 @@ def region_of(
     opened: Opened, slide_id: str, shape: Polygon | MultiPolygon, name: str
 ) -> DrawnRegion:
     """A region with the spots whose centres lie inside, by the even-odd rule."""
-    shape = shape if shape.is_valid else shapely.make_valid(shape)
-    shapely.prepare(shape)
+    shape = even_odd(shape)
     held = places(opened, slide_id)
-    inside = shapely.contains_xy(shape, held.xy_px[:, 0], held.xy_px[:, 1])
-    rows = tuple(int(row) for row in held.rows[inside])
+    rows = tuple(int(row) for row in held.rows[points_inside(shape, held.xy_px)])
     return DrawnRegion(
         opened.store.store_id, slide_id, clean_name(name), shapely.to_wkb(shape), rows
     )
@@ -129,9 +128,9 @@ def show(opened: Opened) -> None:
 def _viewer(opened: Opened, slide_id: str) -> Corners | None:
     """The slide with its regions; returns a lasso that was not made a region yet."""
     here = [(at, one) for at, one in enumerate(regions()) if one.slide_id == slide_id]
-    outlines = [Outline(f"drawn-{at}", one.name, _rings(one.shape())) for at, one in here][
-        : annotations.MAX_DRAWN
-    ]
+    outlines = [
+        Outline(f"drawn-{at}", one.name, annotations.rings(one.shape())) for at, one in here
+    ][: annotations.MAX_DRAWN]
     taken = st.session_state.get(TAKEN, ())
     done = viewer(
         opened,
@@ -141,11 +140,6 @@ def _viewer(opened: Opened, slide_id: str) -> Corners | None:
         height=HEIGHT,
     )
     return None if (slide_id, done.lasso) == taken else done.lasso
-
-
-def _rings(shape: Polygon | MultiPolygon) -> tuple[tuple[tuple[float, float], ...], ...]:
-    parts = [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]
-    return tuple(tuple(part.exterior.coords) for part in parts)
 
 
 def _add_lasso(opened: Opened, slide_id: str, lasso: Corners | None) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app import annotations, region_colour
-from app.kept import Kept
 from app.markup import plain
 from app.session import take_over
 from stamp_index.errors import QueryError
 from stamp_index.search import RegionHits, all_of, field_in, parse_filter
+from stamp_index.search.kept import Kept
 from stamp_index.search.sharing import RegionRequest, rings_of
 from stamp_index.search.sharing.links import (
     COMPARED,
@@ -21,6 +21,7 @@ from stamp_index.search.sharing.links import (
     MAX_REGIONS,
     MAX_WHERE,
 )
+from stamp_index.view.shapes import even_odd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,9 +149,7 @@ def asked_shape(slide_id: str, shape: Polygon | MultiPolygon, name: str) -> Aske
     """
     import shapely
 
-    if not shape.is_valid:
-        parts = shapely.get_parts(shapely.make_valid(shape))
-        shape = shapely.union_all([part for part in parts if part.area > 0])
+    shape = even_odd(shape)
     if shape.area == 0:
         msg = "The shape has no area. Draw a larger region."
         raise QueryError(msg)
@@ -158,7 +157,7 @@ def asked_shape(slide_id: str, shape: Polygon | MultiPolygon, name: str) -> Aske
 
 
 # Not `st.cache_data`: the search tells the page how far it is, which a function cached by Streamlit must not.
-_made: Kept[RegionAnswer] = Kept(MAX_KEPT, lambda _: 1)
+_made: Kept[RegionAnswer] = Kept(MAX_KEPT)
 
 
 def ask_region(

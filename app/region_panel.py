@@ -223,7 +223,7 @@ def _hit_viewer(opened: Opened, answer: RegionAnswer, picked: int, colour: Colou
     slide_id = str(hit["slide_id"])
     same = [at for at in range(len(answer.table)) if answer.table["slide_id"].iloc[at] == slide_id]
     outlines = [
-        Outline(str(at), f"#{at + 1}", (tuple(answer.hits.outlines[at].exterior.coords),), "hit")
+        Outline(str(at), f"#{at + 1}", annotations.rings(answer.hits.outlines[at]), "hit")
         for at in same
     ]
     linked = st.session_state.get("linkzoom", True)

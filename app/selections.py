@@ -10,6 +10,7 @@ import streamlit as st
 
 from app.stores import Opened
 from stamp_index.view import SpotPlaces, spot_places
+from stamp_index.view.shapes import even_odd, points_inside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,10 +52,8 @@ def select(
     import shapely
 
     held = places(opened, slide_id)
-    parts = shapely.get_parts(shapely.make_valid(drawn))
-    shape = shapely.union_all([part for part in parts if part.area > 0])
-    shapely.prepare(shape)
-    inside = shapely.contains_xy(shape, held.xy_px[:, 0], held.xy_px[:, 1])
+    shape = even_odd(drawn)
+    inside = points_inside(shape, held.xy_px)
     wkb: bytes = shapely.to_wkb(shape)
     return Selection(slide_id, wkb, name, held.rows[inside], held.rows[~inside])
 

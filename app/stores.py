@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from app.kept import Kept
 from stamp_index.errors import StoreError
 from stamp_index.search import Searcher
 from stamp_index.search.indexes import open_indexes
+from stamp_index.search.kept import Kept
 from stamp_index.store import Store
 from stamp_index.store.manifest import read_manifest
 
@@ -27,7 +27,7 @@ MAX_OPEN = 2  # versions that are kept open: the newest, and the one that open p
 _given_encoder: list[Encoder] = []
 _opened: OrderedDict[tuple[str, int, str], Opened] = OrderedDict()
 _opening = threading.Lock()
-_searchers: Kept[Searcher] = Kept(MAX_OPEN, lambda _: 1)
+_searchers: Kept[Searcher] = Kept(MAX_OPEN)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 Polygon = tuple[tuple[int, int], ...]
+Rings = tuple[tuple[tuple[float, float], ...], ...]
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Outline:
-    """A named region on the slide: rings of (x, y) in level-0 pixels."""
+    """A named region on the slide: outer rings and holes of (x, y) in level-0 pixels, the first ring an outer one.
+
+    What lies inside an odd number of them is inside the region.
+    """
 
     outline_id: str
     name: str
-    rings: tuple[tuple[tuple[float, float], ...], ...]
+    rings: Rings
     kind: str = "annotation"  # or "hit", "query"
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python benchmarks/marker_hits.py STORE --slide C5 --gene ERBB2 --gene CD3E --gene COL1A1 --sheet hits.png
 
-Prints, for each gene, its mean log1p CP10k at the first 20 hits and over all of the slide's spots, and the area under the ROC
+Prints, for each gene, its mean log1p CP10K at the first 20 hits and over all of the slide's spots, and the area under the ROC
 curve of being a hit by measured expression (.5 is chance), and can draw the hits' thumbnails.
 """
 

@@ -76,6 +76,7 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     from stamp_index.embed.add import AddSettings, add_slides, summary
     from stamp_index.embed.gene_side import GeneSettings
     from stamp_index.embed.manifest import entries_of
+    from stamp_index.export import table_csv
     from stamp_index.readers import SlideOptions
 
     options = SlideOptions(
@@ -101,7 +102,7 @@ def add(  # noqa: PLR0913 - one argument per command-line option
             sys.exit(130)
     _notes(outcomes)
     if report is not None:
-        summary(outcomes).to_csv(report, index=False)
+        report.write_bytes(table_csv(summary(outcomes)))
     click.echo(_table(outcomes))
     click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
     sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)

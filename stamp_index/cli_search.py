@@ -75,6 +75,7 @@ def search(
 
     What is left out is as in Python; the defaults stand in brackets.
     """
+    from stamp_index.export import table_csv
     from stamp_index.search import Searcher, VectorSearcher, predict_expression
 
     kind = _kind_of(asked, out)
@@ -92,7 +93,10 @@ def search(
             raise click.UsageError(msg)
         shown["predictions"] = predict_expression(hits, searcher.store, genes)
     table = shown.get("predictions", shown["hits"])
-    click.echo(table.to_csv(index=False).rstrip() if as_csv else table.to_string(index=False))
+    if as_csv:  # with the line ends that other programs of a pipe expect
+        click.echo(table_csv(table).decode().replace("\r\n", "\n"), nl=False)
+    else:
+        click.echo(table.to_string(index=False))
     if out is not None:
         _write(out, hits, shown, asked | {"encoder": searcher.store.encoder})
 
@@ -153,8 +157,11 @@ def _ask(searcher: Any, kind: str, asked: dict[str, Any]) -> Any:  # noqa: ANN40
 def _write(out: Path, hits: Any, shown: dict[str, Any], asked: dict[str, Any]) -> None:  # noqa: ANN401
     """Write what was found, in the format that the file's name says."""
     if out.suffix == ".csv":
-        text = shown.get("predictions", shown["hits"]).to_csv(index=False)
-    elif out.suffix == ".geojson":
+        from stamp_index.export import table_csv
+
+        out.write_bytes(table_csv(shown.get("predictions", shown["hits"])))
+        return
+    if out.suffix == ".geojson":
         text = json.dumps(hits.to_geojson())
     else:
         names = ("query", "notes", "store_version", "fingerprint")

@@ -205,6 +205,16 @@ def test_the_command_shows_one_table_and_ends_with_1_where_a_slide_failed(tmp_pa
     assert (again.exit_code, "1 there" in again.stdout) == (0, True)
 
 
+def test_summary_holds_no_formula_for_a_spreadsheet_to_run(tmp_path, store, runs):
+    manifest, report = tmp_path / "slides.csv", tmp_path / "summary.csv"
+    manifest.write_text(f"path,slide_id\n{runs[0]},=1+1\n")
+    arguments = ["add", str(store.path), str(manifest), "--patient", "P1", "--report", str(report)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(report)["slide_id"].tolist() == ["'=1+1"]
+    assert "=1+1" in Store.open(store.path).slides()["slide_id"].tolist()
+
+
 def test_a_summary_of_nothing_has_its_columns():
     assert "state" in summary([]).columns
 

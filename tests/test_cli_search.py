@@ -15,7 +15,7 @@ from stamp_index.search import Region, Searcher
 from stamp_index.search.asking import DEFAULT_K
 from stamp_index.search.regions.search import DEFAULT_REGIONS
 from tests.region_world import CENTRE, four_slides
-from tests.support import ToyEncoder, toy_store
+from tests.support import ToyEncoder, toy_slide, toy_store
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,22 @@ def test_a_picture_is_compared_with_genes_as_in_python(toy, ask, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "patch.png")
     read = ask("--image", tmp_path / "patch.png", "--mpp", "1", "-k", 3)
     same(read, toy.search_image(pixels, mpp=1.0, k=3))
+
+
+def test_csv_holds_no_formula_for_a_spreadsheet_to_run(monkeypatch, tmp_path):
+    store = toy_store(tmp_path, slides=[toy_slide("=1+1", 20)])
+    searcher = Searcher.open(store.path, encoder=ToyEncoder())
+    out = tmp_path / "hits.csv"
+    options = ("--genes", "CD8A high", "-k", 3, "--csv", "--out", out)
+    done = run_search(monkeypatch, searcher, *options)
+    assert done.exit_code == 0, done.output
+    hits = searcher.search_genes("CD8A high", k=3).to_pandas()
+    for text in (done.stdout, out.read_text("utf-8")):
+        read = pd.read_csv(StringIO(text))
+        assert read["slide_id"].tolist() == ["'=1+1"] * 3
+        assert read["spot_id"].tolist() == [f"'{name}" for name in hits["spot_id"]]
+        np.testing.assert_allclose(read["score"], hits["score"])
+    assert "\r" not in done.stdout  # which a pipe would take for a part of the last column
 
 
 def test_help_names_the_defaults_of_python():

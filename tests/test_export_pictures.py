@@ -99,7 +99,7 @@ def test_a_figure_says_what_it_shows(store):
     assert "CD8A on slide S1, measured" in svg
     assert f"store {store.path.name}, version {store.version}" in svg
     assert "Research use only" in svg
-    assert "CD8A, log1p CP10k" in svg
+    assert "CD8A, log1p CP10K" in svg
     assert "80 spots. Colours end at" in svg
     assert "200 µm" in svg
 

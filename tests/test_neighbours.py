@@ -87,7 +87,7 @@ AROUND = Around((ITSELF, Neighbourhood(8, 150.0, 0.2)), Neighbourhood(3, 150.0, 
 
 
 def slow_profile(scale, slide, fitted, std):
-    """Deviations from the slide's (leaning) mean of log1p CP10k of averaged counts, in loops over spots."""
+    """Deviations from the slide's (leaning) mean of log1p CP10K of averaged counts, in loops over spots."""
     aligned = fitted.panel.align(slide.counts, slide.genes).toarray()
     weights = slow_weights(slide.xy_um, scale.k, scale.radius_um, scale.self_weight)
     n, g = aligned.shape

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
-from threading import Barrier
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from stamp_index.errors import QueryError
 from stamp_index.index import Index
 from stamp_index.index.recipes import FlatRecipe, IvfPqRecipe
 from stamp_index.search import Searcher
-from stamp_index.search.kept import Kept
 from stamp_index.store import Store
 from tests.search_world import (
     DIM,
@@ -195,32 +193,3 @@ def test_threads_that_ask_different_things_at_once_get_what_they_would_get_alone
         answers = dict(zip(order, pool.map(lambda i: ask(shared, jobs[i]), order), strict=True))
     for i, expected in zip(range(0, len(jobs), 7), alone, strict=True):
         same(answers[i], expected)
-
-
-def test_what_several_threads_want_is_made_once():
-    kept, made, start = Kept(2), [], Barrier(8)
-
-    def want(_):
-        start.wait()
-        return kept.get("a", lambda: made.append(1) or len(made))
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(want, range(8))) == [1] * 8
-
-
-def test_what_was_not_used_for_longest_is_dropped_and_failures_are_not_kept():
-    kept, made = Kept(2), []
-
-    def get(key):
-        return kept.get(key, lambda: made.append(key) or key)
-
-    def fail():
-        msg = "no"
-        raise ValueError(msg)
-
-    for key in "abacab":
-        get(key)
-    assert made == ["a", "b", "c", "b"]
-    with pytest.raises(ValueError, match="no"):
-        kept.get("d", fail)
-    assert get("d") == "d"

@@ -1,11 +1,38 @@
-"""The other end of a notebook's viewer: a comm that keeps what is sent, and speaks as a browser does."""
+"""Notebook viewers for tests, and their other end: a comm that keeps what is sent, and speaks as a browser does."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import comm
+import numpy as np
 from comm.base_comm import BaseComm
+from PIL import Image
+
+import stamp_index as si
+from stamp_index.slides import open_image
+from tests.support import TOY_GENES, toy_slide, toy_store
+
+SQUARE = [(80.0, 30.0), (320.0, 30.0), (320.0, 170.0), (80.0, 170.0)]
+
+
+def widget_store(folder):
+    """S1's picture is a file, S2's only an overview, S3 has none; S3 lacks ten genes."""
+    slides = [
+        toy_slide("S1", 40, 0),
+        toy_slide("S2", 40, 1),
+        toy_slide("S3", 40, 2, image=False, genes=TOY_GENES[10:]),
+    ]
+    slides[0] = with_file(slides[0], folder / "S1.png")
+    return toy_store(folder, slides=slides)
+
+
+def with_file(slide, path):
+    """The slide with its picture in a file."""
+    Image.fromarray(slide.image.overview(10_000)).save(path)
+    return replace(slide, image=open_image(path))
 
 
 class KeptComm(BaseComm):
@@ -62,3 +89,28 @@ class FrontEnd:
         """What the browser was told to show."""
         self.listen()
         return self.state["_shown"]
+
+
+@contextmanager
+def viewers(monkeypatch):
+    """Makes viewers and the browsers that show them; all are closed at the end."""
+    use_kept_comms(monkeypatch)
+    made = []
+
+    def viewer(*args, **rules):
+        made.append(si.SlideViewer(*args, **rules))
+        return made[-1], FrontEnd(made[-1])
+
+    yield viewer
+    for one in made:
+        one.close()
+
+
+def decoded(front: FrontEnd) -> np.ndarray:
+    """Values or names of the layer that the browser is told to draw, in the order of the spots."""
+    told, (codes,) = front.ask(ask="bytes", path=front.shown["layer"]["path"])
+    meta, held = told["meta"], np.frombuffer(codes, "<u2").astype(float)
+    if meta["kind"] == "categories":
+        return np.array([meta["categories"][int(c) - 1] if c else None for c in held], object)
+    values = meta["low"] + (held - 1) / 65534 * (meta["high"] - meta["low"])
+    return np.where(held == 0, np.nan, values)

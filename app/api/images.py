@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from app.api.answers import NotThereError
-from app.kept import Kept
 from stamp_index.errors import QueryError
+from stamp_index.search.kept import Kept
 from stamp_index.view import pictures
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MAX_OPEN = 4
 MAX_DECODED_BYTES = 16 * 1024 * 1024  # of each image
 MAX_TILE_BYTES = 32 * 1024 * 1024  # some 600 tiles as JPEG
 
-_images: Kept[SlideImage] = Kept(MAX_OPEN, lambda _: 1)
+_images: Kept[SlideImage] = Kept(MAX_OPEN)
 _tiles: Kept[bytes] = Kept(MAX_TILE_BYTES, len)
 
 

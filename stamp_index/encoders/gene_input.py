@@ -23,7 +23,7 @@ _CLIP: Final = 6.0  # deviations; beyond this a single count decides
 # A gene called high stands this far above its slide's mean: a few genes have to speak as loudly as a profile.
 _SIGNATURE_Z: Final = 4.0
 _LEAST_SHARE: Final = 0.1  # of the panel that counts must hold
-_LEAST_STD: Final = 0.05  # of log1p CP10k: below this a deviation is noise
+_LEAST_STD: Final = 0.05  # of log1p CP10K: below this a deviation is noise
 _PRIOR_SPOTS: Final = 20.0  # a slide's mean leans on the training mean as if on this many spots
 
 
@@ -85,7 +85,7 @@ class GeneInput:
     panel : GenePanel
         Genes and their means.
     mean : ndarray of shape (g,), float32
-        Of log1p CP10k over the training spots.
+        Of log1p CP10K over the training spots.
     std : ndarray of shape (s, g), float32
         Within slides, at each scale.
     context : int
@@ -244,7 +244,7 @@ def _sum_of_rows(parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def _expression(scale: Neighbourhood, slide: Slide, aligned: csr_matrix) -> NDArray[np.float32]:
-    """log1p CP10k (n, g) of the counts of a slide's spots, averaged over a neighbourhood.
+    """log1p CP10K (n, g) of the counts of a slide's spots, averaged over a neighbourhood.
 
     Counts are averaged, not logarithms: eight spots with one count each say more than the mean of eight
     logarithms does. On HER2ST (closed form, C2 and C3 -> C4) recall@10 is .84/.70 against .68/.61.

@@ -92,7 +92,7 @@ def weighted_mean(
 
 
 def _expression(part: Embedded, panel: GenePanel) -> NDArray[np.float64]:
-    """Measured log1p CP10k (n, g) over all of the slide's genes, in the panel's columns."""
+    """Measured log1p CP10K (n, g) over all of the slide's genes, in the panel's columns."""
     aligned = panel.align(log1p_cp10k(part.slide.counts), part.slide.genes)
     dense: NDArray[np.float64] = aligned.toarray().astype(np.float64)
     return dense

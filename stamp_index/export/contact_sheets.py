@@ -156,7 +156,7 @@ def _write_hit(
 
 def _write_foot(pen: ImageDraw.ImageDraw, size: tuple[int, int], n: int) -> None:
     y = size[1] - _MARGIN + 4
-    said = "Score: cosine. Genes: measured log1p CP10k." if n else ""
+    said = "Score: cosine. Genes: measured log1p CP10K." if n else ""
     pen.text((_MARGIN, y), said, fill=SOFT, font=_font(_TEXT), anchor="ls")
     pen.text((size[0] - _MARGIN, y), RESEARCH, fill=SOFT, font=_font(_TEXT), anchor="rs")
 

@@ -10,6 +10,7 @@ import numpy as np
 from stamp_index.errors import QueryError
 from stamp_index.export.category_colours import MAX_CATEGORIES
 from stamp_index.export.choosing import choose_slides, each, rows_of
+from stamp_index.store.label_classes import classes_of, is_quantity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from stamp_index.store.view import StoreView
 
 Origin: TypeAlias = Literal["measured", "predicted", "label"]
-UNIT: Final = "log1p CP10k"
+UNIT: Final = "log1p CP10K"
 _ENDS: Final = (0.01, 0.99)  # quantiles where colours end: one spot must not take them all
 
 
@@ -103,7 +104,9 @@ def measured_values(store: StoreView, slide_id: str, gene: str) -> SpotValues:
 
 
 def label_values(store: StoreView, slide_id: str, label: str) -> SpotValues:
-    """Label of a slide's spots, to be drawn: in one colour for each of its values, or by size where all are numbers.
+    """Label of a slide's spots, to be drawn: in one colour for each of its values, or by size where they are a quantity.
+
+    Whole numbers of which there are at most 20 are no quantity, but names of clusters or grades, as in the viewer.
 
     Parameters
     ----------
@@ -121,23 +124,21 @@ def label_values(store: StoreView, slide_id: str, label: str) -> SpotValues:
     --------
     >>> SlideFigure(store, "P1_A", label_values(store, "P1_A", "domain")).png()  # doctest: +SKIP
     """
-    import pandas as pd
-
     slide = next(each(choose_slides(store, slide_id)))
     held = store.label(label, rows_of(slide))
     if held.isna().all():
         msg = f"No spot of slide '{slide_id}' has the label {label}. Choose another label or slide."
         raise QueryError(msg)
     xy = centres_of(store, slide)
-    if pd.api.types.is_numeric_dtype(held) and not pd.api.types.is_bool_dtype(held):
+    if is_quantity(held):
         values = held.to_numpy(np.float64, na_value=np.nan)
         return SpotValues(xy, values, label, unit="", origin="label")
-    codes, names = pd.factorize(held, sort=True)  # in the viewer's order, and so in its colours
+    codes, names = classes_of(held)  # in the viewer's order, and so in its colours
     if len(names) > MAX_CATEGORIES:
         msg = f"The label {label} has {len(names)} values on this slide; at most {MAX_CATEGORIES} are drawn."
         raise QueryError(msg)
     values = np.where(codes < 0, np.nan, codes)
-    return SpotValues(xy, values, label, "", "label", tuple(str(name) for name in names))
+    return SpotValues(xy, values, label, "", "label", names)
 
 
 def centres_of(store: StoreView, slide: Any) -> NDArray[np.float64]:  # noqa: ANN401

@@ -89,7 +89,7 @@ def morans_i(slide: Slide, genes: Collection[str]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (g,), float64
-        Moran's I of log1p CP10k with equal weights on each spot's `SPATIAL_NEIGHBOURS` nearest; 0 for a gene
+        Moran's I of log1p CP10K with equal weights on each spot's `SPATIAL_NEIGHBOURS` nearest; 0 for a gene
         that does not vary.
     """
     n = slide.n_spots

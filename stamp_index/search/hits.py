@@ -54,10 +54,10 @@ class Hits:
           lower (see `stamp_index.search.calibration`); NaN where that is not known.
         - spot_id, slide_id, patient_id, organ, x_px and y_px (patch centre in level-0 pixels),
           x_um, y_um (microns).
-        - measured, for a signature: mean of its genes' measured log1p CP10k, weighted as the
+        - measured, for a signature: mean of its genes' measured log1p CP10K, weighted as the
           signature weighs them, low genes counted negative (``sum(w * x) / sum(abs(w))``); NaN where
           the slide did not measure all of them.
-        - one column per gene of `genes`: measured log1p CP10k, NaN where the slide did not measure
+        - one column per gene of `genes`: measured log1p CP10K, NaN where the slide did not measure
           it. A gene that has the name of another column, such as z, is in ``expr(z)``.
 
         Do not change it; `to_pandas` gives a copy.
@@ -126,7 +126,7 @@ class Hits:
         Returns
         -------
         AnnData of shape (k, g)
-            obs: the table without genes, its index the spot ids. X: measured log1p CP10k of `genes`
+            obs: the table without genes, its index the spot ids. X: measured log1p CP10K of `genes`
             (float32, NaN where not measured). ``obsm["spatial"]``: (k, 2), x and y in level-0
             pixels. ``uns["stamp_index"]``: query, notes, store_version, fingerprint.
         """
@@ -236,7 +236,7 @@ def _hits(
 def _measured_score(
     expression: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
 ) -> NDArray[np.float32]:
-    """Weighted mean of log1p CP10k, (k,); NaN where a gene was not measured."""
+    """Weighted mean of log1p CP10K, (k,); NaN where a gene was not measured."""
     values = np.stack([expression[gene] for gene in weights]).astype(np.float64)  # (g, k)
     weight = np.array(list(weights.values()))
     return np.asarray(weight @ values / np.abs(weight).sum(), np.float32)

@@ -38,7 +38,7 @@ class ExpressionMap:
     table : DataFrame of n rows
         spot_id, x_px, y_px (level-0 centres), ``score`` (mean cosine of the neighbours that the place's
         prediction rests on: low where the store holds nothing like it), and one column
-        ``predicted(GENE)`` per gene: log1p CP10k, NaN where no neighbour measured the gene.
+        ``predicted(GENE)`` per gene: log1p CP10K, NaN where no neighbour measured the gene.
     n_neighbours : int
         Measured spots behind each value, at most.
     slides : tuple of str
@@ -52,7 +52,7 @@ class ExpressionMap:
     slides: tuple[str, ...]
 
     def values(self, gene: str) -> NDArray[np.float64]:
-        """Predicted log1p CP10k of one gene at every place, (n,)."""
+        """Predicted log1p CP10K of one gene at every place, (n,)."""
         return self.table[predicted_column(gene)].to_numpy(np.float64)
 
 

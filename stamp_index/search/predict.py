@@ -49,7 +49,7 @@ def predict_expression(
     Returns
     -------
     DataFrame with g rows
-        gene; mean, sd, low, high in log1p CP10k: weighted mean, weighted standard deviation, and
+        gene; mean, sd, low, high in log1p CP10K: weighted mean, weighted standard deviation, and
         weighted 10 and 90 % quantiles over the hits whose slides measured the gene; n_measured,
         how many these are. NaN where there are none.
 
@@ -105,14 +105,14 @@ def predict_expression_batch(
     scores : float array of shape (q, k)
         Cosine of each hit.
     expression : float array of shape (n, g), or (q, k, g) without `rows`
-        Measured log1p CP10k; NaN where not measured.
+        Measured log1p CP10K; NaN where not measured.
     temperature : float
         Above 0.
 
     Returns
     -------
     ndarray of shape (q, g), float64
-        log1p CP10k; NaN where no hit of a query measured the gene.
+        log1p CP10K; NaN where no hit of a query measured the gene.
 
     Raises
     ------

@@ -183,7 +183,7 @@ def _predict(
 def _expression(
     store: Store, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> tuple[csr_matrix, NDArray[np.bool_]]:
-    """log1p CP10k (m, g) as a sparse matrix, 0 where not measured, and (m, g) where it was."""
+    """log1p CP10K (m, g) as a sparse matrix, 0 where not measured, and (m, g) where it was."""
     from scipy.sparse import csr_matrix, diags
 
     counts = csr_matrix(store.sparse_counts(rows), dtype=np.float64)  # spot by spot: cost of m

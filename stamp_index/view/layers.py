@@ -14,6 +14,7 @@ import pandas as pd
 
 from stamp_index.errors import QueryError
 from stamp_index.export.category_colours import MAX_CATEGORIES
+from stamp_index.store.label_classes import classes_of, is_quantity
 from stamp_index.view.spots import rows_of_slide
 
 if TYPE_CHECKING:
@@ -94,14 +95,27 @@ def gene_layer(store: StoreView, slide_id: str, gene: str) -> Layer:
 
 
 def label_layer(store: StoreView, slide_id: str, label: str) -> Layer:
-    """Read a label of a slide's spots: categories, or numbers where all of its values are.
+    """Read a label of a slide's spots: see `layer_of_label`.
 
     Raises
     ------
     QueryError
         If there is no such slide or label, or the label has more than 200 values here.
     """
-    return values_layer(store.label(label, rows_of_slide(store, slide_id)), name=label)
+    return layer_of_label(store.label(label, rows_of_slide(store, slide_id)), name=label)
+
+
+def layer_of_label(values: pd.Series[Any], *, name: str) -> Layer:
+    """Layer of a label's values, (n,): continuous where they are a quantity, else categories. Missing is not known.
+
+    Whole numbers of which there are at most 20 are categories: see `is_quantity`.
+
+    Raises
+    ------
+    QueryError
+        If there are more than 200 categories.
+    """
+    return values_layer(values, name=name) if is_quantity(values) else categories(values, name=name)
 
 
 def values_layer(values: pd.Series[Any], *, name: str) -> Layer:
@@ -151,12 +165,12 @@ def categories(values: pd.Series[Any], *, name: str, order: Sequence[str] | None
         If there are more than 200.
     """
     if order is None:
-        codes, names = pd.factorize(values, sort=True)
+        codes, names = classes_of(values)
     else:
-        names = pd.Index(order)
-        codes = names.get_indexer(pd.Index(values))
+        names = tuple(order)
+        codes = pd.Index(order).get_indexer(pd.Index(values))
     if len(names) > MAX_CATEGORIES:
         msg = f"The label {name} has {len(names)} values on this slide; at most {MAX_CATEGORIES} are drawn."
         raise QueryError(msg)
-    held = tuple(str(one) for one in names)
-    return Layer((codes + 1).astype(np.uint16), LayerMeaning(name, "categories", categories=held))
+    meaning = LayerMeaning(name, "categories", categories=names)
+    return Layer((codes + 1).astype(np.uint16), meaning)

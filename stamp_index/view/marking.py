@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stamp_index.keys import Keys
+from stamp_index.view.shapes import even_odd, points_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +67,7 @@ def shape_of(outline: ArrayLike | Polygon | MultiPolygon) -> Polygon | MultiPoly
         raise ValueError(msg)
     if not np.isfinite(shapely.get_coordinates(shape)).all():
         raise ValueError(_NOT_FINITE)
-    if not shape.is_valid:
-        parts = shapely.get_parts(shapely.make_valid(shape))
-        shape = shapely.union_all([part for part in parts if part.area > 0])
+    shape = even_odd(shape)
     if shape.area == 0:
         msg = "The outline has no area. Draw at least three corners that do not lie on one line."
         raise ValueError(msg)
@@ -77,11 +76,7 @@ def shape_of(outline: ArrayLike | Polygon | MultiPolygon) -> Polygon | MultiPoly
 
 def inside(outline: ArrayLike | Polygon | MultiPolygon, xy_px: NDArray[Any]) -> NDArray[np.int64]:
     """Numbers of the points (n, 2) that lie inside an outline, ascending."""
-    import shapely
-
-    shape = shape_of(outline)
-    shapely.prepare(shape)
-    return np.flatnonzero(shapely.contains_xy(shape, xy_px[:, 0], xy_px[:, 1])).astype(np.int64)
+    return np.flatnonzero(points_inside(shape_of(outline), xy_px)).astype(np.int64)
 
 
 def hit_marks(hits: Hits, slide_id: str) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from stamp_index.errors import QueryError
 from stamp_index.keys import Keys, Nums
 from stamp_index.slides.deep_zoom import DeepZoom
 from stamp_index.view.cards import card, check_index
-from stamp_index.view.layers import UNIT, Layer, continuous, values_layer
+from stamp_index.view.layers import UNIT, Layer, continuous, layer_of_label
 from stamp_index.view.sources import SlideSource
 from stamp_index.view.spots import SpotPlaces, places_on
 
@@ -63,7 +63,7 @@ class ReadSource(SlideSource):
         if label not in labels:
             msg = f"Slide {self.slide_id} has no label '{label}'; its labels are {', '.join(labels) or 'none'}."
             raise QueryError(msg)
-        return values_layer(self.slide.spots[label], name=label)
+        return layer_of_label(self.slide.spots[label], name=label)
 
     def spot_ids(self, at: NDArray[np.int64] | None = None) -> list[str]:
         """Ids of some spots; of all by default."""

@@ -58,6 +58,30 @@ def test_spots_in_any_polygon_are_those_of_shapely(bench, seed):
     assert count == len(expected)
 
 
+def test_a_click_means_a_region_by_the_even_odd_rule_over_outer_rings_and_holes(bench):
+    holed = shapely.box(0, 0, 900, 900).difference(shapely.box(300, 300, 600, 600))
+    island = shapely.box(400, 400, 500, 500)
+    shape = shapely.MultiPolygon([holed, island])
+    rings = [list(ring.coords) for part in shape.geoms for ring in (part.exterior, *part.interiors)]
+    asked = np.random.default_rng(2).random((300, 2)) * 1100 - 100
+    clicked = bench.page.evaluate(
+        """async ([rings, asked]) => {
+          const { clicked } = await import("/viewer/pointing.js");
+          const camera = { toSlide: (x, y) => [x, y], screen: () => ({ scale: 1 }) };
+          const below = { id: "below", polygons: [[[-50, -50], [950, -50], [950, 950], [-50, 950]]] };
+          const model = { regions: [below, { id: "ring", polygons: rings }], spots: null };
+          return asked.map(([x, y]) => clicked(model, camera, x, y).region?.id ?? null); }""",
+        [rings, asked.tolist()],
+    )
+    points = shapely.points(asked)
+    below = shapely.box(-50, -50, 950, 950)
+    on_line = [shapely.distance(one.boundary, points) <= 6 for one in (shape, below)]
+    inside = [shapely.contains(one, points) for one in (shape, below)]
+    expected = np.select([on_line[0], on_line[1], *inside], ["ring", "below", "ring", "below"], "")
+    assert [one or "" for one in clicked] == expected.tolist()
+    assert {"ring", "below", ""} == set(expected)
+
+
 def test_the_nearest_spot_is_that_of_a_search_through_all(bench):
     rng = np.random.default_rng(1)
     xy = (rng.random((2000, 2)) * [5000, 300]).astype(np.float32)

@@ -83,6 +83,11 @@ export function contains(x, y, polygon) {
   return inside;
 }
 
+/** Whether a point lies in a shape of outer rings and holes: inside an odd number of them. */
+export function insideRings(x, y, rings) {
+  return rings.filter((ring) => contains(x, y, ring)).length % 2 === 1;
+}
+
 /**
  * The side of a polygon that is nearest to a point.
  * @returns {{edge: number, distance2: number}} the vertex at which the side begins, and the squared distance

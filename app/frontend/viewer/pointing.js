@@ -1,6 +1,6 @@
 /** What lies under the pointer: spots with a card, regions, vertices. */
 
-import { contains, nearestEdge } from "./geometry.js";
+import { insideRings, nearestEdge } from "./geometry.js";
 
 const NEAR_PX = 6; // a pointer this near to a spot's centre or a region's outline is on it
 
@@ -21,17 +21,18 @@ export function spotAt({ spots, spotsShown }, camera, x, y) {
 export function clicked(model, camera, x, y) {
   const place = camera.toSlide(x, y);
   const near = NEAR_PX / camera.screen().scale;
-  const outlined = topRegion(model.regions, (ring) => nearestEdge(...place, ring).distance2 <= near * near);
+  const isNear = (ring) => nearestEdge(...place, ring).distance2 <= near * near;
+  const outlined = topRegion(model.regions, (rings) => rings.some(isNear));
   if (outlined) return { region: outlined, spot: null };
   const spot = spotAt(model, camera, x, y);
   if (spot !== null) return { region: null, spot };
-  return { region: topRegion(model.regions, (ring) => contains(...place, ring)), spot: null };
+  return { region: topRegion(model.regions, (rings) => insideRings(...place, rings)), spot: null };
 }
 
-/** The last drawn region, and so the uppermost, with a ring that fits. */
+/** The last drawn region, and so the uppermost, whose rings fit. */
 function topRegion(regions, fits) {
   for (let i = regions.length - 1; i >= 0; i--) {
-    if (regions[i].polygons.some(fits)) return regions[i];
+    if (fits(regions[i].polygons)) return regions[i];
   }
   return null;
 }

@@ -11,6 +11,7 @@ import pandas as pd
 from stamp_index.errors import QueryError
 from stamp_index.evaluate.probe.errors import ProbeError
 from stamp_index.evaluate.probe.splits import Places, sample_evenly
+from stamp_index.store.label_classes import class_name, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -221,12 +222,10 @@ def _check_drawn(store: StoreView, labels: Mapping[int, str]) -> None:
 
 
 def _text(value: object) -> str | None:
-    """Write a class as text; whole numbers without their decimals, None for what is missing."""
+    """Write a class as text; None for what is missing."""
     if value is None or value != value:  # NaN
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip() or None
+    return class_name(value).strip() or None
 
 
 def _numbered_classes(
@@ -235,7 +234,7 @@ def _numbered_classes(
     """Which spots take part, names of the classes, and number of each spot's class (-1 of the others)."""
     known = text.notna().to_numpy()
     _leave_out(known, f"label '{settings.label}'", notes)
-    held = sorted(set(text[known]))
+    held = in_order(set(text[known]))
     if settings.classes is not None:
         unknown = [name for name in settings.classes if name not in held]
         if unknown:
@@ -247,7 +246,7 @@ def _numbered_classes(
         other = known & ~text.isin(settings.classes).to_numpy()
         if other.any():
             notes.append(f"{int(other.sum()):,} spots of other classes were left out, as asked.")
-        known, held = known & ~other, sorted(set(settings.classes))
+        known, held = known & ~other, in_order(set(settings.classes))
     if len(held) > MAX_CLASSES:
         msg = (
             f"Label '{settings.label}' has {len(held):,} different values, such as {held[0]!r}; a probe tells at most "
