@@ -20,14 +20,18 @@ def counts_by_spot(
     tables: Tables, genes: Sequence[str], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Raw counts (m, g) read spot by spot, which is quicker for few spots of many slides."""
-    slide_of_row = tables.spots.stretch_of(rows)
-    places = tables.gene_places(genes)[np.array(tables.gene_list_numbers)[slide_of_row]]  # (m, g)
+    asked, column_of = np.unique(np.array(genes, object), return_inverse=True)
+    places = tables.gene_places(asked.tolist())  # (lists, a)
+    list_of_row = np.array(tables.gene_list_numbers)[tables.spots.stretch_of(rows)]
     values, row_of_value, place_of_value = _stored_counts(tables, rows)
-    out = np.where(places < 0, np.nan, 0).astype(np.float32)
-    for gene in range(len(genes)):
-        here = place_of_value == places[row_of_value, gene]
-        out[row_of_value[here], gene] = values[here]
-    return out
+    # Column of every place of every gene list, so that a value is looked at once however many genes are asked for.
+    column_at = np.full((len(places), max(map(len, tables.gene_lists), default=0)), -1)
+    for number, held in enumerate(places):
+        column_at[number, held[held >= 0]] = np.flatnonzero(held >= 0)
+    column = column_at[list_of_row[row_of_value], place_of_value]
+    out = np.where(places[list_of_row] < 0, np.nan, 0).astype(np.float32)
+    out[row_of_value[column >= 0], column[column >= 0]] = values[column >= 0]
+    return out[:, column_of]
 
 
 def sparse_counts(tables: Tables, rows: NDArray[np.int64]) -> csr_matrix:
