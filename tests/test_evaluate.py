@@ -14,6 +14,7 @@ from stamp_index.errors import StampIndexError
 from stamp_index.evaluate import (
     bootstrap_interval,
     evaluate_run,
+    mean_interval,
     pearson_per_gene,
     retrieval_ranks,
     retrieval_recall_at_k,
@@ -71,18 +72,28 @@ def test_unequal_shapes_are_refused_with_both():
 
 def test_bootstrap_interval_holds_the_mean_and_resamples_patients_when_there_are_several():
     rng = np.random.default_rng(0)
-    values = np.concatenate([rng.normal(shift, 0.1, 200) for shift in (0.0, 1.0, 2.0)])
-    low, high = bootstrap_interval(values, np.repeat([0, 1, 2], 200))
+    groups = [rng.normal(shift, 0.1, 200) for shift in (0.0, 1.0, 2.0)]
+    low, high = bootstrap_interval(groups, lambda x: float(x.mean()))
     assert low < 1.0 < high
     assert high - low > 1.0  # three patients that differ by 1 say little about a fourth
-    alone = bootstrap_interval(values[:200], np.zeros(200, np.int64))
+    alone = bootstrap_interval(groups[:1], lambda x: float(x.mean()))
     assert alone[1] - alone[0] < 0.1
 
 
-def test_bootstrap_leaves_out_what_is_not_known():
+def test_the_interval_of_a_mean_is_that_of_any_statistic():
+    rng = np.random.default_rng(1)
+    groups = [rng.normal(shift, 1, 30 + 10 * at) for at, shift in enumerate((0.0, 0.5, 1.0, 3.0))]
+    numbers = np.repeat(np.arange(4), [len(group) for group in groups])
+    fast = mean_interval(np.concatenate(groups), numbers)
+    assert fast == pytest.approx(bootstrap_interval(groups, lambda x: float(x.mean())))
+    alone = mean_interval(groups[0], np.zeros(30, np.int64))
+    assert alone == pytest.approx(bootstrap_interval(groups[:1], lambda x: float(x.mean())))
+
+
+def test_the_interval_of_a_mean_leaves_out_what_is_not_known():
     values = np.array([np.nan, 1.0, 1.0, np.nan])
-    assert bootstrap_interval(values, np.array([0, 0, 1, 2])) == (1.0, 1.0)
-    assert np.isnan(bootstrap_interval(values[:1], np.array([0]))).all()
+    assert mean_interval(values, np.array([0, 0, 1, 2])) == (1.0, 1.0)
+    assert np.isnan(mean_interval(values[:1], np.array([0]))).all()
 
 
 def test_pearson_leaves_out_spots_that_lack_a_gene():

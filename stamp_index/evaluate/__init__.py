@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from stamp_index.evaluate.metrics import (
+    average_precision,
     bootstrap_interval,
+    mean_interval,
     pearson_per_gene,
     retrieval_ranks,
     retrieval_recall_at_k,
@@ -26,8 +28,10 @@ __all__ = [
     "ProbeSettings",
     "Report",
     "ann_recall",
+    "average_precision",
     "bootstrap_interval",
     "evaluate_run",
+    "mean_interval",
     "pearson_per_gene",
     "retrieval_ranks",
     "retrieval_recall_at_k",

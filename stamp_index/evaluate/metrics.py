@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -78,6 +80,43 @@ def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
 
 
 def bootstrap_interval(
+    groups: list[NDArray[np.float64]],
+    statistic: Callable[[NDArray[np.float64]], float],
+    *,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of any statistic by resampling groups with replacement; of a mean see `mean_interval`.
+
+    Parameters
+    ----------
+    groups : list of ndarray
+        Values of one patient each. With a single group its own values are resampled instead, which
+        understates how much patients differ.
+    statistic : callable
+        Maps pooled values to a number.
+    n_draws, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    tuple of float
+        2.5th and 97.5th percentile.
+    """
+    rng = np.random.default_rng(seed)
+    draws = np.empty(n_draws)
+    for i in range(n_draws):
+        if len(groups) > 1:
+            chosen = rng.integers(0, len(groups), size=len(groups))
+            values = np.concatenate([groups[j] for j in chosen])
+        else:
+            values = groups[0][rng.integers(0, len(groups[0]), size=len(groups[0]))]
+        draws[i] = statistic(values)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_interval(
     values: NDArray[np.float64], groups: NDArray[np.int64], *, n_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % interval of a mean by resampling whole groups with replacement (Efron and Tibshirani 1993, section 13.3).

@@ -15,7 +15,7 @@ from stamp_index.encoders.json_shapes import TEXT, TEXT_BY_KEY, TEXTS, Absent, f
 from stamp_index.errors import MissingGenesError
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.metrics import (
-    bootstrap_interval,
+    mean_interval,
     retrieval_ranks,
     retrieval_recall_at_k,
 )
@@ -328,7 +328,7 @@ def _row(
     values = {label: round(retrieval_recall_at_k(ranks, k), 4) for label, k in cutoffs.items()}
     one_percent = cutoffs["R@1%"]
     names, of_patient = np.unique(patients, return_inverse=True)
-    low, high = bootstrap_interval((ranks <= one_percent).astype(np.float64), of_patient)
+    low, high = mean_interval((ranks <= one_percent).astype(np.float64), of_patient)
     return {
         "gallery": gallery,
         "encoder": name,

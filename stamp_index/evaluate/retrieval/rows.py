@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stamp_index.evaluate.metrics import average_precision, bootstrap_interval, pearson_per_gene
+from stamp_index.evaluate.metrics import average_precision, mean_interval, pearson_per_gene
 from stamp_index.evaluate.retrieval.neighbours import has_zone, label_chance
 from stamp_index.evaluate.retrieval.zones import N_ZONES
 
@@ -53,7 +53,7 @@ def identity_row(
         row[name] = float((ranks <= cut).mean())
     for name in [name for name in ("R@10", "R@1%") if name in cuts]:
         hit = (ranks <= cuts[name]).astype(np.float64)
-        row[f"{name} low"], row[f"{name} high"] = bootstrap_interval(hit, patient)
+        row[f"{name} low"], row[f"{name} high"] = mean_interval(hit, patient)
         row[f"chance {name}"] = float((cuts[name] / sizes).mean())
         row[f"{name} near"] = float((near <= cuts[name])[placed].mean()) if placed.any() else None
     row["interval by"] = "patients" if row["patients"] > 1 else "spots"
@@ -132,7 +132,7 @@ def neighbour_rows(
         row: dict[str, Any] = {"hits from": name, **head, "queries": int(here.sum())}
         if (known.labels >= 0).any():
             share = labelled[:, zone]
-            low, high = bootstrap_interval(share, spots.patient)
+            low, high = mean_interval(share, spots.patient)
             row[f"label precision@{K_NEIGHBOURS}"] = _mean(share)
             row |= {"low": low, "high": high, "chance precision": _mean(chance[:, zone])}
             row["label mAP"] = _mean(precision[:, zone])
