@@ -10,11 +10,12 @@ import click
 
 from stamp_index.cli_add import add
 from stamp_index.cli_build import build
+from stamp_index.cli_evaluate import compare, evaluate
 from stamp_index.cli_export import export
 from stamp_index.cli_import import import_model
 from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
-from stamp_index.cli_store import compact, delete, doctor, info, progress, read_slides
+from stamp_index.cli_store import compact, delete, doctor, info
 from stamp_index.errors import StampIndexError
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def report(arguments: tuple[str, ...]) -> None:
     _trainer("report", arguments)
 
 
-for command in (import_model, inspect, add, build, search, export, info, delete, compact, doctor):
+for command in (
+    import_model, inspect, add, build, search, evaluate, compare, export, info, delete, compact, doctor
+):  # fmt: skip
     main.add_command(command)
 main.add_command(add, "embed")  # its older name
 
@@ -106,41 +109,6 @@ def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
     from stamp_index.training import run_trainer
 
     sys.exit(run_trainer([verb, *arguments]))
-
-
-@main.command()
-@click.argument("run", type=_PATH)
-@click.argument("paths", metavar="SLIDE...", nargs=-1, required=True, type=_PATH)
-@click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
-@click.option("--features", type=_PATH, help="Feature cache; default: the one of training.")
-@click.option("--mpp", type=float, help="Microns per pixel, where the slides do not say.")
-@click.option("--store", type=_PATH, help="Also report the ANN recall of this store's indexes.")
-@click.option("--json", "json_path", type=_PATH, help="Also write the report here.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
-def evaluate(  # noqa: PLR0913 - one argument per command-line option
-    run: Path,
-    paths: tuple[Path, ...],
-    genes: tuple[str, ...],
-    features: Path | None,
-    *,
-    mpp: float | None,
-    store: Path | None,
-    json_path: Path | None,
-    quiet: bool,
-) -> None:
-    """Measure a training RUN on the slides that it did not see, baselines beside every number."""
-    from stamp_index.evaluate import ann_recall, evaluate_run
-    from stamp_index.readers import SlideOptions
-
-    slides = read_slides(paths, SlideOptions(mpp=mpp))
-    with progress("evaluating", quiet=quiet) as show:
-        report = evaluate_run(run, slides, features=features, genes=genes, progress=show)
-    if store is not None:
-        report.ann = ann_recall(store)
-    report.save(run / "evaluation.json")
-    if json_path is not None:
-        report.save(json_path)
-    click.echo(report.to_markdown())
 
 
 @main.command()

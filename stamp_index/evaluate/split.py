@@ -55,13 +55,23 @@ class Split:
         }
 
 
-def split_by_patient(slides: pd.DataFrame, test_patients: Iterable[str]) -> Split:
+def split_by_patient(
+    slides: pd.DataFrame, test_patients: Iterable[str], also_taught: Iterable[str] = ()
+) -> Split:
     """Test some patients, learn from all others; slides of unknown patients are in neither part.
+
+    Parameters
+    ----------
+    slides : DataFrame
+        As `Store.slides` gives it.
+    test_patients : iterable of str
+    also_taught : iterable of str
+        Patients that an encoder learnt from.
 
     Raises
     ------
     EvaluationError
-        If there is no such patient, or no slide is left to test.
+        If there is no such patient, or one was learnt from.
     """
     patients = set(test_patients)
     unknown = patients - set(slides["patient_id"]) | (patients & {""})
@@ -71,7 +81,12 @@ def split_by_patient(slides: pd.DataFrame, test_patients: Iterable[str]) -> Spli
         raise EvaluationError(msg)
     known = slides[slides["patient_id"] != ""]
     tested = known["patient_id"].isin(patients)
-    return make_split(slides, known.loc[~tested, "slide_id"], known.loc[tested, "slide_id"])
+    return make_split(
+        slides,
+        known.loc[~tested, "slide_id"],
+        known.loc[tested, "slide_id"],
+        also_taught=also_taught,
+    )
 
 
 def make_split(
@@ -152,11 +167,17 @@ def split_of_encoder(store: StoreView) -> Split:
         )
         raise EvaluationError(msg)
     # A training slide may lie in no store; its patient was seen all the same.
-    patients = taught.get("patients", {})
-    named = {patients[name] for name in taught.get("train", ()) if patients.get(name)}
+    named = set(taught_patients(store))
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
     shared = _patients(patient_of, test) & (named | _patients(patient_of, train))
     return make_split(slides, train, test, by="section" if shared else "patient", also_taught=named)
+
+
+def taught_patients(store: StoreView) -> tuple[str, ...]:
+    """List the patients that the store's encoder is known to have learnt from."""
+    split = _training_split(store)
+    patients = split.get("patients", {})
+    return tuple(sorted({patients[name] for name in split.get("train", ()) if patients.get(name)}))
 
 
 def _training_split(store: StoreView) -> dict[str, Any]:

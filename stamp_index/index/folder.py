@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from stamp_index.store import Store
+    from stamp_index.store.view import StoreView
 
 CURRENT: Final = "CURRENT"
 CARD: Final = "card.json"
@@ -58,12 +58,12 @@ def check_modality(modality: str) -> None:
         raise ValueError(msg)
 
 
-def index_folder(store: Store, modality: Modality) -> Path:
+def index_folder(store: StoreView, modality: Modality) -> Path:
     """Where a store's index of a modality lies: ``STORE/indexes/<modality>_<encoder>``."""
     return store.path / "indexes" / vector_column(store.encoder, modality)
 
 
-def has_index(store: Store, modality: Modality) -> bool:
+def has_index(store: StoreView, modality: Modality) -> bool:
     """Whether a store has an index of a modality."""
     return (index_folder(store, modality) / CURRENT).is_file()
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from stamp_index.index.card import IndexCard
     from stamp_index.index.difference import SlideFacts
-    from stamp_index.store import Modality, Store
+    from stamp_index.store import Modality
+    from stamp_index.store.view import StoreView
 
 
 Read = TypeVar("Read")
@@ -96,7 +97,7 @@ class Generation(Contents):
     backgrounds: dict[str, Background]
 
 
-def read_card(store: Store, modality: Modality) -> IndexCard:
+def read_card(store: StoreView, modality: Modality) -> IndexCard:
     """Read the card of a store's index, and nothing else of it.
 
     Parameters
@@ -245,7 +246,7 @@ def map_vectors(path: Path, n: int, dim: int) -> NDArray[np.float16]:
     return np.memmap(path, np.float16, "r", shape=(n, dim))
 
 
-def require_same_encoder(store: Store, modality: Modality, card: IndexCard) -> None:
+def require_same_encoder(store: StoreView, modality: Modality, card: IndexCard) -> None:
     """Refuse an index of another store, encoder or modality.
 
     Raises

@@ -120,7 +120,7 @@ def _one_way(
     near = np.where(right.placed[:, None], near, 0)
     for at in growing(sizes):
         row = identity_row(own[:, at], near[:, at], sizes[:, at], spots.patient)
-        out.identity.append({"gallery": GALLERIES[at], **head, "near_um": asked.radius_um, **row})
+        out.identity.append({"gallery": GALLERIES[at], **head, **row})
     out.slides += slide_rows(head, own[:, 0], sizes[:, 0], spots)
     out.ranks[named] = own[:, -1]
     if k:

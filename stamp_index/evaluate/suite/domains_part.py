@@ -1,0 +1,38 @@
+"""Spatial domains of a suite: clusters of the embeddings against the label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stamp_index.evaluate.domains import evaluate_domains
+from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.suite.asked import Found
+
+if TYPE_CHECKING:
+    from stamp_index.evaluate.suite.asked import Asked
+
+SMOOTHING_UM: Final = (None, 150.0)
+
+
+def domains_part(asked: Asked) -> Found:
+    """Cluster the split's test slides.
+
+    Raises
+    ------
+    EvaluationError
+        If the store has no label with classes on the test slides.
+    """
+    if asked.label is None:
+        msg = "No label of the test slides has two classes. Give one by --label, or annotate the slides."
+        raise EvaluationError(msg)
+    found = evaluate_domains(
+        asked.store,
+        asked.label,
+        slides=asked.split.test,
+        exclude=asked.settings.exclude,
+        smoothing_um=SMOOTHING_UM,
+        seeds=range(asked.settings.seed, asked.settings.seed + 5),
+    )
+    out = Found([found.section()])
+    out.notes += found.notes
+    return out

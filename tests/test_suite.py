@@ -1,0 +1,149 @@
+"""A store measured as a whole: every part, its files, what it cannot answer, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from stamp_index.cli import main
+from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.split import make_split, split_by_patient
+from stamp_index.evaluate.suite.asked import SuiteSettings
+from stamp_index.evaluate.suite.report import read_report
+from stamp_index.evaluate.suite.run import evaluate_store
+from tests.plain_world import mixed_store
+from tests.probe_world import random_world
+
+TESTED = ("--test-patient", "P3", "--test-patient", "P4")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Four patients; images and genes have the same embedding, so that everything is found."""
+    return random_world(tmp_path_factory.mktemp("suite"), n_slides=4, n=60, signal=2.0)
+
+
+@pytest.fixture(scope="module")
+def report(store):
+    split = split_by_patient(store.slides(), ["P3", "P4"])
+    return evaluate_store(store, split)
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def test_every_part_that_can_be_measured_is_there(report, store):
+    titles = [one["title"] for one in report.sections]
+    assert titles[:3] == ["Retrieval", "Retrieval within each slide", "What the hits are like"]
+    assert titles[3:5] == ["Expression", "Expression gene by gene"]
+    assert "Linear probe" in titles
+    assert any(title.startswith("Spatial domains") for title in titles)
+    assert any("has no index" in note for note in report.notes)
+    assert report.split["test"] == ["S3", "S4"]
+    assert report.store["version"] == store.version
+    assert {one["label"] for one in report.genes} >= {"HVG-50", "all"}
+
+
+def test_what_is_the_same_on_both_sides_is_found_and_baselines_stand_beside(report, store):
+    rows = [row for row in report.rows("Retrieval") if row["gallery"] == "all"]
+    found = {(row["encoder"], row["direction"]): row for row in rows}
+    ours = found[store.encoder, "image_to_gene"]
+    assert ours["R@1"] == 1.0
+    assert (ours["queries"], ours["N"], ours["patients"]) == (120, "120", 2)
+    assert ours["test spots of"] == "new patients"
+    assert found["random", "image_to_gene"]["R@10"] < 0.3
+    names = {name for name, _ in found}
+    assert {"random", "mean of training", "PCA + ridge on its images", "CCA on its images"} <= names
+    (probe,) = [row for row in report.rows("Linear probe") if row["features"] == "image"]
+    assert probe["held out by"] == "patient"
+    assert probe["balanced_accuracy"] > probe["chance"] + 0.2
+
+
+def test_the_command_line_writes_three_files_that_can_be_compared(store, tmp_path):
+    ran = run("evaluate", store.path, *TESTED, "--suite", "retrieval", "--out", tmp_path, "--quiet")
+    assert ran.exit_code == 0, ran.output
+    assert "## Retrieval" in ran.output
+    made = read_report(tmp_path / "report.json")
+    assert [one["title"] for one in made.sections][0] == "Retrieval"
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert made.to_markdown_row().count("|") == 17
+    json_path = tmp_path / "report.json"
+    compared = run("compare", json_path, json_path)
+    assert compared.exit_code == 0, compared.output
+    assert "| R@10 | new patients | image_to_gene | 120 |" in compared.output
+    held = json.loads(json_path.read_text())
+    held["split"]["test"] = ["S1"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(held))
+    refused = run("compare", json_path, other)
+    assert refused.exit_code == 1
+    assert "other test slides" in refused.output
+
+
+def test_the_same_store_gives_the_same_report(store, report):
+    split = split_by_patient(store.slides(), ["P3", "P4"])
+    again = evaluate_store(store, split, SuiteSettings(parts=("retrieval", "expression")))
+    assert again.rows("Retrieval") == report.rows("Retrieval")
+    assert again.paired["expression"] == report.paired["expression"]
+
+
+def test_sections_of_a_patient_that_was_learnt_from_stand_apart(tmp_path):
+    store = random_world(tmp_path, n_slides=4, n=30, n_patients=3)
+    split = make_split(store.slides(), ["S1"], ["S2", "S4"], by="section")
+    found = evaluate_store(store, split, SuiteSettings(parts=("retrieval",)))
+    kinds = {
+        row["slide"]: row["test spots of"] for row in found.rows("Retrieval within each slide")
+    }
+    assert kinds == {"S2": "new patients", "S4": "patients that were learnt from"}
+    assert {row["N"] for row in found.rows("Retrieval")} == {"30"}
+    assert any("sections of a patient look alike" in note for note in found.notes)
+
+
+def test_parts_that_a_store_cannot_answer_are_said(tmp_path):
+    store, _, _ = mixed_store(tmp_path)
+    found = evaluate_store(store, None, SuiteSettings(parts=("retrieval", "expression", "probe")))
+    assert any(
+        "Not in retrieval, as they lack images or gene profiles: W" in n for n in found.notes
+    )
+    assert any(note.startswith("Not measured: expression.") for note in found.notes)
+    assert any("no slide that the encoder is known to have learnt from" in n for n in found.notes)
+    plain = make_split(store.slides(), [], ["W"])
+    with pytest.raises(EvaluationError, match="Nothing could be measured"):
+        evaluate_store(store, plain, SuiteSettings(parts=("retrieval", "ann")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--label", "nothing"), "no label 'nothing'"),
+        (("--test-patient", "P9"), "no patient 'P9'"),
+        (("--mpp", "0.5"), "--mpp belongs to a run"),
+        (("--gene", "NOSUCH", *TESTED, "--suite", "expression"), "NOSUCH"),
+        (("--exclude", "nothing", *TESTED, "--suite", "domains"), "no class 'nothing'"),
+    ],
+)
+def test_bad_questions_are_refused_in_a_sentence(store, arguments, words):
+    ran = run("evaluate", store.path, *arguments, "--quiet")
+    assert ran.exit_code != 0
+    assert words in ran.output
+    assert "Traceback" not in ran.output
+
+
+def test_options_of_a_store_mean_nothing_for_a_run(store, tmp_path):
+    ran = run("evaluate", store.path, tmp_path, "--label", "x", "--quiet")
+    assert ran.exit_code == 2
+    assert "--label belongs to a store" in ran.output
+
+
+def test_what_is_no_store_is_said(tmp_path):
+    ran = run("evaluate", tmp_path, "--quiet")
+    assert ran.exit_code == 1
+    assert "Traceback" not in ran.output
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(EvaluationError, match="no part speed"):
+        SuiteSettings(parts=("speed",))
