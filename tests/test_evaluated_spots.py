@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.split import make_split, split_by_patient, split_of_encoder
-from stamp_index.evaluate.spots import read_spots
+from stamp_index.evaluate.spots import read_spots, surroundings_um
 from tests.plain_world import mixed_store
 from tests.probe_world import random_world
 from tests.support import toy_slide, toy_store
@@ -102,3 +104,13 @@ def test_a_store_without_its_encoder_tests_every_slide(tmp_path):
     split = split_of_encoder(store)
     assert split.train == ()
     assert set(split.test) == set(store.slides()["slide_id"])
+
+
+def test_surroundings_hold_the_first_ring_of_neighbours(tmp_path):
+    store = random_world(tmp_path, n_slides=2, n=30)  # a grid
+    spots = read_spots(store, ())
+    away = np.linalg.norm(spots.xy_um[:, None] - spots.xy_um[None], axis=2)[spots.slide == 0]
+    pitch = np.sort(away[:, spots.slide == 0], axis=1)[:, 1].min()
+    radius = surroundings_um(spots)
+    assert np.sqrt(2) * pitch < radius < 2 * pitch
+    assert surroundings_um(replace(spots, xy_um=np.full_like(spots.xy_um, np.nan))) is None

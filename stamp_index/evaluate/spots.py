@@ -117,6 +117,27 @@ def read_spots(
     )
 
 
+def surroundings_um(spots: EvaluatedSpots) -> float | None:
+    """Radius that holds a spot's immediate neighbours on most slides: 1.6 times the median distance to the nearest spot.
+
+    Spots of a square or hexagonal grid have their first ring of neighbours at 1 to 1.42 times the pitch.
+
+    Returns
+    -------
+    float or None
+        In microns, rounded to tens (at least 10); None where no slide has positions in microns and two spots.
+    """
+    from scipy.spatial import cKDTree
+
+    nearest = []
+    for slide in np.unique(spots.slide):
+        xy = spots.xy_um[spots.slide == slide]
+        if len(xy) > 1 and np.isfinite(xy).all():
+            away, _ = cKDTree(xy).query(xy, k=[2])  # the nearest is the spot itself
+            nearest.append(float(np.median(away)))
+    return max(10.0, round(1.6 * float(np.median(nearest)), -1)) if nearest else None
+
+
 def _unit(store: StoreView, side: Modality, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Embeddings (n, d) of unit length, which half precision is off by up to 5e-4."""
     vectors = store.vectors(side, rows).astype(np.float32)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from stamp_index.evaluate.domains import evaluate_domains
 from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.spots import read_spots, surroundings_um
 from stamp_index.evaluate.suite.asked import Found
 
 if TYPE_CHECKING:
     from stamp_index.evaluate.suite.asked import Asked
-
-SMOOTHING_UM: Final = (None, 150.0)
 
 
 def domains_part(asked: Asked) -> Found:
@@ -25,12 +24,13 @@ def domains_part(asked: Asked) -> Found:
     if asked.label is None:
         msg = "No label of the test slides has two classes. Give one by --label, or annotate the slides."
         raise EvaluationError(msg)
+    radius = surroundings_um(read_spots(asked.store, (), asked.split.test))
     found = evaluate_domains(
         asked.store,
         asked.label,
         slides=asked.split.test,
         exclude=asked.settings.exclude,
-        smoothing_um=SMOOTHING_UM,
+        smoothing_um=(None,) if radius is None else (None, radius),
         seeds=range(asked.settings.seed, asked.settings.seed + 5),
     )
     out = Found([found.section()])

@@ -13,7 +13,7 @@ from stamp_index.evaluate.expression.genes import GeneLevels, GeneList, highly_v
 from stamp_index.evaluate.retrieval import asked as retrieval
 from stamp_index.evaluate.retrieval.rows import CUTOFFS
 from stamp_index.evaluate.retrieval.runner import evaluate_retrieval
-from stamp_index.evaluate.spots import read_spots
+from stamp_index.evaluate.spots import read_spots, surroundings_um
 from stamp_index.evaluate.suite.asked import Found, section, table
 from stamp_index.store.label_classes import classes_of
 
@@ -56,11 +56,11 @@ def retrieval_part(asked: Asked) -> Found:
             f"Not in retrieval, as they lack images or gene profiles: {', '.join(left_out[:8])}"
             f"{', ...' if len(left_out) > 8 else ''}."
         )
-    genes = chosen_genes(asked)
+    genes, radius = chosen_genes(asked), surroundings_um(spots) or retrieval.RADIUS_UM
     found = {}
     for kind, slide_ids in groups(asked, spots).items():
         here = spots.of_slides(slide_ids)
-        given = retrieval.Asked(here, _known(asked, here, genes))
+        given = retrieval.Asked(here, _known(asked, here, genes), radius)
         encoders = {asked.store.encoder: _pair(here), **baselines(asked, here)}
         found[kind] = evaluate_retrieval(
             encoders, given, progress=lambda *at: asked.told("retrieval", *at)
@@ -74,7 +74,7 @@ def retrieval_part(asked: Asked) -> Found:
                     for way in ("image_to_gene", "gene_to_image")
                 },
             }
-    out.sections = _sections(found)
+    out.sections = _sections(found, radius)
     if genes is not None:
         out.genes = [genes.to_dict()]
     return out
@@ -161,7 +161,7 @@ def _hash_of(store: StoreView, spots: EvaluatedSpots) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
 
 
-def _sections(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _sections(found: dict[str, Any], radius_um: float) -> list[dict[str, Any]]:
     identity = [
         {"test spots of": kind, **row} for kind, one in found.items() for row in one.identity
     ]
@@ -172,7 +172,7 @@ def _sections(found: dict[str, Any]) -> list[dict[str, Any]]:
     out = [
         section(
             "Retrieval",
-            TEXT.format(radius=retrieval.RADIUS_UM),
+            TEXT.format(radius=radius_um),
             [table(identity)],
             [
                 _curve(kind, one.identity)
