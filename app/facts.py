@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.stores import Opened
 
 ONLY_PICTURE = "H&E only"  # said of a slide on which nothing was measured
+ARRAY = ("array_row", "array_col")
 SHARES = {
     "tissue_fraction": "tissue",
     "blur_fraction": "blurred",
@@ -42,6 +43,7 @@ def spot_facts(opened: Opened, slide_id: str, row: int) -> list[tuple[str, str]]
     rows = [
         ("Platform", str(slide["platform"]) or "not given"),
         ("Measured", _measured(int(slide["n_genes"]), float(spot["n_counts"]))),
+        *_array_place(opened, row),
     ]
     known = [
         f"{float(spot[column]):.0%} {words}"
@@ -53,6 +55,16 @@ def spot_facts(opened: Opened, slide_id: str, row: int) -> list[tuple[str, str]]
     if math.isfinite(spot["mito_fraction"]):
         rows.append(("Mitochondrial", f"{float(spot['mito_fraction']):.0%} of the spot's counts"))
     return rows
+
+
+def _array_place(opened: Opened, row: int) -> list[tuple[str, str]]:
+    """Row and column of a spot on its array, where the slide's files told them."""
+    if not {*ARRAY} <= set(opened.store.label_names):
+        return []
+    at = [opened.store.label(name, [row]).iloc[0] for name in ARRAY]
+    if not all(isinstance(one, float) and math.isfinite(one) for one in at):
+        return []
+    return [("Array", f"row {at[0]:g}, column {at[1]:g}")]
 
 
 def slide_name(opened: Opened, slide_id: str) -> str:

@@ -46,12 +46,22 @@ def check_spots(spots: ProbeSpots, settings: ProbeSettings) -> None:
             f"there is nothing to predict. Choose another gene or more slides."
         )
         raise ProbeError(msg)
-    _check_places(spots, settings)
-    groups = spots.places.groups(settings.split)
-    if groups.max() < 1:
-        raise ProbeError(_too_few_groups(spots, settings))
+    check_groups(spots, settings)
     if spots.classes:
-        _check_classes(spots, groups, settings)
+        _check_classes(spots, spots.places.groups(settings.split), settings)
+
+
+def check_groups(spots: ProbeSpots, settings: ProbeSettings) -> None:
+    """Refuse spots of which the split cannot make folds, whatever they are to tell.
+
+    Raises
+    ------
+    ProbeError
+        If there is one group only, a slide without a patient, or a slide without positions.
+    """
+    _check_places(spots, settings)
+    if spots.places.groups(settings.split).max() < 1:
+        raise ProbeError(_too_few_groups(spots, settings))
 
 
 def _check_places(spots: ProbeSpots, settings: ProbeSettings) -> None:

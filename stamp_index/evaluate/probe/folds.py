@@ -176,7 +176,7 @@ def _choose(
         return task.default_C
     outputs: list[list[NDArray[np.float64]]] = [[] for _ in task.grid]
     for train, test in fold.inner:
-        fit_x, test_x = _standardised(features, train, test)
+        fit_x, test_x = standardised(features, train, test)
         for place, fitted in enumerate(task.fits(fit_x, truth[train], task.grid, steps.tell)):
             outputs[place].append(fitted.predict(test_x))
             steps.fitted()
@@ -195,14 +195,14 @@ def _held_out(
     steps: Steps,
 ) -> tuple[NDArray[np.float64], bool]:
     """Output for the test spots, and whether the fit reached its optimum."""
-    fit_x, test_x = _standardised(features, fold.train, fold.test)
+    fit_x, test_x = standardised(features, fold.train, fold.test)
     fitted: Fitted = next(iter(task.fits(fit_x, truth[fold.train], (C,), steps.tell)))
     output = fitted.predict(test_x)
     steps.fitted()
     return output, fitted.converged
 
 
-def _standardised(
+def standardised(
     features: NDArray[np.float32], train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Both parts in standard deviations of the training part."""

@@ -198,7 +198,7 @@ class ProbeResult:
             held = self.predictions
             names = [one.name for one in fields(held)]
             values["predictions"] = {name: getattr(held, name).tolist() for name in names}
-        return json.dumps(_without_nan(values), indent=1, allow_nan=False)
+        return json.dumps(without_nan(values), indent=1, allow_nan=False)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per spot, in the order of the row ids.
@@ -233,12 +233,12 @@ class ProbeResult:
         return python_of(self.settings, self.source, self.drawn)
 
 
-def _without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON may hold
+def without_nan(value: Any) -> Any:  # noqa: ANN401 - whatever JSON may hold
     """Put null for numbers that JSON has no sign for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: _without_nan(part) for name, part in value.items()}
+        return {name: without_nan(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
+        return [without_nan(part) for part in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stamp_index.evaluate.probe.checks import check_plan, check_spots
@@ -14,8 +15,13 @@ from stamp_index.evaluate.probe.tasks import ClassTask, GeneTask
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from stamp_index.evaluate.probe.result import ProbeResult
     from stamp_index.evaluate.probe.settings import ProbeSettings
+    from stamp_index.evaluate.probe.splits import PlannedFold
+    from stamp_index.evaluate.probe.spots import ProbeSpots
     from stamp_index.evaluate.probe.tasks import Task
     from stamp_index.store.view import StoreView
 
@@ -64,9 +70,54 @@ def run_probe(
     if labels is not None and settings.gene:
         msg = f"Drawn labels were given, but the probe is for gene {settings.gene}. Name a label instead."
         raise ValueError(msg)
+    ready = prepare(store, settings, labels=labels, progress=progress)
+    spots, plan = ready.spots, ready.plan
+    task: Task = ClassTask(len(spots.classes)) if spots.classes else GeneTask()
+    output, outcomes = cross_validate(
+        ready.features, spots.truth, plan, task, C=settings.C, seed=settings.seed, progress=progress
+    )
+    return summarise(ProbeRun(store, settings, spots, plan, task, output, outcomes, labels))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Spots of a probe that were checked, their folds, and their embeddings."""
+
+    settings: ProbeSettings
+    spots: ProbeSpots
+    plan: list[PlannedFold]
+    features: NDArray[np.float32]
+
+
+def prepare(
+    store: StoreView,
+    settings: ProbeSettings,
+    *,
+    labels: Mapping[int, str] | None = None,
+    progress: Callable[[ProbeProgress], object] | None = None,
+    check: Callable[[ProbeSpots, ProbeSettings], None] = check_spots,
+) -> Prepared:
+    """Read what a probe is run on.
+
+    Parameters
+    ----------
+    store, settings, labels, progress
+        As in `run_probe`.
+    check : callable
+        Refuses spots.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    QueryError, MissingGenesError, ProbeError
+        As `run_probe`.
+    """
     _tell(progress, settings, "reading labels")
     spots = find_spots(store, settings, labels).sampled(settings)
-    check_spots(spots, settings)
+    check(spots, settings)
     _tell(progress, settings, "dividing the spots")
     plan = plan_folds(
         spots.places,
@@ -78,12 +129,7 @@ def run_probe(
     )
     check_plan(plan, spots, settings)
     _tell(progress, settings, "reading embeddings")
-    task: Task = ClassTask(len(spots.classes)) if spots.classes else GeneTask()
-    features = read_features(store, settings.features, spots.rows)
-    output, outcomes = cross_validate(
-        features, spots.truth, plan, task, C=settings.C, seed=settings.seed, progress=progress
-    )
-    return summarise(ProbeRun(store, settings, spots, plan, task, output, outcomes, labels))
+    return Prepared(settings, spots, plan, read_features(store, settings.features, spots.rows))
 
 
 def _tell(

@@ -125,6 +125,24 @@ def plan_folds(
     return plan
 
 
+def plan_transfer(
+    places: Places, classes: NDArray[np.int64] | None, is_train: NDArray[np.bool_], *, seed: int = 0
+) -> PlannedFold:
+    """One fold whose training part is given; it is divided once more by patient, or by what it has several of.
+
+    Parameters
+    ----------
+    places : Places
+    classes : ndarray of shape (n,), int64, optional
+    is_train : ndarray of shape (n,), bool
+    seed : int
+    """
+    train, test = np.flatnonzero(is_train), np.flatnonzero(~is_train)
+    inner_classes = None if classes is None else classes[train]
+    inner, by = _inner(places.at(train), inner_classes, "patient", buffer_um=0.0, seed=seed)
+    return PlannedFold(train, test, tuple((train[fit], train[check]) for fit, check in inner), by)
+
+
 def _inner(
     places: Places,
     classes: NDArray[np.int64] | None,

@@ -54,12 +54,12 @@ class ProbeRun:
 
 def summarise(run: ProbeRun) -> ProbeResult:
     """Numbers per fold, over folds, per class and per spot, with what a reader must know of them."""
-    fold = _fold_of(run.plan, len(run.spots.rows))
+    fold = fold_of(run.plan, len(run.spots.rows))
     mean, sd = mean_and_sd([outcome.scores for outcome in run.outcomes])
     per_class, table = _per_class(run)
     return ProbeResult(
         settings=run.settings,
-        source=_source(run, fold),
+        source=source_of(run.store, run.spots, fold),
         counts=_counts(run),
         classes=run.spots.classes,
         folds=tuple(_folds(run)),
@@ -75,7 +75,7 @@ def summarise(run: ProbeRun) -> ProbeResult:
     )
 
 
-def _fold_of(plan: Sequence[PlannedFold], n: int) -> NDArray[np.int64]:
+def fold_of(plan: Sequence[PlannedFold], n: int) -> NDArray[np.int64]:
     """Give each spot the number of the fold, from 1, that held it out."""
     fold = np.zeros(n, np.int64)
     for number, part in enumerate(plan, 1):
@@ -83,9 +83,9 @@ def _fold_of(plan: Sequence[PlannedFold], n: int) -> NDArray[np.int64]:
     return fold
 
 
-def _source(run: ProbeRun, fold: NDArray[np.int64]) -> ProbeSource:
-    store = run.store
-    split = np.ascontiguousarray(np.column_stack([run.spots.rows, fold]), "<i8")
+def source_of(store: StoreView, spots: ProbeSpots, fold: NDArray[np.int64]) -> ProbeSource:
+    """Name what a probe of these spots was run on; `fold` held each out."""
+    split = np.ascontiguousarray(np.column_stack([spots.rows, fold]), "<i8")
     return ProbeSource(
         store_path=str(Path(store.path).resolve()),
         store_id=store.store_id,

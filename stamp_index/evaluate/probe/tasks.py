@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from stamp_index.evaluate.probe.logistic import LogisticProblem
 from stamp_index.evaluate.probe.scores import class_scores, gene_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from stamp_index.evaluate.probe.logistic import LogisticFit
 
     Predict = Callable[[NDArray[np.float32]], NDArray[np.float64]]
     Pause = Callable[[], None]
@@ -23,6 +26,9 @@ MAX_ITERATIONS: Final = 1000
 # with 16,000 spots of 512 numbers in five classes (14 ms per iteration).
 _WORK_PER_CALL: Final = 3e9
 _MIN_ITERATIONS: Final = 20
+# Training spots above which classes are fitted by `LogisticProblem`. `ProbeSettings.max_spots` is this by default, so such
+# probes are scikit-learn's own numbers in every release; with more, its fit takes minutes and ours a fraction of them.
+MANY_SPOTS: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ class Task(Protocol):
 
 
 class ClassTask:
-    """Multinomial logistic regression by L-BFGS (scikit-learn).
+    """Multinomial logistic regression by L-BFGS: scikit-learn's, or `LogisticProblem` above `MANY_SPOTS` spots.
+
+    Both have the same optimum. Ours ends within 1e-4 of its loss.
 
     Parameters
     ----------
@@ -84,6 +92,11 @@ class ClassTask:
         self, x: NDArray[np.float32], y: NDArray[np.int64], grid: tuple[float, ...], pause: Pause
     ) -> Iterator[Fitted]:
         """Fit each from the weights of the one before, whose optimum is near; use one before the next is asked for."""
+        return (self._many if len(x) > MANY_SPOTS else self._few)(x, y, grid, pause)
+
+    def _few(
+        self, x: NDArray[np.float32], y: NDArray[np.int64], grid: tuple[float, ...], pause: Pause
+    ) -> Iterator[Fitted]:
         from sklearn.linear_model import LogisticRegression
 
         per_call = max(_MIN_ITERATIONS, int(_WORK_PER_CALL / (x.size * self.n_classes)))
@@ -92,6 +105,26 @@ class ClassTask:
             model.set_params(C=C)
             converged = _fit_in_parts(model, x, y, pause)
             yield Fitted(C, lambda rows: self._probabilities(model, rows), converged)
+
+    def _many(
+        self, x: NDArray[np.float32], y: NDArray[np.int64], grid: tuple[float, ...], pause: Pause
+    ) -> Iterator[Fitted]:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        problem = LogisticProblem(x, y, device=device, pause=pause)
+        fit: LogisticFit | None = None
+        for C in grid:
+            fit = problem.fit(C, start=fit, max_iterations=MAX_ITERATIONS)
+            yield Fitted(C, self._spread_over_classes(fit), fit.converged)
+
+    def _spread_over_classes(self, fit: LogisticFit) -> Predict:
+        def predict(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+            out = np.zeros((len(rows), self.n_classes))  # a class that the fit never saw stays 0
+            out[:, fit.classes] = fit.probabilities(rows)
+            return out
+
+        return predict
 
     def _probabilities(self, model: Any, rows: NDArray[np.float32]) -> NDArray[np.float64]:  # noqa: ANN401
         out = np.zeros((len(rows), self.n_classes))  # a class that the model never saw stays 0

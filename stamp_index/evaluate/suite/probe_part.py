@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stamp_index.evaluate.domains.labels import read_labelled
 from stamp_index.evaluate.errors import EvaluationError
-from stamp_index.evaluate.probe import ProbeError, ProbeSettings, run_probe
+from stamp_index.evaluate.probe import (
+    ProbeError,
+    ProbeSettings,
+    few_shot,
+    run_probe,
+    transfer_probe,
+)
 from stamp_index.evaluate.spots import read_spots
 from stamp_index.evaluate.suite.asked import Found, section, table
 from stamp_index.store.label_classes import classes_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from stamp_index.evaluate.domains.labels import LabelledSpots
     from stamp_index.evaluate.probe import ProbeResult
     from stamp_index.evaluate.probe.settings import Features, Split
     from stamp_index.evaluate.suite.asked import Asked
@@ -24,6 +36,15 @@ TEXT: Final = (
     "Logistic regression on the frozen embeddings tells the classes of '{label}' apart, whole patients held out in turn (or "
     "slides, or blocks of tissue, where there is one); the "
     "penalty is chosen inside the training part. Chance and a probe on noise stand beside."
+)
+
+FEW: Final = (
+    "The same with 1, 5, 10 and 50 labelled spots of each class, drawn five times from the training part of each fold; of a "
+    "class with fewer spots all are taken."
+)
+CARRIED: Final = (
+    "Learnt from the labels of the encoder's training slides, told on the test slides. Chance is that of the classes that are "
+    "tested."
 )
 
 
@@ -39,27 +60,80 @@ def probe_part(asked: Asked) -> Found:
         msg = "No label of the test slides has two classes. Give one by --label, or annotate the slides."
         raise EvaluationError(msg)
     out = Found()
-    rows: list[dict[str, Any]] = []
-    plots = []
+    probes, few, carried = _Kind(), _Kind(), _Kind()
     for at, features in enumerate(FEATURES):
         asked.told("probe", at, len(FEATURES))
         try:
-            result = run_probe(asked.store, _settings(asked, asked.label, features))
+            settings = _settings(asked, asked.label, features)
+            result = run_probe(asked.store, settings)
         except (ProbeError, EvaluationError) as error:
             out.notes.append(f"No probe on {features} embeddings: {error}")
             continue
-        rows.append(_row(result, features))
-        plots.append(_confusion(result, features))
-        notes = [
+        probes.take(
+            [_row(result, features)], _confusion(result.confusion, result.classes, features)
+        )
+        out.notes += [
             f"Probe on {features} embeddings: {one}" for one in (*result.notes, *result.warnings)
         ]
-        out.notes += notes
+        curve = few_shot(asked.store, settings)
+        few.take([{"features": features, **row} for row in curve.rows()], None)
+        _carry(asked, settings, carried)
     asked.told("probe", len(FEATURES), len(FEATURES))
-    if not rows:
+    if not probes.rows:
         raise EvaluationError(" ".join(out.notes))
     text = TEXT.format(label=asked.label)
-    out.sections.append(section("Linear probe", text, [table(rows)], plots))
+    out.sections.append(section("Linear probe", text, [table(probes.rows)], probes.plots))
+    out.sections.append(section("Few labels", FEW, [table(few.rows)], [_curves(few.rows)]))
+    if carried.rows:
+        title = "Linear probe, from training slides to test slides"
+        out.sections.append(section(title, CARRIED, [table(carried.rows)], carried.plots))
     return out
+
+
+@dataclass
+class _Kind:
+    """Rows and plots of one kind of probe."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    plots: list[dict[str, Any]] = field(default_factory=list)
+
+    def take(self, rows: list[dict[str, Any]], plot: dict[str, Any] | None) -> None:
+        self.rows += rows
+        self.plots += [plot] if plot else []
+
+
+def _carry(asked: Asked, settings: ProbeSettings, carried: _Kind) -> None:
+    """Learn on the training slides that have the label, if any."""
+    store, label = asked.store, str(settings.label)
+    sides: tuple[Modality, ...] = (
+        ("image", "gene") if settings.features == "both" else (settings.features,)
+    )
+    try:
+        spots = read_spots(store, sides, asked.split.train)
+        train = [spots.slide_ids[at] for at in np.unique(spots.slide)]
+        known = read_labelled(store, label, train, _excluded(asked, label, train))
+        found = transfer_probe(
+            store,
+            replace(settings, classes=_kept(asked, known, settings)),
+            [known.spots.slide_ids[at] for at in np.unique(known.spots.slide)],
+            settings.slides or (),
+        )
+    except (ProbeError, EvaluationError):
+        return  # no labels there
+    row: dict[str, Any] = {
+        "features": settings.features,
+        "N train": found.n_train,
+        "N test": found.n_test,
+    }
+    row |= {"classes": len(found.classes), **found.scores, "chance": found.chance}
+    row["random features"] = found.random_features["balanced_accuracy"]
+    carried.take([row], _confusion(found.confusion, found.classes, settings.features))
+
+
+def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[str, ...]:
+    """Classes of either side, less those that are left out."""
+    both = {*known.classes, *(settings.classes or ())}
+    return tuple(sorted(both - set(asked.settings.exclude)))
 
 
 def _settings(asked: Asked, label: str, features: Features) -> ProbeSettings:
@@ -106,9 +180,26 @@ def _row(result: ProbeResult, features: str) -> dict[str, Any]:
     return row
 
 
-def _confusion(result: ProbeResult, features: str) -> dict[str, Any]:
+def _confusion(counts: NDArray[np.int64], classes: Sequence[str], features: str) -> dict[str, Any]:
     return {
         "kind": "confusion",
-        "data": {"classes": list(result.classes), "counts": result.confusion.tolist()},
+        "data": {"classes": list(classes), "counts": counts.tolist()},
         "caption": f"{features} embeddings: truth by row, said by column.",
+    }
+
+
+def _curves(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Balanced accuracy against the number of labels, one line for each kind of embedding."""
+    shots = sorted({int(row["shots"]) for row in rows})
+    series = []
+    for features in dict.fromkeys(row["features"] for row in rows):
+        held = {row["shots"]: row for row in rows if row["features"] == features}
+        mean = [held[at]["balanced_accuracy"] for at in shots]
+        sd = [held[at]["balanced_accuracy_sd"] for at in shots]
+        low, high = ([m + way * s for m, s in zip(mean, sd, strict=True)] for way in (-1, 1))
+        series.append({"name": features, "values": mean, "low": low, "high": high})
+    return {
+        "kind": "few_shot",
+        "data": {"shots": shots, "series": series, "chance": rows[0]["chance"]},
+        "caption": "Balanced accuracy; bands are one standard deviation over folds and draws.",
     }

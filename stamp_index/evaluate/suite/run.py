@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stamp_index.store.view import StoreView
 
 
+NO_CLASSES: Final = ("array_row", "array_col")  # places on the array
 MOST_CLASSES: Final = 100  # more are measurements or names
 
 
@@ -153,7 +154,7 @@ def _label(store: StoreView, split: Split, settings: SuiteSettings) -> str | Non
         return settings.label
     slides = store.slides()
     rows = np.flatnonzero(store.mask_of(slides["slide_id"].isin(split.test).to_numpy()))
-    for name in store.label_names:
+    for name in [name for name in store.label_names if name not in NO_CLASSES]:
         values = store.label(name, rows)
         if not is_quantity(values) and 2 <= len(classes_of(values)[1]) <= MOST_CLASSES:
             return name
