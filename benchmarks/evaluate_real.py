@@ -37,6 +37,7 @@ WORLDS = {  # trained on, tested on, label
     "her2st": (HER2ST, ("C5", *PATHOLOGIST), "region"),
     **{f"bulb-{out}": (tuple(one for one in BULB if one != out), (out,), "layer") for out in BULB},
 }
+SHOWN = ("Expression", "Linear probe", "Few labels", "Spatial domains")
 LEFT_OUT = {"region": ("undetermined",), "layer": ()}
 
 

@@ -36,6 +36,8 @@ def test_it_is_one_regression_from_the_training_slides_to_the_tested_ones(store)
         balanced_accuracy_score(truth, said), abs=0.02
     )
     assert np.abs(found.confusion - confusion_matrix(truth, said, labels=found.classes)).sum() <= 2
+    assert found.accuracy == pytest.approx((said == truth).mean(), abs=0.02)
+    assert found.majority == max((truth == name).mean() for name in found.classes)
     assert found.chance == pytest.approx(1 / len(set(truth)))
     assert found.scores["balanced_accuracy"] > found.random_features["balanced_accuracy"] + 0.1
 

@@ -58,6 +58,16 @@ class TransferResult:
         """Balanced accuracy of guessing among the classes that are tested."""
         return 1.0 / int((self.confusion.sum(axis=1) > 0).sum())
 
+    @property
+    def accuracy(self) -> float:
+        """Share of tested spots whose class was told."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def majority(self) -> float:
+        """Accuracy of always saying the commonest class that is tested."""
+        return float(self.confusion.sum(axis=1).max() / self.confusion.sum())
+
 
 def transfer_probe(
     store: StoreView, settings: ProbeSettings, train: Sequence[str], test: Sequence[str]

@@ -65,9 +65,14 @@ def probe_part(asked: Asked) -> Found:
         asked.told("probe", at, len(FEATURES))
         try:
             settings = _settings(asked, asked.label, features)
-            result = run_probe(asked.store, settings)
-        except (ProbeError, EvaluationError) as error:
+        except EvaluationError as error:
             out.notes.append(f"No probe on {features} embeddings: {error}")
+            continue
+        _carry(asked, settings, carried)
+        try:
+            result = run_probe(asked.store, settings)
+        except ProbeError as error:
+            out.notes.append(f"No probe on {features} embeddings of the test slides alone: {error}")
             continue
         probes.take(
             [_row(result, features)], _confusion(result.confusion, result.classes, features)
@@ -77,13 +82,13 @@ def probe_part(asked: Asked) -> Found:
         ]
         curve = few_shot(asked.store, settings)
         few.take([{"features": features, **row} for row in curve.rows()], None)
-        _carry(asked, settings, carried)
     asked.told("probe", len(FEATURES), len(FEATURES))
-    if not probes.rows:
+    if not probes.rows and not carried.rows:
         raise EvaluationError(" ".join(out.notes))
-    text = TEXT.format(label=asked.label)
-    out.sections.append(section("Linear probe", text, [table(probes.rows)], probes.plots))
-    out.sections.append(section("Few labels", FEW, [table(few.rows)], [_curves(few.rows)]))
+    if probes.rows:
+        text = TEXT.format(label=asked.label)
+        out.sections.append(section("Linear probe", text, [table(probes.rows)], probes.plots))
+        out.sections.append(section("Few labels", FEW, [table(few.rows)], [_curves(few.rows)]))
     if carried.rows:
         title = "Linear probe, from training slides to test slides"
         out.sections.append(section(title, CARRIED, [table(carried.rows)], carried.plots))
@@ -125,7 +130,8 @@ def _carry(asked: Asked, settings: ProbeSettings, carried: _Kind) -> None:
         "N train": found.n_train,
         "N test": found.n_test,
     }
-    row |= {"classes": len(found.classes), **found.scores, "chance": found.chance}
+    row |= {"classes": len(found.classes), "accuracy": found.accuracy, **found.scores}
+    row |= {"chance": found.chance, "majority": found.majority}
     row["random features"] = found.random_features["balanced_accuracy"]
     carried.take([row], _confusion(found.confusion, found.classes, settings.features))
 
