@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stamp_index.cli_add import add
+from stamp_index.cli_benchmark import benchmark
 from stamp_index.cli_build import build
 from stamp_index.cli_evaluate import compare, evaluate
 from stamp_index.cli_export import export
@@ -98,7 +99,7 @@ def report(arguments: tuple[str, ...]) -> None:
 
 
 for command in (
-    import_model, inspect, add, build, search, evaluate, compare, export, info, delete, compact, doctor
+    import_model, inspect, add, build, search, evaluate, compare, benchmark, export, info, delete, compact, doctor
 ):  # fmt: skip
     main.add_command(command)
 main.add_command(add, "embed")  # its older name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from stamp_index.evaluate.split import make_split, split_by_patient
 from stamp_index.evaluate.suite.asked import SuiteSettings
 from stamp_index.evaluate.suite.report import read_report
 from stamp_index.evaluate.suite.run import evaluate_store
+from stamp_index.store import Store
 from tests.plain_world import mixed_store
 from tests.probe_world import random_world
 
@@ -113,6 +115,18 @@ def test_parts_that_a_store_cannot_answer_are_said(tmp_path):
     plain = make_split(store.slides(), [], ["W"])
     with pytest.raises(EvaluationError, match="Nothing could be measured"):
         evaluate_store(store, plain, SuiteSettings(parts=("retrieval", "ann")))
+
+
+def test_a_class_of_one_patient_alone_is_left_out_of_the_probe_and_said(tmp_path):
+    store = random_world(tmp_path, n_slides=3, n=60, signal=2.0)
+    rows = np.flatnonzero(store.mask_of(store.slides()["slide_id"].eq("S2").to_numpy()))
+    names = store.label("region", rows).to_numpy().copy()
+    names[:10] = "rare"
+    store.annotate("S2", "region", list(names), author="test", source="test")
+    split = make_split(store.slides(), [], ["S1", "S2", "S3"])
+    found = evaluate_store(Store.open(store.path), split, SuiteSettings(parts=("probe",)))
+    assert {row["held out by"] for row in found.rows("Linear probe")} == {"patient"}
+    assert any("as one patient alone has them: rare" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def probe_part(asked: Asked) -> Found:
     for at, features in enumerate(FEATURES):
         asked.told("probe", at, len(FEATURES))
         try:
-            settings = _settings(asked, asked.label, features)
+            settings = _settings(asked, asked.label, features, out.notes)
         except EvaluationError as error:
             out.notes.append(f"No probe on {features} embeddings: {error}")
             continue
@@ -142,18 +142,30 @@ def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[
     return tuple(sorted(both - set(asked.settings.exclude)))
 
 
-def _settings(asked: Asked, label: str, features: Features) -> ProbeSettings:
+def _settings(asked: Asked, label: str, features: Features, notes: list[str]) -> ProbeSettings:
     """Choose spots that have what is looked at, their classes, and the coarsest unit of which they have several."""
     sides: tuple[Modality, ...] = ("image", "gene") if features == "both" else (features,)
     spots = read_spots(asked.store, sides, asked.split.test)
     slide_ids = [spots.slide_ids[at] for at in np.unique(spots.slide)]
     held = read_labelled(asked.store, label, slide_ids, _excluded(asked, label, slide_ids))
+    split = _split_of(len(np.unique(held.spots.patient)), len(np.unique(held.spots.slide)))
+    unit = {"patient": held.spots.patient, "slide": held.spots.slide}.get(split)
+    codes = np.unique(held.code)
+    several = [at for at in codes if unit is None or len(np.unique(unit[held.code == at])) > 1]
+    alone = [held.classes[at] for at in codes if at not in several]
+    if alone:
+        notes.append(
+            f"Left out of the probe on {features} embeddings, as one {split} alone has them: {', '.join(alone)}."
+        )
+    if len(several) < 2:
+        msg = f"Fewer than two classes of '{label}' are in several {split}s."
+        raise EvaluationError(msg)
     return ProbeSettings(
         label=label,
         features=features,
-        split=_split_of(len(np.unique(held.spots.patient)), len(np.unique(held.spots.slide))),
+        split=split,
         slides=tuple(slide_ids),
-        classes=tuple(held.classes[at] for at in np.unique(held.code)),
+        classes=tuple(held.classes[at] for at in several),
         seed=asked.settings.seed,
     )
 
