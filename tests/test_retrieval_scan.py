@@ -13,10 +13,11 @@ from stamp_index.evaluate.retrieval.zones import OTHERS, OWN_PATIENT, OWN_SLIDE,
 SLIDES = [(0, 7), (0, 30), (1, 1), (2, 13), (2, 4)]  # patient, spots
 
 
-@pytest.fixture(params=["cpu", "torch"], autouse=True)
+@pytest.fixture(params=["cpu", "cpu, cosine by cosine", "torch"], autouse=True)
 def small_tiles(request, monkeypatch):
     """Tiles and blocks so small that every border is met; a device of torch is its own "cpu"."""
     monkeypatch.setattr(scanning, "TILE", 5)
+    monkeypatch.setattr(scanning, "FEW", float(request.param == "cpu, cosine by cosine"))
     monkeypatch.setattr(scan_torch, "TILE", 5)
     monkeypatch.setattr("stamp_index.evaluate.retrieval.zones.BLOCK", 4)
     return request.param
@@ -40,7 +41,7 @@ def vectors(n, d=6, *, steps=0, seed=0):
 def run(pair, thresholds, k, which):
     slide, patient = places()
     found = blocks(slide, patient)
-    if which == "cpu":
+    if which != "torch":
         return list(scan(pair, found, thresholds, k))
     return list(scan_torch.scan_torch(pair, found, thresholds, k, device="cpu"))
 

@@ -24,6 +24,7 @@ TILE: Final = 8192  # targets at once: with 512 queries 16 MiB of cosines
 SAMPLED: Final = 4  # of the first tile every 4th target says what the k best may be
 NONE: Final = np.float32(-4.0)  # below every cosine
 NONE_BELOW, SPREAD = 2.0, 8.0  # so that a row's sort keys lie within one
+FEW: Final = 0.02  # share of a tile up to which it is quicker to look at single cosines
 TIE: Final = (
     1e-6  # cosines nearer than this are equal: sums of float32 in another order differ by some 1e-7
 )
@@ -64,7 +65,7 @@ def scan(
         Queries and targets of unit length; row i of both is the same spot.
     blocks : iterable of Block
     thresholds : ndarray of shape (n, t), float32
-        Cosines of each query that are to be reached.
+        Cosines of each query that are to be reached, ascending.
     k : int
         Best targets to keep of each zone; 0 for none.
     device : str
@@ -97,14 +98,30 @@ def _scan_block(
         for start in range(first, last, TILE):
             part = targets[start : min(start + TILE, last)]
             tile = np.matmul(asked, part.T, out=_room(cosines, len(part)))
-            for at in range(reach.shape[1]):
-                hit = tile >= reach[:, at, None]
-                reached[:, at, zone] += [np.count_nonzero(row) for row in hit]
+            reached[:, :, zone] += _count(tile, reach)
             if zone == OWN_SLIDE:
                 _hide_own(tile, block, start)
             if k:
                 best[zone].offer(tile, start)
     return Found(block, reached, np.stack([one.ids() for one in best], axis=1))
+
+
+def _count(tile: NDArray[np.float32], reach: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Cosines (b, w) of each row that reach each of its ascending thresholds (b, t), (b, t)."""
+    counts: NDArray[np.int64] = np.zeros(reach.shape, np.int64)
+    for at in range(reach.shape[1]):
+        hit = tile >= reach[:, at, None]
+        counts[:, at] = [np.count_nonzero(row) for row in hit]
+        if counts[:, at].sum() > FEW * tile.size:
+            continue
+        # What reaches a higher threshold is among these few: no further look at the tile.
+        places = np.flatnonzero(hit)
+        rows, cosines = places // tile.shape[1], tile.ravel()[places]
+        for higher in range(at + 1, reach.shape[1]):
+            kept = rows[cosines >= reach[rows, higher]]
+            counts[:, higher] = np.bincount(kept, minlength=len(tile))
+        break
+    return counts
 
 
 def _room(buffer: NDArray[np.float32], width: int) -> NDArray[np.float32]:
