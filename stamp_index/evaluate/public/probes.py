@@ -11,6 +11,7 @@ from stamp_index.evaluate.domains.spaces import slides_with
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.probe import ProbeError, ProbeSettings, run_probe
 from stamp_index.evaluate.suite.asked import Found, section, table
+from stamp_index.evaluate.suite.probe_part import confusion_plot, probe_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +71,9 @@ def leave_one_patient_out(
         except ProbeError as error:
             found.notes.append(f"No probe on {features} embeddings: {error}")
             continue
-        rows.append(_mean_row(result, features))
+        rows.append(probe_row(result, features))
         folds += _fold_rows(result, features, unit)
-        plots.append(_confusion(result, features))
+        plots.append(confusion_plot(result.confusion, result.classes, features))
         found.notes += [n for n in (*result.notes, *result.warnings) if n not in found.notes]
     if not rows:
         raise EvaluationError(" ".join(found.notes))
@@ -121,30 +122,9 @@ def _settings(
     )
 
 
-def _mean_row(result: ProbeResult, features: str) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "features": features,
-        "folds": len(result.folds),
-        "N": len(result.predictions.rows),
-        "classes": len(result.classes),
-    }
-    for name in _SCORES:
-        row[name], row[f"{name} sd"] = result.level.mean[name], result.level.sd[name]
-    noise = result.levels["random_features"].mean["balanced_accuracy"]
-    return row | {"chance": result.chance, "random features": noise}
-
-
 def _fold_rows(result: ProbeResult, features: str, unit: str) -> list[dict[str, Any]]:
     return [
         {"features": features, unit: ", ".join(fold.held_out), "N train": fold.n_train, "N test": fold.n_test}
         | {name: fold.scores[name] for name in _SCORES}
         for fold in result.folds
     ]  # fmt: skip
-
-
-def _confusion(result: ProbeResult, features: str) -> dict[str, Any]:
-    return {
-        "kind": "confusion",
-        "data": {"classes": list(result.classes), "counts": result.confusion.tolist()},
-        "caption": f"{features} embeddings: truth by row, said by column.",
-    }

@@ -40,7 +40,7 @@ TEXT: Final = (
 
 FEW: Final = (
     "The same with 1, 5, 10 and 50 labelled spots of each class, drawn five times from the training part of each fold; of a "
-    "class with fewer spots all are taken."
+    "class with fewer spots all are taken. C is 1: so few spots cannot choose it."
 )
 CARRIED: Final = (
     "Learnt from the labels of the encoder's training slides, told on the test slides. Chance is that of the classes that are "
@@ -75,7 +75,8 @@ def probe_part(asked: Asked) -> Found:
             out.notes.append(f"No probe on {features} embeddings of the test slides alone: {error}")
             continue
         probes.take(
-            [_row(result, features)], _confusion(result.confusion, result.classes, features)
+            [probe_row(result, features)],
+            confusion_plot(result.confusion, result.classes, features),
         )
         out.notes += [
             f"Probe on {features} embeddings: {one}" for one in (*result.notes, *result.warnings)
@@ -133,7 +134,7 @@ def _carry(asked: Asked, settings: ProbeSettings, carried: _Kind) -> None:
     row |= {"classes": len(found.classes), "accuracy": found.accuracy, **found.scores}
     row |= {"chance": found.chance, "majority": found.majority}
     row["random features"] = found.random_features["balanced_accuracy"]
-    carried.take([row], _confusion(found.confusion, found.classes, settings.features))
+    carried.take([row], confusion_plot(found.confusion, found.classes, settings.features))
 
 
 def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[str, ...]:
@@ -182,7 +183,8 @@ def _split_of(n_patients: int, n_slides: int) -> Split:
     return "patient" if n_patients > 1 else "slide" if n_slides > 1 else "block"
 
 
-def _row(result: ProbeResult, features: str) -> dict[str, Any]:
+def probe_row(result: ProbeResult, features: str) -> dict[str, Any]:
+    """Make a row of a probe: means over folds with their deviations, chance, and a probe on noise."""
     mean, sd = result.level.mean, result.level.sd
     row: dict[str, Any] = {
         "features": features,
@@ -198,7 +200,10 @@ def _row(result: ProbeResult, features: str) -> dict[str, Any]:
     return row
 
 
-def _confusion(counts: NDArray[np.int64], classes: Sequence[str], features: str) -> dict[str, Any]:
+def confusion_plot(
+    counts: NDArray[np.int64], classes: Sequence[str], features: str
+) -> dict[str, Any]:
+    """Make the plot of what was taken for what."""
     return {
         "kind": "confusion",
         "data": {"classes": list(classes), "counts": counts.tolist()},

@@ -9,7 +9,8 @@ import numpy as np
 
 from stamp_index.evaluate.baselines import fit_cca, fit_ridge, random_vectors
 from stamp_index.evaluate.errors import EvaluationError
-from stamp_index.evaluate.expression.genes import GeneLevels, GeneList, highly_variable
+from stamp_index.evaluate.expression.genes import GeneList, highly_variable
+from stamp_index.evaluate.expression.reading import PredictedSpots, read_predicted
 from stamp_index.evaluate.retrieval import asked as retrieval
 from stamp_index.evaluate.retrieval.rows import CUTOFFS
 from stamp_index.evaluate.retrieval.runner import evaluate_retrieval
@@ -56,12 +57,13 @@ def retrieval_part(asked: Asked) -> Found:
             f"Not in retrieval, as they lack images or gene profiles: {', '.join(left_out[:8])}"
             f"{', ...' if len(left_out) > 8 else ''}."
         )
-    genes, radius = chosen_genes(asked), surroundings_um(spots) or retrieval.RADIUS_UM
+    taught, radius = _taught(asked), surroundings_um(spots) or retrieval.RADIUS_UM
+    genes = None if taught is None else highly_variable(taught.levels)
     found = {}
     for kind, slide_ids in groups(asked, spots).items():
         here = spots.of_slides(slide_ids)
         given = retrieval.Asked(here, _known(asked, here, genes), radius)
-        encoders = {asked.store.encoder: _pair(here), **baselines(asked, here)}
+        encoders = {asked.store.encoder: _pair(here), **baselines(asked, taught, here)}
         found[kind] = evaluate_retrieval(
             encoders, given, progress=lambda *at: asked.told("retrieval", *at)
         )
@@ -91,41 +93,35 @@ def groups(asked: Asked, spots: EvaluatedSpots) -> dict[str, list[str]]:
     return {kind: out[kind] for kind in (NEW, TAUGHT, UNKNOWN) if kind in out}
 
 
-def chosen_genes(asked: Asked) -> GeneList | None:
-    """Genes by which hits are compared: 50 that vary most over training spots; None without training slides."""
-    store = asked.store
-    train = [name for name in asked.split.train if store.genes_of(name)]
-    if not train:
+def _taught(asked: Asked) -> PredictedSpots | None:
+    """Training spots and the genes that can be compared; None where there are no such spots."""
+    if not asked.split.train:
         return None
-    rows = read_spots(store, ("gene",), train).rows
-    levels = GeneLevels.of([store.sparse_counts(rows)], store.genes)
-    shared = set.intersection(*(set(store.genes_of(name)) for name in train))
-    return highly_variable(levels.among(shared))
+    try:
+        return read_predicted(asked.store, asked.split)
+    except EvaluationError:
+        return None  # training slides that lack images, profiles, or genes of the tested ones
 
 
-def baselines(asked: Asked, spots: EvaluatedSpots) -> dict[str, Pair]:
-    """Embeddings of the spots that no encoder may fall behind; those that learn need training slides."""
+def baselines(
+    asked: Asked, taught: PredictedSpots | None, spots: EvaluatedSpots
+) -> dict[str, Pair]:
+    """Embeddings of the spots that no encoder may fall behind; those that learn need training spots."""
     n, dim = spots.vectors["image"].shape
     out = {"random": (random_vectors(n, dim), random_vectors(n, dim, seed=1))}
-    if not asked.split.train:
+    if taught is None:
         return out
-    store = asked.store
-    try:
-        train = read_spots(store, ("image", "gene"), asked.split.train)
-    except EvaluationError:
-        return out  # training slides of which none has both
+    store, train = asked.store, taught.train
     mean = train.vectors["gene"].mean(axis=0), train.vectors["image"].mean(axis=0)
-    out["mean of training"] = tuple(  # type: ignore[assignment]
-        np.tile(one / max(np.linalg.norm(one), 1e-12), (n, 1)).astype(np.float32)
-        for one in mean[::-1]
+    gene, image = (
+        np.tile(one / max(np.linalg.norm(one), 1e-12), (n, 1)).astype(np.float32) for one in mean
     )
-    levels = GeneLevels.of([store.sparse_counts(train.rows)], store.genes)
-    shared = set.intersection(
-        *(set(store.genes_of(name)) for name in (*train.slide_ids, *_slides_of(spots)))
-    )
-    if len(shared) < 2:
+    out["mean of training"] = image, gene
+    shared = set.intersection(*(set(store.genes_of(name)) for name in _slides_of(spots)))
+    levels = taught.levels.among(shared)
+    if len(levels.genes) < 2:
         return out
-    names = highly_variable(levels.among(shared), PROFILE_GENES).names
+    names = highly_variable(levels, PROFILE_GENES).names
     profile = store.expression(names, train.rows)
     tested = store.expression(names, spots.rows)
     held = train.slide if len(train.patient_ids) == 1 else train.patient
