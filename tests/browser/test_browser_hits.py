@@ -24,10 +24,10 @@ from tests.browser.driving import (
 
 def test_gene_page_shows_results_at_once(page, server):
     open_page(page, server.url("genes", q="CD8A high, EPCAM low"))
-    assert page.locator(".tile").count() == 48
+    expect(page.locator(".tile")).to_have_count(48)
     picture = page.locator(".tile img").first
     assert picture.evaluate("img => img.decode().then(() => img.naturalWidth)") > 0
-    assert page.locator(".tile").first.get_by_text("cosine").count() == 1
+    expect(page.locator(".tile").first.get_by_text("cosine")).to_have_count(1)
     page.get_by_text("Research use only").wait_for()
 
 
@@ -48,7 +48,7 @@ def test_look_of_a_hit_joins_the_query_and_its_filters_stay(page, server):
     page.locator(f"{GRID} .tile").nth(19).wait_for()
     assert "k=20" in page.url
     assert "notpatient=P2" in page.url
-    assert page.locator(".tile").count() == 20
+    expect(page.locator(".tile")).to_have_count(20)
 
 
 def test_keys_of_hits_work_after_a_tile_was_clicked(page, server):
@@ -110,7 +110,7 @@ def test_typed_query_is_answered_and_kept_in_the_address(page, server):
 def test_unknown_gene_is_repaired_by_one_click(page, server):
     page.goto(server.url("genes", q="CD8 high, EPCAM low"))
     page.get_by_text("CD8 is unknown here").wait_for()
-    assert page.locator(".tile").count() == 0
+    expect(page.locator(".tile")).to_have_count(0)
     page.get_by_role("button", name="CD8A", exact=True).click()
     page.wait_for_selector(f"{GRID} .tile")
     wait_chips(page, ["+CD8A", "-EPCAM"])
@@ -119,7 +119,7 @@ def test_unknown_gene_is_repaired_by_one_click(page, server):
 def test_gene_both_high_and_low_is_refused(page, server):
     page.goto(server.url("genes", q="EPCAM high, EPCAM low"))
     page.get_by_text("both high and low").wait_for()
-    assert page.locator(".tile").count() == 0
+    expect(page.locator(".tile")).to_have_count(0)
 
 
 def test_link_with_a_foreign_picture_fetches_nothing(page, server):

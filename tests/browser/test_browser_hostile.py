@@ -11,6 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from stamp_index.store import Store
 from tests.browser.app_pages import png
@@ -64,8 +65,8 @@ def test_what_is_no_picture_of_tissue_is_refused_in_a_sentence(page, server, dat
         {"name": name, "mimeType": "image/png", "buffer": data()}
     )
     page.locator('[data-testid="stAlert"]').filter(has_text=re.compile(r"\.$")).first.wait_for()
-    assert page.get_by_text("Traceback").count() == 0
-    assert page.locator(".tile").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.locator(".tile")).to_have_count(0)
 
 
 def test_of_a_picture_with_an_archive_behind_it_only_the_picture_is_read(page, server):
@@ -75,7 +76,7 @@ def test_of_a_picture_with_an_archive_behind_it_only_the_picture_is_read(page, s
         {"name": f"{MARKUP}.png", "mimeType": "image/png", "buffer": with_a_zip()}
     )
     page.locator(TILES).first.wait_for()
-    assert page.locator("img[src='x']").count() == 0
+    expect(page.locator("img[src='x']")).to_have_count(0)
 
 
 # ---- GeoJSON ---------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_geojson_that_cannot_be_read_is_a_sentence_within_memory(page, server, d
     content, before = data(), server.memory_mb()
     load_geojson(page, content)
     page.locator('[data-testid="stAlert"]').filter(has_text=re.compile(sentence)).first.wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
     assert server.memory_mb() - before < 100
 
 
@@ -137,7 +138,7 @@ def test_ten_thousand_shapes_with_markup_for_names_are_loaded_and_shown_as_text(
     load_geojson(page, squares(10_000, MARKUP))
     page.get_by_text("10,000 annotations on this slide").wait_for()
     page.get_by_text("the first 500 are drawn").wait_for()
-    assert page.locator("img[src='x']").count() == 0
+    expect(page.locator("img[src='x']")).to_have_count(0)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_number_that_no_float_holds_is_taken_out_of_the_address(page, server, wh
     page.goto(server.url(where, q="CD8A high", k="1e999", folds="9" * 400))
     page.get_by_text("Research use only").wait_for()
     page.wait_for_function("() => !/(k|folds)=/.test(location.search)")
-    assert page.get_by_text("Something went wrong").count() == 0
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
 
 
 # ---- a store that goes away or changes -------------------------------------------------------
@@ -185,7 +186,7 @@ def test_store_that_is_deleted_under_an_open_page_is_a_sentence(own):
     page.locator(".st-key-s input").click()
     page.get_by_role("option", name="S2").click()
     page.get_by_text("This store cannot be opened").wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
     store.path.with_name("elsewhere").rename(store.path)
     page.reload()
     viewer(page)
@@ -200,7 +201,7 @@ def test_another_store_in_its_place_is_shown_and_nothing_of_the_first(own, tmp_p
     other.path.rename(store.path)
     page.get_by_role("button", name="COL1A1 high, DCN high").click()
     page.locator(f"{TILES}[aria-label*='S3']").first.wait_for()
-    assert page.locator(f"{TILES}[aria-label*='S1']").count() == 0
+    expect(page.locator(f"{TILES}[aria-label*='S1']")).to_have_count(0)
 
 
 def test_slide_that_is_added_and_one_that_is_deleted_are_seen_by_the_next_query(own):
@@ -211,7 +212,7 @@ def test_slide_that_is_added_and_one_that_is_deleted_are_seen_by_the_next_query(
     store.delete("S1")
     page.get_by_role("button", name="COL1A1 high, DCN high").click()
     page.locator(f"{TILES}[aria-label*='S3']").first.wait_for()
-    assert page.locator(f"{TILES}[aria-label*='S1']").count() == 0
+    expect(page.locator(f"{TILES}[aria-label*='S1']")).to_have_count(0)
 
 
 def test_page_that_nobody_touches_says_that_a_newer_version_is_ready(own):
@@ -223,5 +224,5 @@ def test_page_that_nobody_touches_says_that_a_newer_version_is_ready(own):
     page.get_by_role("button", name=f"v{version} is ready · Reload").click()
     page.get_by_role("button", name=f"store · v{version}").wait_for()
     page.locator(f"{TILES}[aria-label*='S2']").first.wait_for()
-    assert page.locator(f"{TILES}[aria-label*='S1']").count() == 0
-    assert page.get_by_text("is ready").count() == 0
+    expect(page.locator(f"{TILES}[aria-label*='S1']")).to_have_count(0)
+    expect(page.get_by_text("is ready")).to_have_count(0)

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from tests.browser.driving import (
     GRID,
@@ -93,8 +94,8 @@ def test_upload_that_cannot_be_used_is_a_sentence(page, server, data, name, sent
         '[data-testid="stAlert"], [data-testid="stFileUploaderFileErrorMessage"]'
     )
     message.filter(has_text=sentence).first.wait_for()
-    assert page.get_by_text("Traceback").count() == 0
-    assert page.locator(".tile").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.locator(".tile")).to_have_count(0)
     assert server.memory_mb() - before < 150
 
 
@@ -106,7 +107,7 @@ def test_file_above_the_limit_is_not_sent(page, server, tmp_path):
     page.locator('input[type="file"]').set_input_files(huge)
     page.get_by_text("huge.png").hover()
     page.get_by_text(re.compile("20(.0)? ?MB or smaller")).first.wait_for()
-    assert page.locator(".tile").count() == 0
+    expect(page.locator(".tile")).to_have_count(0)
 
 
 def test_blank_picture_is_doubted(page, server):
@@ -121,4 +122,4 @@ def test_picture_without_a_pixel_size_is_not_searched_with_a_guess(page, server,
     page.locator('input[type="file"]').wait_for(state="attached")
     upload(page, png(np.full((300, 300, 3), 120, np.uint8)))
     page.get_by_text("Give the pixel size of your picture").wait_for()
-    assert page.locator(".tile").count() == 0
+    expect(page.locator(".tile")).to_have_count(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import serving
 from tests.support import toy_store
@@ -44,8 +45,8 @@ def test_page_loads_has_names_for_everything_and_fits(page, server, screenshots,
     page.set_viewport_size({"width": 1280, "height": 720})
     opened(page, server.url(where), PAGES[where])
     page.wait_for_timeout(800)
-    assert page.locator('[data-testid="stException"]').count() == 0
-    assert page.get_by_text("Something went wrong").count() == 0
+    expect(page.locator('[data-testid="stException"]')).to_have_count(0)
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)
     assert page.evaluate(NAMELESS) == []
     name = where or "slides"
     assert too_wide(page) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import serving
 from tests.browser.driving import detail, open_page, spot_of
@@ -73,4 +74,4 @@ def test_a_measured_slide_shows_the_same_gene_as_measured(page, mixed_server):
     page.goto(mixed_server.url("", s="M0", gene="CD8A"))
     host = page.locator(".st-key-slide .si-host")
     host.get_by_text("CD8A").first.wait_for()
-    assert page.get_by_text("predicted, not measured").count() == 0
+    expect(page.get_by_text("predicted, not measured")).to_have_count(0)

@@ -102,7 +102,7 @@ def test_cancel_ends_the_run_and_leaves_the_page_ready_for_another(page, long_se
     assert await_share(page, 0) < 100
     page.get_by_role("button", name="Cancel").click()
     page.get_by_text("was cancelled after").wait_for()
-    assert page.locator(PROGRESS).count() == 0
+    expect(page.locator(PROGRESS)).to_have_count(0)
     page.get_by_role("button", name="Run").wait_for()
 
 

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from playwright.sync_api import expect
 from shapely import Polygon
 from shapely.geometry import mapping
 
@@ -168,7 +169,7 @@ def test_region_of_too_few_spots_is_a_sentence(page, regions):
         regions.url("regions", s="S1", poly=encode_polygon([(0, 0), (60, 0), (60, 60), (0, 60)]))
     )
     page.get_by_text("a region has at least 5").wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
 def test_lasso_that_crosses_itself_is_answered(page, regions, large):

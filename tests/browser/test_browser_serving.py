@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import serving
 from tests.browser.driving import viewer
@@ -65,7 +66,7 @@ def test_user_who_is_not_allowed_sees_no_slide(page, store, browser):
         page.set_extra_http_headers({"X-Forwarded-User": "eve@elsewhere.example"})
         page.goto(server.url())
         page.get_by_text("This store is not open to you").wait_for()
-        assert page.locator(".si-host").count() == 0
+        expect(page.locator(".si-host")).to_have_count(0)
         page.goto("about:blank")
 
 
@@ -94,7 +95,7 @@ def test_log_in_by_openid_connect_opens_pages_and_routes(page, store, browser, p
     with serving(store.path, **rules) as server:
         page.goto(server.url())
         page.get_by_role("button", name="Log in").wait_for()
-        assert page.locator(".si-host").count() == 0
+        expect(page.locator(".si-host")).to_have_count(0)
         assert (
             status_of(server.served.url() + f"api/{store.store_id}/{store.version}/slides/0/spots")
             == 401

@@ -145,7 +145,7 @@ def test_lasso_stays_on_the_slide_that_it_was_drawn_on(page, server, store):
     assert "polyof=S1" in page.url
     page.reload()
     viewer(page)
-    assert page.locator(".st-key-lassocard").count() == 0
+    expect(page.locator(".st-key-lassocard")).to_have_count(0)
 
 
 def test_lasso_of_a_link_means_the_slide_that_it_opens_on(page, server):
@@ -198,5 +198,5 @@ def test_address_brings_back_view_lasso_and_gene(page, server, store, browser):
 def test_address_with_nonsense_opens_the_page(page, server, query):
     page.goto(server.url("", **query))
     viewer(page)
-    assert page.get_by_text("Traceback").count() == 0
-    assert page.get_by_text("Something went wrong").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
+    expect(page.get_by_text("Something went wrong")).to_have_count(0)

@@ -9,6 +9,7 @@ import json
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from shapely import Polygon
 from shapely.geometry import shape
 
@@ -108,13 +109,13 @@ def test_annotations_come_back_as_regions_that_can_be_clicked(page, server):
 def test_empty_store_says_what_to_run(page, empty_server, where):
     page.goto(empty_server.url(where))
     page.get_by_text("This store has no slides yet").wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
 def test_damaged_store_is_a_sentence(page, broken_server):
     page.goto(broken_server.url())
     page.get_by_text("This store cannot be opened").wait_for()
-    assert page.get_by_text("Traceback").count() == 0
+    expect(page.get_by_text("Traceback")).to_have_count(0)
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (1024, 768)], ids=lambda size: f"{size[0]}")

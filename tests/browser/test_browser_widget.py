@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 from PIL import Image
+from playwright.sync_api import expect
 
 pytest.importorskip("anywidget")
 
@@ -157,7 +158,7 @@ def notebook(new_page, store, monkeypatch):
     shown.start()
     yield shown
     new_page.evaluate("() => cleanups.forEach((clean) => clean())")
-    assert new_page.locator(".si-viewer").count() == 0
+    expect(new_page.locator(".si-viewer")).to_have_count(0)
     viewer.close()
 
 
