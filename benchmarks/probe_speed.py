@@ -6,9 +6,9 @@ A million rows of 512 numbers are 2 GB; the run takes 8 GB and some minutes.
 
 Each class is a Gaussian around its own centre. "correlated" features have a covariance whose eigenvalues fall as 1 / rank,
 turned at random, as embeddings have; "isotropic" ones have equal eigenvalues, which suits plain L-BFGS best. Rows get
-length 1 and columns mean 0 and standard deviation 1, as in a probe.
+length 1, columns mean 0, and all are divided by one number so that their mean variance is 1, as in a probe.
 
-Both get the same float32 array, and start from nothing. Ours has tol=1e-6, ten times its default; its loss is printed too. scikit-learn has L-BFGS and the
+Both get the same float32 array, and start from nothing. Ours has tol=1e-6, looser than its default; its loss is printed too. scikit-learn has L-BFGS and the
 loosest of TOLERANCES with which its loss is within 1e-4 of the minimum: it is looked for on a tenth of the rows, then
 from one step looser on all rows, and only the fit that reaches it counts. The minimum is the lowest loss of all fits, one
 of ours with a tolerance of 1e-8 among them. Losses are computed by the same NumPy code in double precision. Fits take turns.
@@ -111,7 +111,7 @@ def planted(
         rows = (centres[part] + scale * rng.standard_normal((len(part), d), np.float32)) @ turn
         x[start : start + 50_000] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
-    x /= x.std(axis=0, dtype=np.float64).astype(np.float32)
+    x /= np.float32(np.sqrt(x.var(axis=0, dtype=np.float64).mean()))
     return x, y
 
 

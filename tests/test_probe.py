@@ -18,7 +18,6 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from stamp_index.evaluate import ProbeCancelled, ProbeProgress, ProbeSettings, run_probe
 from stamp_index.evaluate.probe import (
@@ -29,7 +28,9 @@ from stamp_index.evaluate.probe import (
     plan_folds,
     tasks,
 )
+from stamp_index.evaluate.probe.folds import scaled
 from stamp_index.evaluate.probe.spots import read_features
+from tests.one_scale import OneScale
 from tests.probe_world import (
     CLASSES,
     correlated_noise_world,
@@ -58,7 +59,7 @@ def test_class_numbers_equal_plain_scikit_learn_on_the_same_folds(world, split):
     x = read_features(world, "image", held.rows)
     for fold in found.folds:
         test = held.fold == fold.number
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=1000))
+        model = make_pipeline(OneScale(), LogisticRegression(C=0.5, max_iter=1000))
         model.fit(x[~test], held.truth[~test])
         truth, said = held.truth[test], model.predict(x[test])
         probability = model.predict_proba(x[test])
@@ -84,7 +85,7 @@ def test_gene_numbers_equal_plain_ridge_on_the_same_folds(world):
     np.testing.assert_array_equal(held.truth, measured.astype(np.float64))
     for fold in found.folds:
         test = held.fold == fold.number
-        scaler = StandardScaler().fit(x[~test].astype(np.float32))
+        scaler = OneScale().fit(x[~test].astype(np.float32))
         model = Ridge(alpha=100.0).fit(scaler.transform(x[~test]), measured[~test])
         said = model.predict(scaler.transform(x[test]))
         np.testing.assert_allclose(
@@ -118,7 +119,7 @@ def _quality_of(c, kind, x, y, fold):
     said = np.empty(len(y))
     for train, test in fold.inner:
         plain = LogisticRegression(C=c, max_iter=1000) if kind == "class" else Ridge(alpha=1 / c)
-        said[test] = make_pipeline(StandardScaler(), plain).fit(x[train], y[train]).predict(x[test])
+        said[test] = make_pipeline(OneScale(), plain).fit(x[train], y[train]).predict(x[test])
     truth, said = y[fold.train], said[fold.train]
     if kind == "class":
         return balanced_accuracy_score(truth, said)
@@ -365,3 +366,22 @@ def test_a_result_is_read_back_from_its_json_as_it_was(tmp_path, asked):
     assert again.settings == found.settings
     assert again.to_python() == found.to_python()
     pd.testing.assert_frame_equal(again.to_pandas(), found.to_pandas(), check_dtype=False)
+
+
+def test_features_are_scaled_by_one_number_so_that_loud_directions_stay_loud():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(400, 3)) * [10.0, 1.0, 0.0] + [5.0, -2.0, 7.0]).astype(np.float32)
+    train, test = np.arange(300), np.arange(300, 400)
+    fit, held = scaled(x, train, test)
+    np.testing.assert_allclose(fit.mean(axis=0), 0, atol=1e-5)
+    assert fit.var(axis=0).mean() == pytest.approx(1)
+    assert fit[:, 0].std() / fit[:, 1].std() == pytest.approx(
+        x[train, 0].std() / x[train, 1].std(), rel=1e-4
+    )
+    np.testing.assert_allclose(held - fit[0], (x[test] - x[0]) * (fit[1, 0] - fit[0, 0]) / (x[1, 0] - x[0, 0]), atol=1e-4)  # fmt: skip
+
+
+def test_features_that_never_vary_are_centred_and_left():
+    fit, held = scaled(np.ones((30, 2), np.float32), np.arange(20), np.arange(20, 30))
+    assert not fit.any()
+    assert not held.any()

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.preprocessing import StandardScaler
 
 from stamp_index.errors import QueryError
 from stamp_index.evaluate import ProbeCancelled, ProbeError, ProbeSettings, run_probe
 from stamp_index.evaluate.probe import few_shot
 from stamp_index.evaluate.probe.few_shot import draw_order
 from stamp_index.evaluate.probe.run import prepare
+from tests.one_scale import OneScale
 from tests.probe_world import probe_slide, probe_store, random_world, unit
 
 SETTINGS = ProbeSettings(label="region")
@@ -61,7 +61,7 @@ def test_numbers_equal_plain_logistic_regression_on_the_same_draw(world, result)
     fold, y = ready.plan[1], ready.spots.truth
     order = draw_order(y[fold.train], ready.spots.places.groups("slide")[fold.train], (0, 2, 3))
     at = fold.train[np.sort(np.concatenate([rows[:5] for rows in order]))]
-    scaler = StandardScaler().fit(ready.features[fold.train])
+    scaler = OneScale().fit(ready.features[fold.train])
     model = LogisticRegression(C=1.0).fit(scaler.transform(ready.features[at]), y[at])
     said = model.predict(scaler.transform(ready.features[fold.test]))
     plain = balanced_accuracy_score(y[fold.test], said)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stamp_index.evaluate.probe.folds import RANDOM, ProbeProgress, standardised
+from stamp_index.evaluate.probe.folds import RANDOM, ProbeProgress, scaled
 from stamp_index.evaluate.probe.result import Level, without_nan
 from stamp_index.evaluate.probe.run import prepare
 from stamp_index.evaluate.probe.scores import mean_and_sd
@@ -168,7 +168,7 @@ def few_shot(
 
     Notes
     -----
-    Features are standardised on the whole training part: what a user has before any label is drawn.
+    Features are centred and scaled on the whole training part: what a user has before any label is drawn.
     """
     shots = _checked(settings, shots, n_draws)
     ready = prepare(store, settings, labels=labels, progress=progress)
@@ -221,7 +221,7 @@ def _fits(
     noise = np.random.default_rng(seed).standard_normal(ready.features.shape, np.float32)
     for number, fold in enumerate(ready.plan, 1):
         # (train, test) of the embeddings and of the noise
-        views = [standardised(x, fold.train, fold.test) for x in (ready.features, noise)]
+        views = [scaled(x, fold.train, fold.test) for x in (ready.features, noise)]
         y, held = spots.truth[fold.train], spots.truth[fold.test]
         for draw in range(1, n_draws + 1):
             order = draw_order(y, groups[fold.train], (seed, number, draw))

@@ -116,7 +116,7 @@ def cross_validate(
     Parameters
     ----------
     features : ndarray of shape (n, d), float32
-        Of the spots; made to mean 0 and standard deviation 1 on each training part.
+        Of the spots; see `scaled`.
     truth : ndarray of shape (n,)
         Class numbers (int64) or values (float64).
     plan : sequence of PlannedFold
@@ -176,7 +176,7 @@ def _choose(
         return task.default_C
     outputs: list[list[NDArray[np.float64]]] = [[] for _ in task.grid]
     for train, test in fold.inner:
-        fit_x, test_x = standardised(features, train, test)
+        fit_x, test_x = scaled(features, train, test)
         for place, fitted in enumerate(task.fits(fit_x, truth[train], task.grid, steps.tell)):
             outputs[place].append(fitted.predict(test_x))
             steps.fitted()
@@ -195,18 +195,26 @@ def _held_out(
     steps: Steps,
 ) -> tuple[NDArray[np.float64], bool]:
     """Output for the test spots, and whether the fit reached its optimum."""
-    fit_x, test_x = standardised(features, fold.train, fold.test)
+    fit_x, test_x = scaled(features, fold.train, fold.test)
     fitted: Fitted = next(iter(task.fits(fit_x, truth[fold.train], (C,), steps.tell)))
     output = fitted.predict(test_x)
     steps.fitted()
     return output, fitted.converged
 
 
-def standardised(
+def scaled(
     features: NDArray[np.float32], train: NDArray[np.int64], test: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Both parts in standard deviations of the training part."""
-    from sklearn.preprocessing import StandardScaler
+    """Both parts less the training part's mean, divided by one number that makes its mean variance 1.
 
-    scaler = StandardScaler()
-    return scaler.fit_transform(features[train]), scaler.transform(features[test])
+    One number for all features: in a shared space the variance of a direction is what image and expression agree upon, and a
+    probe on features with a deviation of 1 each gives the directions of noise the same weight. On layers of the olfactory
+    bulb, learnt on two replicates and told on the third, that lowered accuracy from .79 to .69 (image) and from .86 to .83
+    (gene); the linear probes of CLIP and UNI do not divide by each feature's deviation either.
+    """
+    fit = features[train]
+    mean = fit.mean(axis=0, dtype=np.float64)
+    spread = float(np.sqrt(fit.var(axis=0, dtype=np.float64).mean()))
+    by = np.float32(1.0 / spread if spread > 0 else 1.0)
+    centre = mean.astype(np.float32)
+    return (fit - centre) * by, (features[test] - centre) * by

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stamp_index.evaluate.probe.checks import check_groups
-from stamp_index.evaluate.probe.folds import ProbeProgress, standardised
+from stamp_index.evaluate.probe.folds import ProbeProgress, scaled
 from stamp_index.evaluate.probe.ridge import RidgePath
 from stamp_index.evaluate.probe.run import prepare
 from stamp_index.evaluate.probe.scores import gene_scores, mean_and_sd
@@ -173,7 +173,7 @@ def _chosen(
     error = np.zeros((len(grid), truth.shape[1]))
     for train, test in fold.inner:
         told("choosing C")
-        fit_x, test_x = standardised(features, train, test)
+        fit_x, test_x = scaled(features, train, test)
         path = RidgePath(fit_x)
         targets, turned = path.targets(truth[train]), path.turned(test_x)
         for place, one in enumerate(grid):
@@ -186,7 +186,7 @@ def _scores(
     features: NDArray[np.float32], truth: Array, fold: PlannedFold, C: Array
 ) -> list[dict[str, float]]:
     """Scores of each gene on the spots held out."""
-    fit_x, test_x = standardised(features, fold.train, fold.test)
+    fit_x, test_x = scaled(features, fold.train, fold.test)
     path = RidgePath(fit_x)
     expected = path.targets(truth[fold.train]).predict(path.turned(test_x), 1.0 / C)
     held = truth[fold.test]

@@ -28,6 +28,9 @@ _START_ROWS_PER_WEIGHT: Final = (
 )
 _STUCK: Final = 1e-9  # a share of the loss below what sums of single-precision terms can tell
 _MEMORY: Final = 20  # pairs of vectors that L-BFGS keeps
+_ITERATIONS_PER_ROUND: Final = (
+    50  # then the curvature is measured anew: where rows got certain, old coordinates crawl
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class LogisticProblem:
         C: float = 1.0,
         *,
         start: LogisticFit | None = None,
-        tol: float = 1e-7,
+        tol: float = 1e-9,
         max_iterations: int = 1000,
     ) -> LogisticFit:
         """Fit one.
@@ -152,11 +155,11 @@ class LogisticProblem:
         while True:
             at = self._curvature.coordinates(C, weights, intercept)
             before, *gradients = objective(weights, intercept)
-            # Curvature falls where rows get certain, so it is measured anew where L-BFGS ended.
             converged = stuck or excess(before, at.gradient(*gradients)) <= tol
             if converged or left <= 0:
                 break
-            weights, intercept, loss, used = _minimised(objective, at, tol=tol, max_iterations=left)
+            most = min(left, _ITERATIONS_PER_ROUND)
+            weights, intercept, loss, used = _minimised(objective, at, tol=tol, max_iterations=most)
             left -= max(used, 1)
             stuck = before - loss <= _STUCK * before
         return LogisticFit(self.classes, weights, intercept, before, objective.n_passes, converged)

@@ -63,9 +63,10 @@ def run_probe(
 
     Notes
     -----
-    Logistic regression on standardised frozen features is the linear probe of Alain and Bengio (2016,
-    arXiv:1610.01644); ridge on embeddings for a gene is HEST-Benchmark's (Jaume et al. 2024, arXiv:2406.16192) for
-    one gene and with a chosen alpha, without its PCA.
+    Logistic regression on frozen features is the linear probe of Alain and Bengio (2016, arXiv:1610.01644). Features are
+    centred and divided by one number for all (`stamp_index.evaluate.probe.folds.scaled`), not each by its deviation.
+    Ridge on embeddings for a gene is HEST-Benchmark's (Jaume et al. 2024, arXiv:2406.16192) for one gene and with a chosen
+    alpha, without its PCA.
     """
     if labels is not None and settings.gene:
         msg = f"Drawn labels were given, but the probe is for gene {settings.gene}. Name a label instead."
