@@ -21,6 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from legacy_st import section
 from stamp_index.embed.folder import embed_into
+from stamp_index.evaluate.raw_features import raw_views
+from stamp_index.evaluate.split import split_of_encoder
 from stamp_index.evaluate.suite.asked import SuiteSettings
 from stamp_index.evaluate.suite.report import SuiteReport, markdown_table
 from stamp_index.evaluate.suite.run import evaluate_store
@@ -78,7 +80,10 @@ def measure(recipe: str, world: str, out: Path) -> SuiteReport:
         label=label,
         exclude=LEFT_OUT[label],
     )
-    report = evaluate_store(Store.open(store), settings=settings)
+    held = Store.open(store)
+    split = split_of_encoder(held)
+    raw = raw_views(held, (*split.train, *split.test), cache=features)
+    report = evaluate_store(held, split, settings, raw=raw)
     report.save(folder)
     return report
 

@@ -27,7 +27,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--encoder", help="Name of the encoder, where the store has several.")
 @click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
 @click.option("--out", type=_PATH, help="Folder for report.json, report.html and report.md.")
-@click.option("--features", type=_PATH, help="Of a run: feature cache; default: the one of training.")  # fmt: skip
+@click.option("--raw-features", is_flag=True, help="Of a store: raw features of the encoder's frozen network as baselines; reads the images again.")  # fmt: skip
+@click.option(
+    "--features", type=_PATH, help="Feature cache of a training; of a run, default: its own."
+)
 @click.option("--mpp", type=float, help="Of a run: microns per pixel, where the slides do not say.")
 @click.option("--store", type=_PATH, help="Of a run: also the ANN recall of this store's indexes.")
 @click.option("--json", "json_path", type=_PATH, help="Of a run: also write the report here.")
@@ -41,21 +44,34 @@ def evaluate(target: Path, paths: tuple[Path, ...], **asked: Any) -> None:  # no
 
 
 def _evaluate_store(path: Path, asked: dict[str, Any]) -> None:
+    from stamp_index.evaluate.raw_features import raw_views
+    from stamp_index.evaluate.split import split_of_encoder
     from stamp_index.evaluate.suite.asked import SuiteSettings
     from stamp_index.evaluate.suite.run import evaluate_store
     from stamp_index.store import Store
 
-    _refuse(asked, ("features", "mpp", "store", "json_path"), "a run: give its slides too")
+    of_run = (
+        ("mpp", "store", "json_path")
+        if asked["raw_features"]
+        else ("features", "mpp", "store", "json_path")
+    )
+    _refuse(asked, of_run, "a run: give its slides too")
     some = asked["suite"] and "full" not in asked["suite"]
     parts = tuple(part for part in PARTS if part in asked["suite"]) if some else PARTS
     settings = SuiteSettings(
         parts=parts, label=asked["label"], genes=asked["genes"], exclude=asked["exclude"]
     )
     store = Store.open(path, encoder=asked["encoder"])
-    split = _split_of(store, asked["patients"])
+    split = _split_of(store, asked["patients"]) or split_of_encoder(store)
+    raw = None
+    if asked["raw_features"]:
+        with progress("reading images", quiet=asked["quiet"]) as show:
+            raw = raw_views(
+                store, (*split.train, *split.test), cache=asked["features"], progress=show
+            )
     with progress("evaluating", quiet=asked["quiet"]) as show:
         report = evaluate_store(
-            store, split, settings, progress=lambda _, done, total: show(done, total)
+            store, split, settings, raw=raw, progress=lambda _, done, total: show(done, total)
         )
     click.echo(report.to_markdown())
     if asked["out"] is not None:
@@ -75,7 +91,7 @@ def _evaluate_run(run: Path, paths: tuple[Path, ...], asked: dict[str, Any]) -> 
     from stamp_index.evaluate import ann_recall, evaluate_run
     from stamp_index.readers import SlideOptions
 
-    of_store = ("suite", "label", "exclude", "patients", "encoder", "out")
+    of_store = ("suite", "label", "exclude", "patients", "encoder", "out", "raw_features")
     _refuse(asked, of_store, "a store: give no slides")
     slides = read_slides(paths, SlideOptions(mpp=asked["mpp"]))
     with progress("evaluating", quiet=asked["quiet"]) as show:

@@ -43,7 +43,7 @@ def test_every_part_that_can_be_measured_is_there(report, store):
     assert titles[3:5] == ["Expression", "Expression gene by gene"]
     assert "Linear probe" in titles
     assert any(title.startswith("Spatial domains") for title in titles)
-    assert any("has no index" in note for note in report.notes)
+    assert any("has no image index" in note for note in report.notes)
     assert report.split["test"] == ["S3", "S4"]
     assert report.store["version"] == store.version
     labels = [one["label"] for one in report.genes]
@@ -116,7 +116,7 @@ def test_parts_that_a_store_cannot_answer_are_said(tmp_path):
     assert any("no slide that the encoder is known to have learnt from" in n for n in found.notes)
     plain = make_split(store.slides(), [], ["W"])
     with pytest.raises(EvaluationError, match="Nothing could be measured"):
-        evaluate_store(store, plain, SuiteSettings(parts=("retrieval", "ann")))
+        evaluate_store(store, plain, SuiteSettings(parts=("retrieval", "expression")))
 
 
 def test_a_class_of_one_patient_alone_is_left_out_of_the_probe_and_said(tmp_path):

@@ -97,6 +97,36 @@ def recall_curve(
 
 
 @styled
+def recall_by_cost(
+    *,
+    series: Sequence[Mapping[str, Any]],
+    exact_cpu_ms: float,
+    y_label: str = "recall@10 of exact search",
+) -> str:
+    """Best recall that settings of an index reach at a cost, and what exact search costs.
+
+    Parameters
+    ----------
+    series : sequence of mapping
+        ``name``, ``cost`` (CPU ms of a query, above 0) and ``values`` in [0, 1], in the order of rising cost.
+    exact_cpu_ms : float
+        A dashed line.
+    y_label : str
+    """
+    figure, axes = _axes()
+    handles: list[Any] = []
+    for place, one in enumerate(series):
+        handles += axes.plot(_numbers(one["cost"]), _numbers(one["values"]), **look(place))
+    handles.append(axes.axvline(exact_cpu_ms, color=INK, linewidth=1.0, linestyle=(0, (4, 3))))
+    axes.set_xscale("log")
+    axes.set_xlabel("CPU ms a query, one thread")
+    axes.grid(visible=True, axis="y")
+    axes.set_ylabel(name(y_label))
+    add_legend(axes, handles, [*(name(one["name"]) for one in series), "exact search"])
+    return svg_of(figure)
+
+
+@styled
 def few_shot(
     *,
     shots: Sequence[int],
@@ -253,6 +283,7 @@ def confusion(*, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str
 
 KINDS: Final[dict[str, Callable[..., str]]] = {
     "recall_curve": recall_curve,
+    "recall_by_cost": recall_by_cost,
     "bars_with_interval": bars_with_interval,
     "per_gene_scatter": per_gene_scatter,
     "few_shot": few_shot,

@@ -3,6 +3,7 @@
 from stamp_index.index.building import build_index
 from stamp_index.index.card import IndexCard
 from stamp_index.index.engine import Settings
+from stamp_index.index.every_recipe import MeasuredRecipe, measure_recipes
 from stamp_index.index.exact import ann_recall_at_k, exact_search
 from stamp_index.index.folder import has_index, index_folder
 from stamp_index.index.folding import fold_index
@@ -16,6 +17,7 @@ __all__ = [
     "IndexCard",
     "IndexRecipe",
     "Keeper",
+    "MeasuredRecipe",
     "Prepared",
     "Settings",
     "ann_recall_at_k",
@@ -26,5 +28,6 @@ __all__ = [
     "index_folder",
     "keep_up",
     "load_recipe",
+    "measure_recipes",
     "read_card",
 ]

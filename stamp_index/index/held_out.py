@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from stamp_index.index.card import IndexCard
     from stamp_index.index.engine import Engine
     from stamp_index.store import Modality, Store
+    from stamp_index.store.view import StoreView
 
 
 def held_out(
-    store: Store,
+    store: StoreView,
     modality: Modality,
     rows: NDArray[np.int64],
     vectors: NDArray[np.float16],
@@ -35,7 +36,7 @@ def held_out(
 
     Parameters
     ----------
-    store : Store
+    store : StoreView
         Where queries of the other modality are read.
     modality : {"image", "gene"}
         That is indexed: its queries are rows of the index, and do not count as their own hits.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.evaluate.domains.spaces import COORDINATES, EXPRESSION, RANDOM
@@ -18,6 +18,7 @@ _TEXT: Final = (
     "are right. Rows over different slides (n slides, N) do not compare."
 )
 _KIND: Final = ("features", "method", "smoothing")
+_BASELINES: Final = (EXPRESSION, COORDINATES, RANDOM)
 _DIGITS: Final = 3  # as tables of DLPFC have it
 
 
@@ -66,6 +67,15 @@ class DomainReport:
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
 
+    def with_baseline(self, other: DomainReport, name: str) -> DomainReport:
+        """Add the image rows of a report on the same slides as a baseline of that name."""
+        rows = [
+            {**row, "features": name, "baseline": True}
+            for row in other.rows
+            if row["features"] == "image"
+        ]
+        return replace(self, rows=(*self.rows, *rows))
+
     def summary(self) -> list[dict[str, Any]]:
         """Mean of each kind of vectors, method and smoothing over the slides, as tables of DLPFC have it."""
         import pandas as pd
@@ -73,7 +83,11 @@ class DomainReport:
         by = ["features", "baseline", "method", "smoothing"]
         single = [row for row in self.rows if row["scope"] == "slide"]
         # A slide may lack what others have, so the order of appearance is not that of the kinds.
-        kinds = [*self.settings["features"], EXPRESSION, COORDINATES, RANDOM]
+        first = self.settings["features"]
+        other = [
+            row["features"] for row in self.rows if row["features"] not in (*first, *_BASELINES)
+        ]
+        kinds = [*first, *dict.fromkeys(other), *_BASELINES]
         single.sort(key=lambda row: kinds.index(row["features"]))
         table = pd.DataFrame(single)
         grouped = table.groupby(by, sort=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -129,6 +129,40 @@ def _baselines(spots: Spots, k: int, seed: int) -> list[Method]:
         weights = mean_weights(maps.image(spots.test_image), maps.gene(spots.train_profile), k)
         found.append(Method(f"{name} vectors, mean of {some}", BASELINE, _weighted(weights)))
     return found
+
+
+def raw_methods(
+    spots: Spots,
+    name: str,
+    train: NDArray[np.float32],
+    test: NDArray[np.float32],
+    *,
+    k: int,
+) -> list[Method]:
+    """Neighbours by raw features (m, c) and (n, c), and ridge regression on them: what nothing learnt from pairs can do.
+
+    Parameters
+    ----------
+    spots : Spots
+    name : str
+        Of the features.
+    train, test : ndarray of shape (m, c) and (n, c), float32
+    k : int
+        Training spots that a prediction is the mean of.
+    """
+    unit = [
+        one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in (train, test)
+    ]
+    near = _weighted(mean_weights(unit[1], unit[0], k))
+    some = min(k, len(train))
+    return [
+        Method(f"neighbours by {name}, mean of {some}", BASELINE, near),
+        Method(
+            f"ridge on {name} (hest corrected)",
+            BASELINE,
+            _ridge(replace(spots, train_image=train, test_image=test)),
+        ),
+    ]
 
 
 def _mean(part: slice, values: Values) -> NDArray[np.float64]:

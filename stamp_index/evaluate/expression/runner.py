@@ -13,6 +13,7 @@ from stamp_index.evaluate.expression.methods import (
     SLIDE_MEAN,
     Spots,
     expression_methods,
+    raw_methods,
 )
 from stamp_index.evaluate.expression.moments import slide_moments
 from stamp_index.evaluate.expression.reading import gene_lists, read_predicted, slide_parts
@@ -20,7 +21,7 @@ from stamp_index.evaluate.expression.report import ExpressionReport
 from stamp_index.evaluate.expression.tables import Measured, gene_table, report_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,7 +36,7 @@ PROFILE_GENES: Final = 1000  # of largest variance, on which PCA + ridge and CCA
 _VALUES: Final = 2**26  # levels held at a time: 256 MiB in float32
 
 
-def evaluate_expression(
+def evaluate_expression(  # noqa: PLR0913 - what is predicted, from what, beside what, and who is told
     store: StoreView,
     split: Split,
     *,
@@ -43,6 +44,7 @@ def evaluate_expression(
     genes: Sequence[str] | None = None,
     temperature: float = TEMPERATURE,
     seed: int = 0,
+    raw: Mapping[str, StoreView] | None = None,
     progress: Progress | None = None,
 ) -> ExpressionReport:
     """Measure how well the test spots' images tell their expression.
@@ -62,6 +64,8 @@ def evaluate_expression(
         Of softmax weights.
     seed : int
         Of the random baseline.
+    raw : mapping of str to StoreView, optional
+        The store seen through raw features (`stamp_index.evaluate.raw_features.raw_views`), as baselines.
     progress : callable, optional
         Called with the predictions made so far and with those that there are in all.
 
@@ -90,9 +94,14 @@ def evaluate_expression(
     """
     spots = read_predicted(store, split)
     lists = gene_lists(spots.levels, genes)
-    methods = expression_methods(
-        _seen(store, spots, lists[0].names), k=k, temperature=temperature, seed=seed
-    )
+    seen = _seen(store, spots, lists[0].names)
+    methods = expression_methods(seen, k=k, temperature=temperature, seed=seed)
+    for name, view in (raw or {}).items():
+        train, test = (
+            view.vectors("image", side.rows).astype(np.float32)
+            for side in (spots.train, spots.test)
+        )
+        methods += raw_methods(seen, name, train, test, k=k)
     names = tuple(dict.fromkeys(name for one in lists for name in one.names))
     moments = _measure(store, spots, names, methods, progress=progress)
     kinds = {**{method.name: method.kind for method in methods}, SLIDE_MEAN: ORACLE}

@@ -54,12 +54,13 @@ class SuiteSettings:
 
 @dataclass(frozen=True)
 class Asked:
-    """A store, its split, and what is measured of it."""
+    """A store, its split, and what is measured of it; `raw` is the same store seen through raw features, by their name."""
 
     store: StoreView
     split: Split
     settings: SuiteSettings
     label: str | None  # that the store has, or None
+    raw: Mapping[str, StoreView]
     told: Callable[[str, int, int], object]  # part, steps that are done, steps that there are
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stamp_index.evaluate.domains import evaluate_domains
 from stamp_index.evaluate.errors import EvaluationError
@@ -25,14 +25,15 @@ def domains_part(asked: Asked) -> Found:
         msg = "No label of the test slides has two classes. Give one by --label, or annotate the slides."
         raise EvaluationError(msg)
     radius = surroundings_um(read_spots(asked.store, (), asked.split.test))
-    found = evaluate_domains(
-        asked.store,
-        asked.label,
-        slides=asked.split.test,
-        exclude=asked.settings.exclude,
-        smoothing_um=(None,) if radius is None else (None, radius),
-        seeds=range(asked.settings.seed, asked.settings.seed + 5),
-    )
-    out = Found([found.section()])
-    out.notes += found.notes
-    return out
+    how: dict[str, Any] = {
+        "slides": asked.split.test,
+        "exclude": asked.settings.exclude,
+        "smoothing_um": (None,) if radius is None else (None, radius),
+        "seeds": range(asked.settings.seed, asked.settings.seed + 5),
+    }
+    found = evaluate_domains(asked.store, asked.label, **how)
+    for name, view in asked.raw.items():
+        found = found.with_baseline(
+            evaluate_domains(view, asked.label, features=("image",), **how), name
+        )
+    return Found([found.section()], notes=list(found.notes))

@@ -35,6 +35,7 @@ def expression_part(asked: Asked) -> Found:
         asked.split,
         genes=settings.genes or None,
         seed=settings.seed,
+        raw=asked.raw,
         progress=lambda *at: asked.told("expression", *at),
     )
     first = found.gene_lists[0]

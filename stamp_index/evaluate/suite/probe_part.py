@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stamp_index.evaluate.probe.settings import Features, Split
     from stamp_index.evaluate.suite.asked import Asked
     from stamp_index.store import Modality
+    from stamp_index.store.view import StoreView
 
 FEATURES: Final[tuple[Features, ...]] = ("image", "gene", "both")
 TEXT: Final = (
@@ -61,29 +62,29 @@ def probe_part(asked: Asked) -> Found:
         raise EvaluationError(msg)
     out = Found()
     probes, few, carried = _Kind(), _Kind(), _Kind()
-    for at, features in enumerate(FEATURES):
-        asked.told("probe", at, len(FEATURES))
+    seen = [_Seen(asked.store, features, features) for features in FEATURES]
+    seen += [_Seen(view, "image", name) for name, view in asked.raw.items()]
+    for at, one in enumerate(seen):
+        asked.told("probe", at, len(seen))
         try:
-            settings = _settings(asked, asked.label, features, out.notes)
+            settings = _settings(asked, asked.label, one.features, out.notes)
         except EvaluationError as error:
-            out.notes.append(f"No probe on {features} embeddings: {error}")
+            out.notes.append(f"No probe on {one.words}: {error}")
             continue
-        _carry(asked, settings, carried)
+        _carry(asked, one, settings, carried)
         try:
-            result = run_probe(asked.store, settings)
+            result = run_probe(one.store, settings)
         except ProbeError as error:
-            out.notes.append(f"No probe on {features} embeddings of the test slides alone: {error}")
+            out.notes.append(f"No probe on {one.words} of the test slides alone: {error}")
             continue
         probes.take(
-            [probe_row(result, features)],
-            confusion_plot(result.confusion, result.classes, features),
+            [probe_row(result, one.name)],
+            confusion_plot(result.confusion, result.classes, one.name),
         )
-        out.notes += [
-            f"Probe on {features} embeddings: {one}" for one in (*result.notes, *result.warnings)
-        ]
-        curve = few_shot(asked.store, settings)
-        few.take([{"features": features, **row} for row in curve.rows()], None)
-    asked.told("probe", len(FEATURES), len(FEATURES))
+        out.notes += [f"Probe on {one.words}: {said}" for said in (*result.notes, *result.warnings)]
+        curve = few_shot(one.store, settings)
+        few.take([{"features": one.name, **row} for row in curve.rows()], None)
+    asked.told("probe", len(seen), len(seen))
     if not probes.rows and not carried.rows:
         raise EvaluationError(" ".join(out.notes))
     if probes.rows:
@@ -94,6 +95,20 @@ def probe_part(asked: Asked) -> Found:
         title = "Linear probe, from training slides to test slides"
         out.sections.append(section(title, CARRIED, [table(carried.rows)], carried.plots))
     return out
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a probe looks at: a store, or its view of raw features; which embeddings; and their name in tables."""
+
+    store: StoreView
+    features: Features
+    name: str
+
+    @property
+    def words(self) -> str:
+        """Name it in a sentence."""
+        return f"{self.name} embeddings" if self.name in FEATURES else self.name
 
 
 @dataclass
@@ -108,9 +123,9 @@ class _Kind:
         self.plots += [plot] if plot else []
 
 
-def _carry(asked: Asked, settings: ProbeSettings, carried: _Kind) -> None:
+def _carry(asked: Asked, seen: _Seen, settings: ProbeSettings, carried: _Kind) -> None:
     """Learn on the training slides that have the label, if any."""
-    store, label = asked.store, str(settings.label)
+    store, label = seen.store, str(settings.label)
     sides: tuple[Modality, ...] = (
         ("image", "gene") if settings.features == "both" else (settings.features,)
     )
@@ -127,14 +142,14 @@ def _carry(asked: Asked, settings: ProbeSettings, carried: _Kind) -> None:
     except (ProbeError, EvaluationError):
         return  # no labels there
     row: dict[str, Any] = {
-        "features": settings.features,
+        "features": seen.name,
         "N train": found.n_train,
         "N test": found.n_test,
     }
     row |= {"classes": len(found.classes), "accuracy": found.accuracy, **found.scores}
     row |= {"chance": found.chance, "majority": found.majority}
     row["random features"] = found.random_features["balanced_accuracy"]
-    carried.take([row], confusion_plot(found.confusion, found.classes, settings.features))
+    carried.take([row], confusion_plot(found.confusion, found.classes, seen.name))
 
 
 def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[str, ...]:
@@ -207,7 +222,7 @@ def confusion_plot(
     return {
         "kind": "confusion",
         "data": {"classes": list(classes), "counts": counts.tolist()},
-        "caption": f"{features} embeddings: truth by row, said by column.",
+        "caption": f"{features}: truth by row, said by column.",
     }
 
 

@@ -125,10 +125,18 @@ def baselines(
     profile = store.expression(names, train.rows)
     tested = store.expression(names, spots.rows)
     held = train.slide if len(train.patient_ids) == 1 else train.patient
-    ridge = fit_ridge(train.vectors["image"], profile, held)
-    cca = fit_cca(train.vectors["image"], profile)
-    for name, maps in (("PCA + ridge on its images", ridge), ("CCA on its images", cca)):
-        out[name] = maps.image(spots.vectors["image"]), maps.gene(tested)
+    seen = {"its images": (train.vectors["image"], spots.vectors["image"])}
+    for kind, view in asked.raw.items():
+        learnt, asking = (
+            view.vectors("image", side.rows).astype(np.float32) for side in (train, spots)
+        )
+        seen[kind] = learnt, asking
+    for kind, (learnt, asking) in seen.items():
+        for name, maps in (
+            ("PCA + ridge", fit_ridge(learnt, profile, held)),
+            ("CCA", fit_cca(learnt, profile)),
+        ):
+            out[f"{name} on {kind}"] = maps.image(asking), maps.gene(tested)
     return out
 
 

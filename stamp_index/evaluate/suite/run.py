@@ -12,7 +12,7 @@ from stamp_index.evaluate.suite.asked import Asked, Found, SuiteSettings
 from stamp_index.evaluate.suite.report import SuiteReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from stamp_index.evaluate.split import Split
     from stamp_index.evaluate.suite.asked import Part
@@ -28,6 +28,7 @@ def evaluate_store(
     split: Split | None = None,
     settings: SuiteSettings | None = None,
     *,
+    raw: Mapping[str, StoreView] | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> SuiteReport:
     """Measure a store's embeddings, for any encoder, from the store alone.
@@ -40,6 +41,8 @@ def evaluate_store(
         What is tested; by default every slide that the store's encoder did not learn from.
     settings : SuiteSettings, optional
         Parts, label, genes; everything by default.
+    raw : mapping of str to StoreView, optional
+        The store seen through raw features (`raw_views` of the split's slides), which are then a baseline of every part.
     progress : callable, optional
         Called with the part, its steps that are done, and those that there are.
 
@@ -55,7 +58,8 @@ def evaluate_store(
     """
     split = split_of_encoder(store) if split is None else split
     settings = SuiteSettings() if settings is None else settings
-    asked = Asked(store, split, settings, _label(store, split, settings), progress or _nothing)
+    label = _label(store, split, settings)
+    asked = Asked(store, split, settings, label, raw or {}, progress or _nothing)
     report = _empty(asked)
     reasons = []
     for part in settings.parts:
@@ -134,6 +138,10 @@ def _empty(asked: Asked) -> SuiteReport:
         report.notes.append(
             "A patient of some test slides was learnt from: sections of a patient look alike. Their numbers stand apart from "
             "those of new patients, and say less."
+        )
+    if not asked.raw and set(settings.parts) != {"ann"}:
+        report.notes.append(
+            "Raw features of the encoder's frozen network are not among the baselines: ask for them by --raw-features."
         )
     if not asked.split.train:
         report.notes.append(
