@@ -11,10 +11,16 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-c
 
 VIEWER := app/frontend/node_modules/openseadragon/build/openseadragon/openseadragon.min.js
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo bench test lint types wheel clean
 
 demo: $(VENV)/.demo $(VIEWER)
 	$(BIN)/stamp-index demo stamp-demo $(ARGS)
+
+# The evaluation suite on the phantom, and on real sections where they are at hand; rewrites its part of benchmarks/RESULTS.md.
+# About an hour on two cores, most of it training; what was trained in BENCH is taken.
+BENCH ?= runs/bench
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/suite.py --out $(BENCH) $(ARGS)
 
 test: $(VENV)/.test $(VIEWER)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)

@@ -47,6 +47,18 @@ def test_ties_count_against_us():
     assert retrieval_ranks(same, same).tolist() == [7] * 7
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks_of_long_vectors_are_those_of_their_directions(seed):
+    rng = np.random.default_rng(seed)
+    queries = rng.normal(size=(600, 128)).astype(np.float32) * 30
+    targets = rng.normal(size=(600, 128)).astype(np.float32)
+    targets[300:] = targets[:300] * 7
+    ranks = retrieval_ranks(queries, targets)
+    assert ranks.min() >= 2, "each target has its double"
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, targets)]
+    np.testing.assert_array_equal(ranks, retrieval_ranks(*unit))
+
+
 def test_perfect_embeddings_have_rank_one_and_k_equal_to_n_gives_recall_one():
     x = _units(30, 8, 2)
     assert retrieval_recall_at_k(retrieval_ranks(x, x), 1) == 1.0

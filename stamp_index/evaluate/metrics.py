@@ -20,7 +20,7 @@ def retrieval_ranks(
     Parameters
     ----------
     queries, targets : ndarray of shape (n, d), float32
-        Unit vectors; row i of both is the same spot.
+        Row i of both is the same spot; compared by cosine, whatever their lengths.
 
     Returns
     -------
@@ -39,9 +39,16 @@ def retrieval_ranks(
     from stamp_index.evaluate.retrieval.zones import blocks
 
     one = np.zeros(len(queries), np.int64)
-    own = np.einsum("nd,nd->n", queries, targets).astype(np.float32)
-    found = scan((queries, targets), blocks(one, one), own[:, None], 0)
+    pair = _unit(queries), _unit(targets)
+    own = np.einsum("nd,nd->n", *pair)
+    found = scan(pair, blocks(one, one), own[:, None], 0)
     return np.concatenate([block.reached.sum(axis=(1, 2)) for block in found])
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1, which the width of a tie is meant for; a zero row stays."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, 1e-30), np.float32)
 
 
 def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
