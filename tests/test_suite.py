@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from stamp_index.cli import main
 from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.expression import hest_published
 from stamp_index.evaluate.split import make_split, split_by_patient
 from stamp_index.evaluate.suite.asked import SuiteSettings
 from stamp_index.evaluate.suite.report import read_report
@@ -64,6 +65,21 @@ def test_what_is_the_same_on_both_sides_is_found_and_baselines_stand_beside(repo
     (probe,) = [row for row in report.rows("Linear probe") if row["features"] == "image"]
     assert probe["held out by"] == "patient"
     assert probe["balanced_accuracy"] > probe["chance"] + 0.2
+
+
+def test_published_protocols_are_measured_on_the_splits_own_spots(report, store):
+    (hest, corrected) = report.rows("HEST-Benchmark's protocol")
+    assert (hest["protocol"], corrected["protocol"]) == ("hest", "hest corrected")
+    assert (hest["N test"], hest["N train"]) == (120, 120)
+    (genes,) = [one["names"] for one in report.genes if one["label"] == "HVG-50"]
+    rows = np.concatenate([np.arange(120), np.arange(120, 240)])
+    counts = store.counts(genes, rows)
+    fold = np.arange(120), np.arange(120, 240)
+    slow = hest_published(store.vectors("image", rows).astype(np.float32), counts, genes, [fold])
+    assert hest["mean Pearson"] == pytest.approx(slow.mean, nan_ok=True)
+    (leaking,) = report.rows("ST-Align's protocol")
+    assert (leaking["slides"], leaking["N"]) == (2, 120)
+    assert leaking["MSE of the training mean"] > 0
 
 
 def test_the_command_line_writes_three_files_that_can_be_compared(store, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from stamp_index.evaluate.errors import EvaluationError
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from stamp_index.evaluate.split import Split
     from stamp_index.store.view import StoreView
 
-Part = Literal["retrieval", "expression", "probe", "domains", "ann"]
-PARTS: Final[tuple[Part, ...]] = ("retrieval", "expression", "probe", "domains", "ann")
+Part = Literal["retrieval", "expression", "protocols", "probe", "domains", "ann"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SuiteSettings:
 
     Attributes
     ----------
-    parts : tuple of {"retrieval", "expression", "probe", "domains", "ann"}
+    parts : tuple of {"retrieval", "expression", "protocols", "probe", "domains", "ann"}
         All by default.
     label : str or None
         What probes and domains are about, and hits are compared by; None for the first label of the store with classes.

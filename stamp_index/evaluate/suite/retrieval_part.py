@@ -16,6 +16,7 @@ from stamp_index.evaluate.retrieval.rows import CUTOFFS
 from stamp_index.evaluate.retrieval.runner import evaluate_retrieval
 from stamp_index.evaluate.spots import read_spots, surroundings_um
 from stamp_index.evaluate.suite.asked import Found, section, table
+from stamp_index.evaluate.suite.groups import groups
 from stamp_index.store.label_classes import classes_of
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-NEW: Final = "new patients"
-TAUGHT: Final = "patients that were learnt from"
-UNKNOWN: Final = "patients unknown"
 MAX_PAIRED: Final = 500_000  # ranks in a report's JSON
 PROFILE_GENES: Final = 1000  # of largest variance, on which PCA + ridge and CCA are fitted
 
@@ -80,17 +78,6 @@ def retrieval_part(asked: Asked) -> Found:
     if genes is not None:
         out.genes = [genes.to_dict()]
     return out
-
-
-def groups(asked: Asked, spots: EvaluatedSpots) -> dict[str, list[str]]:
-    """Test slides by what is known of their patients; each kind is a gallery of its own."""
-    slides = asked.store.slides().set_index("slide_id")
-    out: dict[str, list[str]] = {}
-    for slide_id in spots.slide_ids:
-        patient = slides.loc[slide_id, "patient_id"]
-        kind = UNKNOWN if not patient else TAUGHT if patient in asked.split.taught else NEW
-        out.setdefault(kind, []).append(slide_id)
-    return {kind: out[kind] for kind in (NEW, TAUGHT, UNKNOWN) if kind in out}
 
 
 def _taught(asked: Asked) -> PredictedSpots | None:

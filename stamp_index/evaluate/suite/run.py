@@ -85,6 +85,10 @@ def _measure(part: Part, asked: Asked) -> Found:
         from stamp_index.evaluate.suite.expression_part import expression_part
 
         return expression_part(asked)
+    if part == "protocols":
+        from stamp_index.evaluate.suite.protocols_part import protocols_part
+
+        return protocols_part(asked)
     if part == "probe":
         from stamp_index.evaluate.suite.probe_part import probe_part
 
