@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stamp_index.embed import embed_slide, ingest
     from stamp_index.encoders import Encoder, load_encoder
     from stamp_index.errors import StampIndexError
-    from stamp_index.evaluate import evaluate_run
+    from stamp_index.evaluate import compare_reports, evaluate_run, evaluate_store
     from stamp_index.genes import GenePanel, Signature, parse_signature
     from stamp_index.index import Index, IndexCard, IndexRecipe
     from stamp_index.phantom import make_phantom
@@ -50,8 +50,10 @@ _WHERE = {
     "SlideViewer": "view",
     "StampIndexError": "errors",
     "Store": "store",
+    "compare_reports": "evaluate",
     "embed_slide": "embed",
     "evaluate_run": "evaluate",
+    "evaluate_store": "evaluate",
     "find_slides": "readers",
     "ingest": "embed",
     "load_encoder": "encoders",
@@ -81,8 +83,10 @@ __all__ = [
     "SlideViewer",
     "StampIndexError",
     "Store",
+    "compare_reports",
     "embed_slide",
     "evaluate_run",
+    "evaluate_store",
     "find_slides",
     "ingest",
     "load_encoder",
