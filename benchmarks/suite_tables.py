@@ -27,7 +27,7 @@ TESTS = {  # world and slide that is tested: what is said of it
 BLEEP = "retrieval, mean of 50 (BLEEP)"
 PREDICTED = (  # columns of the table of predictions: title, method
     ("BLEEP", BLEEP),
-    ("ridge", "ridge on image embeddings (hest corrected)"),
+    ("ridge", "PCA 256 + ridge on image embeddings"),
     ("image neighbours", "image-only neighbours, mean of 50"),
     ("CCA", "CCA vectors, mean of 50"),
 )
@@ -36,8 +36,8 @@ PLAIN = (
     ("random vectors", "random vectors, mean of 50"),
     ("neighbours, patch", f"neighbours by {PATCH}, mean of 50"),
     ("neighbours, patch + region", f"neighbours by {WIDE}, mean of 50"),
-    ("ridge, patch", f"ridge on {PATCH} (hest corrected)"),
-    ("ridge, patch + region", f"ridge on {WIDE} (hest corrected)"),
+    ("ridge, patch", f"PCA 256 + ridge on {PATCH}"),
+    ("ridge, patch + region", f"PCA 256 + ridge on {WIDE}"),
 )
 
 

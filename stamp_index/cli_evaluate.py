@@ -20,12 +20,19 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("target", metavar="STORE|RUN", type=_PATH)
 @click.argument("paths", metavar="[SLIDE...]", nargs=-1, type=_PATH)
-@click.option("--suite", multiple=True, type=click.Choice(["full", *PARTS]), help="Parts to measure; default: full.")  # fmt: skip
+@click.option("--suite", multiple=True, type=click.Choice(["full", *PARTS]), help="Part to measure; may be repeated; default: full.")  # fmt: skip
 @click.option("--label", help="Label of probes and domains; default: the first with classes.")
-@click.option("--exclude", multiple=True, metavar="CLASS", help="A class that is left out.")
-@click.option("--test-patient", "patients", multiple=True, help="A patient to test; default: all that the encoder did not learn from.")  # fmt: skip
+@click.option(
+    "--exclude", multiple=True, metavar="CLASS", help="A class that is left out; may be repeated."
+)
+@click.option("--test-patient", "patients", multiple=True, help="A patient to test; may be repeated; default: all that the encoder did not learn from.")  # fmt: skip
 @click.option("--encoder", help="Name of the encoder, where the store has several.")
-@click.option("--gene", "genes", multiple=True, help="A gene to predict; default: 50 HVG.")
+@click.option(
+    "--gene",
+    "genes",
+    multiple=True,
+    help="A gene to predict; may be repeated; default: 50 HVG, 50 HEG and all.",
+)
 @click.option("--out", type=_PATH, help="Folder for report.json, report.html and report.md.")
 @click.option("--raw-features", is_flag=True, help="Of a store: raw features of the encoder's frozen network as baselines; reads the images again.")  # fmt: skip
 @click.option(
@@ -36,7 +43,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--json", "json_path", type=_PATH, help="Of a run: also write the report here.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def evaluate(target: Path, paths: tuple[Path, ...], **asked: Any) -> None:  # noqa: ANN401 - click's values
-    """Measure STORE's embeddings, baselines beside every number; or a training RUN on slides that it did not see."""
+    """Measure STORE's embeddings, baselines beside every number; or a training RUN on slides that it did not see.
+
+    The tables of a store are printed, or go into the files of --out. The report of a run is kept as RUN/evaluation.json, in
+    the place of an older one.
+    """
     if paths:
         _evaluate_run(target, paths, asked)
     else:
@@ -47,6 +58,7 @@ def _evaluate_store(path: Path, asked: dict[str, Any]) -> None:
     from stamp_index.evaluate.raw_features import raw_views
     from stamp_index.evaluate.split import split_of_encoder
     from stamp_index.evaluate.suite.asked import SuiteSettings
+    from stamp_index.evaluate.suite.report import ready_folder
     from stamp_index.evaluate.suite.run import evaluate_store
     from stamp_index.store import Store
 
@@ -61,6 +73,11 @@ def _evaluate_store(path: Path, asked: dict[str, Any]) -> None:
     settings = SuiteSettings(
         parts=parts, label=asked["label"], genes=asked["genes"], exclude=asked["exclude"]
     )
+    if asked["genes"] and "expression" not in parts:
+        msg = "--gene is of the part expression, which --suite leaves out. Name it too, or leave --gene out."
+        raise click.UsageError(msg)
+    if asked["out"] is not None:
+        ready_folder(asked["out"])
     store = Store.open(path, encoder=asked["encoder"])
     split = _split_of(store, asked["patients"]) or split_of_encoder(store)
     raw = None
@@ -70,13 +87,20 @@ def _evaluate_store(path: Path, asked: dict[str, Any]) -> None:
                 store, (*split.train, *split.test), cache=asked["features"], progress=show
             )
     with progress("evaluating", quiet=asked["quiet"]) as show:
-        report = evaluate_store(
-            store, split, settings, raw=raw, progress=lambda _, done, total: show(done, total)
-        )
-    click.echo(report.to_markdown())
-    if asked["out"] is not None:
-        for made in report.save(asked["out"]).values():
-            click.echo(f"Wrote {made}")
+
+        def told(part: str, done: int, total: int) -> None:
+            """Fill the bar part by part, so that it never goes back."""
+            at = parts.index(part) if part in parts else 0
+            show(round(1000 * (at + done / max(total, 1))), 1000 * len(parts))
+
+        report = evaluate_store(store, split, settings, raw=raw, progress=told)
+    if asked["out"] is None:
+        click.echo(report.to_markdown())
+        return
+    for name, value in report.about:
+        click.echo(f"{name}: {value}")
+    for made in report.save(asked["out"]).values():
+        click.echo(f"Wrote {made}")
 
 
 def _split_of(store: Store, patients: tuple[str, ...]) -> Split | None:
@@ -124,7 +148,7 @@ def _option(name: str) -> str:
 @click.argument("b", metavar="B.json", type=_PATH)
 def compare(a: Path, b: Path) -> None:
     """Say by how much report B is better than report A on the same spots, with 95 % intervals."""
-    from stamp_index.evaluate.suite.compare import compare_reports
+    from stamp_index.evaluate.suite.compare import compare_reports, only_in_one
     from stamp_index.evaluate.suite.report import markdown_table, read_report
 
     one, other = read_report(a), read_report(b)
@@ -136,3 +160,5 @@ def compare(a: Path, b: Path) -> None:
             f"{report.store['version']}, split {split['hash']} by {split['by']}"
         )
     click.echo("\n".join(["", *markdown_table(list(rows[0]), rows)]))
+    for said in only_in_one(one, other):
+        click.echo(f"Not compared: {said}.")

@@ -296,7 +296,7 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert found.notes[:3] == (
         "60 of 300 spots were left out: they have no image embeddings of encoder 'vec'.",
         "60 of 240 spots were left out: they have no label 'region'.",
-        "20 spots of other classes were left out, as asked.",
+        "20 spots of other classes were left out.",
     )
     gene = run_probe(store, ProbeSettings(gene="CD8A", features="gene", C=1.0))
     assert gene.notes[0] == "60 of 300 spots were left out: they have no measurement of CD8A."

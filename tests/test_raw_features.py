@@ -19,6 +19,7 @@ from stamp_index.encoders.checkpoint import save_encoder
 from stamp_index.encoders.gene_input import GeneInput
 from stamp_index.encoders.ridge_encoder import RidgeEncoder, mean_token
 from stamp_index.encoders.trunk import load_trunk
+from stamp_index.errors import EncoderError
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.raw_features import PATCH, WIDE, _pooled, raw_views
 from stamp_index.evaluate.split import split_by_patient
@@ -86,7 +87,7 @@ def test_every_part_of_a_report_has_them_as_baselines(world):
     encoders = {row["encoder"] for row in found.rows("Retrieval")}
     assert {f"PCA + ridge on {PATCH}", f"CCA on {WIDE}"} <= encoders
     methods = {row["method"]: row["kind"] for row in found.rows("Expression")}
-    assert methods[f"ridge on {WIDE} (hest corrected)"] == "baseline"
+    assert methods[f"PCA 256 + ridge on {WIDE}"] == "baseline"
     assert methods[f"neighbours by {PATCH}, mean of 50"] == "baseline"
     probes = {row["features"]: row for row in found.rows("Linear probe")}
     assert list(probes) == ["image", "gene", "both", PATCH, WIDE]
@@ -143,3 +144,31 @@ def test_slides_without_pictures_have_none(tmp_path, world):
     made = embed_into(tmp_path / "store", [blind], encoder_path=store.encoder_path)
     with pytest.raises(EvaluationError, match="None of the slides has image embeddings"):
         raw_views(Store.open(made.path), ["blind"])
+
+
+def test_another_picture_of_the_same_size_is_not_taken_for_the_one_that_was_embedded(world):
+    store, slides = world
+    path = Path(slides[1].image.uri)
+    held = path.read_bytes()
+    with Image.open(path) as picture:
+        turned = picture.transpose(Image.Transpose.ROTATE_180).copy()
+    try:
+        turned.save(path)
+        with pytest.raises(EvaluationError, match="S1 .* is not the picture that was embedded"):
+            raw_views(store, ["S1"])
+    finally:
+        path.write_bytes(held)
+
+
+def test_damaged_caches_unknown_slides_and_spots_without_features_are_refused(world, tmp_path):
+    store, _ = world
+    views = raw_views(store, ["S0"], cache=tmp_path)
+    with pytest.raises(EvaluationError, match="40 of the spots have no raw features"):
+        views[PATCH].vectors("image", np.arange(80))
+    with pytest.raises(EvaluationError, match="no slide 'zz'"):
+        raw_views(store, ["zz"])
+    for damage in (b"", b"garbage"):
+        for path in tmp_path.glob("*.npy"):
+            path.write_bytes(damage)
+        with pytest.raises(EncoderError, match=r"S0-.*\.npy are damaged"):
+            raw_views(store, ["S0"], cache=tmp_path)

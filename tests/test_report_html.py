@@ -292,3 +292,7 @@ def test_truths_and_mixed_columns_are_text():
     assert "number" not in html
     assert ">yes<" in html
     assert ">many<" in html
+
+
+def test_one_number_that_ran_away_does_not_take_the_decimals_of_the_others():
+    assert number_texts([1.19, 1.18, 2.5, 2174512.3]) == ["1.190", "1.180", "2.500", "2.17e+06"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -101,7 +102,12 @@ def other_spots() -> SuiteReport:
             report(split={"by": "patient", "train": [], "test": ["c"], "hash": "x"}),
             "other test slides",
         ),
-        (report(genes=[]), "other gene lists"),
+        (
+            report(
+                genes=[{"label": "HVG-8", "names": ["G1"], "rule": "variance", "hash": "other"}]
+            ),
+            "other gene lists",
+        ),
         (other_spots(), "version 3, other in version 4"),
         (report(paired={}), "nothing in common"),
     ],
@@ -133,3 +139,59 @@ def test_files_that_are_no_report_are_refused_in_a_sentence(tmp_path, content, w
 def test_a_report_that_is_not_there_is_said(tmp_path):
     with pytest.raises(EvaluationError, match="cannot be read"):
         read_report(tmp_path / "nothing.json")
+
+
+def _edited(tmp_path, change):
+    path = report().save(tmp_path)["json"]
+    held = json.loads(path.read_text())
+    change(held)
+    path.write_text(json.dumps(held))
+    return path
+
+
+def _ranks(value):
+    def change(held):
+        held["paired"]["retrieval"]["new patients"]["ranks"]["image_to_gene"] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _ranks([1]),
+        _ranks(None),
+        _ranks([0] * N),
+        _ranks([1.5] * N),
+        _ranks(["5"] * N),
+        _ranks([True] * N),
+        _ranks([N + 1] * N),
+        lambda held: held["paired"].update(retrieval=[]),
+        lambda held: held["paired"]["retrieval"]["new patients"].pop("spots"),
+        lambda held: held["paired"]["retrieval"]["new patients"].pop("patient"),
+        lambda held: held["paired"]["retrieval"]["new patients"]["ranks"].pop("gene_to_image"),
+        lambda held: held["paired"]["expression"]["mean of 50"].update(G0=1e9),
+        lambda held: held["paired"]["expression"]["mean of 50"].update(G0="5"),
+        lambda held: held["split"].pop("by"),
+        lambda held: held["encoder"].clear(),
+        lambda held: held.update(genes=[3]),
+    ],
+)
+def test_reports_that_were_edited_by_hand_are_refused_with_their_name(tmp_path, change):
+    path = _edited(tmp_path, change)
+    with pytest.raises(EvaluationError, match="report.json"):
+        read_report(path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, "/dev/zero", tmp_path):
+        with pytest.raises(EvaluationError, match="no file"):
+            read_report(path)
+
+
+def test_names_in_markdown_are_no_html():
+    made = report()
+    made.sections[0]["tables"][0]["rows"][0]["gallery"] = "<script>x</script>"
+    assert "<script>" not in made.to_markdown()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from stamp_index.errors import EncoderError
 from stamp_index.slides import iter_patches
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class FeatureCache:
             _save(path, np.concatenate(parts))
         elif self.progress is not None:
             self.progress(slide.n_spots)
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+        return _load(path, slide.n_spots)
 
     def _key(self, slide: Slide, spec: PatchSpec, cells: NDArray[np.int64] | None) -> str:
         side = "patch" if cells is None else "region"
@@ -96,6 +97,27 @@ class FeatureCache:
         digest.update(np.ascontiguousarray(slide.xy_px, dtype="<f8").tobytes())
         digest.update(b"patch" if cells is None else cells.astype("<i8").tobytes())
         return f"{slide.slide_id}-{digest.hexdigest()[:16]}".replace("/", "_")
+
+
+def _load(path: Path, n: int) -> NDArray[np.float16]:
+    """Map a file of prepared images of n spots.
+
+    Raises
+    ------
+    EncoderError
+        If it is damaged, or holds those of another number of spots.
+    """
+    try:
+        held: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        wrong = (
+            "" if held.ndim > 1 and len(held) == n else f"it has shape {held.shape}, for {n} spots"
+        )
+    except (ValueError, EOFError) as exc:
+        wrong = str(exc) or "it is empty"
+    if wrong:
+        msg = f"The prepared images {path} are damaged ({wrong}). Delete the file; it is made anew."
+        raise EncoderError(msg)
+    return held
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:

@@ -17,7 +17,7 @@ from stamp_index.evaluate.expression import (
 )
 from stamp_index.evaluate.metrics import (
     average_precision,
-    bootstrap_interval,
+    group_interval,
     mean_interval,
     pearson_per_gene,
     retrieval_ranks,
@@ -61,13 +61,13 @@ __all__ = [
     "SuiteSettings",
     "ann_recall",
     "average_precision",
-    "bootstrap_interval",
     "compare_reports",
     "evaluate_domains",
     "evaluate_expression",
     "evaluate_run",
     "evaluate_store",
     "few_shot",
+    "group_interval",
     "hest_corrected",
     "hest_published",
     "make_split",

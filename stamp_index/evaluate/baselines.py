@@ -139,12 +139,15 @@ def fit_ridge(
     scaler = StandardScaler().fit(train_image)
     n_components = max(1, min(COMPONENTS, len(train_image) - 1, train_expression.shape[1]))
     pca = PCA(n_components, random_state=0).fit(train_expression)
-    x, y = scaler.transform(train_image), pca.transform(train_expression)
+    # The first components keep the lead, but do not drown the rest in a cosine: scores have the fourth root of their variance.
+    # By the plain components recall was lower by a tenth to a third.
+    loud = np.sqrt(np.maximum(pca.singular_values_, 1e-12))
+    x, y = scaler.transform(train_image), pca.transform(train_expression) / loud
     held = np.zeros(len(x)) if groups is None else groups
     model = Ridge(alpha=choose_alpha(x, y, held)).fit(x, y)
     return PairedMaps(
         lambda rows: _unit(model.predict(scaler.transform(rows)).reshape(len(rows), -1)),
-        lambda rows: _unit(pca.transform(rows)),
+        lambda rows: _unit(pca.transform(rows) / loud),
     )
 
 

@@ -104,10 +104,13 @@ def _section(place: int, section: Mapping[str, Any]) -> str:
     try:
         words = [part.strip() for part in str(section.get("text", "")).split("\n\n")]
         parts = [f"<p>{text(part)}</p>" for part in words if part]
-        parts += [
+        plots = [
             _plot(f"plot-{place}-{number}-", plot)
             for number, plot in enumerate(section.get("plots", ()), start=1)
         ]
+        if plots:
+            kind = "plots many" if len(plots) > 2 else "plots"
+            parts.append(f'<div class="{kind}">{"".join(plots)}</div>')
         parts += [_table(table) for table in section.get("tables", ())]
         title = section["title"]
     except (KeyError, TypeError, AttributeError) as exc:

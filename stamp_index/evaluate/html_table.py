@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # What HTML has no sign for, and halves of characters that no file can hold.
 _UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MOST_DIGITS: Final = 4
+_AWAY: Final = 1000.0  # times the median of a column
 _SHORT: Final = 24  # characters of a text that stays on one line
 _NONE: Final = '<span class="none" title="not defined">\u2013</span>'
 
@@ -54,10 +55,19 @@ def number_texts(values: Sequence[Any], digits: int | None = None) -> list[str |
     """Numbers of one column with the same decimals, None for what is not defined.
 
     Whole numbers have none; otherwise three below 10, two below 100, one below 1,000, and four where this
-    keeps the smallest from being written as 0.
+    keeps the smallest from being written as 0. A thousand times the median and more is written with a power of ten, so that
+    one that ran away does not take the decimals of all others.
     """
     numbers = [_number(value) for value in values]
     held = [one for one in numbers if one is not None and math.isfinite(one)]
+    middle = float(np.median(np.abs(held))) if held else 0.0
+    away = [one is not None and middle > 0 and abs(one) >= _AWAY * middle for one in numbers]
+    if digits is None and any(away) and any(one != int(one) for one in held):
+        near = number_texts([None if far else one for one, far in zip(numbers, away, strict=True)])
+        return [
+            f"{one:.2e}".replace("-", "\u2212") if far else said
+            for one, far, said in zip(numbers, away, near, strict=True)
+        ]
     largest = max((abs(one) for one in held), default=0.0)
     if digits is None:
         if all(one == int(one) for one in held):

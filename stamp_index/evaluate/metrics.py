@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+
+TIE: Final = (
+    1e-6  # cosines nearer than this are equal: sums of float32 in another order differ by some 1e-7
+)
+MANY_GROUPS: Final = 20  # from so many patients on an interval is that of a bootstrap
 
 
 def retrieval_ranks(
@@ -32,8 +38,11 @@ def retrieval_ranks(
     ValueError
         If the shapes differ or there is no row.
     """
-    if queries.shape != targets.shape or not len(queries):
+    if queries.shape != targets.shape or queries.ndim != 2 or not queries.size:
         msg = f"queries has shape {queries.shape} and targets {targets.shape}; expected one (n, d), n > 0."
+        raise ValueError(msg)
+    if not (np.isfinite(queries).all() and np.isfinite(targets).all()):
+        msg = "Some queries or targets are not finite. Leave these rows out."
         raise ValueError(msg)
     from stamp_index.evaluate.retrieval.scan import scan
     from stamp_index.evaluate.retrieval.zones import blocks
@@ -47,8 +56,9 @@ def retrieval_ranks(
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1, which the width of a tie is meant for; a zero row stays."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, 1e-30), np.float32)
+    wide = np.asarray(vectors, np.float64)
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(wide / np.where(length > 0, length, 1.0), np.float32)
 
 
 def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
@@ -77,28 +87,28 @@ def retrieval_recall_at_k(ranks: NDArray[np.int64], k: int) -> float:
     (`retrieval_ranks`).
     """
     ranks = np.asarray(ranks)
-    if ranks.size == 0 or ranks.min() < 1:
+    if ranks.size == 0 or not np.isfinite(ranks).all() or ranks.min() < 1:
         msg = f"ranks must hold at least one rank and none below 1; got {ranks.size} ranks."
         raise ValueError(msg)
-    if k < 1:
-        msg = f"k is {k}; it must be at least 1."
+    if not isinstance(k, int | np.integer) or k < 1:
+        msg = f"k is {k!r}; it must be a whole number of at least 1."
         raise ValueError(msg)
     return float((ranks <= k).mean())
 
 
-def bootstrap_interval(
-    groups: list[NDArray[np.float64]],
+def group_interval(
+    groups: Sequence[NDArray[np.float64]],
     statistic: Callable[[NDArray[np.float64]], float],
     *,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of any statistic by resampling groups with replacement; of a mean see `mean_interval`.
+    """95 % interval of any statistic of pooled values, whose groups are independent; of a mean see `mean_interval`.
 
     Parameters
     ----------
-    groups : list of ndarray
-        Values of one patient each. With a single group its own values are resampled instead, which
+    groups : sequence of ndarray
+        Values of one patient each, along the first axis. With a single group its own values are resampled, which
         understates how much patients differ.
     statistic : callable
         Maps pooled values to a number.
@@ -108,9 +118,18 @@ def bootstrap_interval(
     Returns
     -------
     tuple of float
-        2.5th and 97.5th percentile.
+        Of `MANY_GROUPS` groups and more the 2.5th and 97.5th percentile when they are drawn with replacement; of fewer
+        Student's t on the jackknife's standard error (Efron and Tibshirani 1993, chapter 11), as percentiles of so few are
+        far too narrow: of 5 normal patients they held the truth 85 times in a hundred.
     """
     rng = np.random.default_rng(seed)
+    if 1 < len(groups) < MANY_GROUPS:
+        n = len(groups)
+        whole = statistic(np.concatenate(groups))
+        without = np.array(
+            [statistic(np.concatenate([*groups[:i], *groups[i + 1 :]])) for i in range(n)]
+        )
+        return _student(whole, _jackknife_error(without), n)
     draws = np.empty(n_draws)
     for i in range(n_draws):
         if len(groups) > 1:
@@ -126,22 +145,22 @@ def bootstrap_interval(
 def mean_interval(
     values: NDArray[np.float64], groups: NDArray[np.int64], *, n_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of a mean by resampling whole groups with replacement (Efron and Tibshirani 1993, section 13.3).
+    """95 % interval of a mean whose values are alike within groups.
 
     Parameters
     ----------
     values : ndarray of shape (n,), float64
         One value per query; NaN is left out.
     groups : ndarray of shape (n,), int64
-        Patient of each. With a single one its own values are resampled instead, which understates how much patients
-        differ.
+        Patient of each. With a single one its own values are resampled, which understates how much patients differ.
     n_draws, seed : int
         Of the bootstrap.
 
     Returns
     -------
     tuple of float
-        2.5th and 97.5th percentile; NaN where there is no value.
+        Within the least and the greatest value; NaN where there is no value. Of `MANY_GROUPS` groups and more by drawing whole
+        groups with replacement (Efron and Tibshirani 1993, section 13.3); of fewer as in `group_interval`.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -152,12 +171,31 @@ def mean_interval(
         number = np.arange(len(values))
     sums = np.bincount(number, values)
     sizes = np.bincount(number).astype(np.float64)
+    n, mean = len(sums), float(values.mean())
+    if 1 < n < MANY_GROUPS:
+        without = (sums.sum() - sums) / (sizes.sum() - sizes)
+        low, high = _student(mean, _jackknife_error(without), n)
+        return max(low, float(values.min())), min(high, float(values.max()))
     draws = np.empty(n_draws)
     for i in range(n_draws):
-        times = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
+        times = np.bincount(rng.integers(0, n, n), minlength=n)
         draws[i] = (times @ sums) / (times @ sizes)
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _jackknife_error(without: NDArray[np.float64]) -> float:
+    """Estimate the standard error of a statistic from its values with each group left out, (n,)."""
+    n = len(without)
+    return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+
+
+def _student(middle: float, error: float, n: int) -> tuple[float, float]:
+    """95 % by Student's t with n - 1 degrees of freedom."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1)) * error
+    return middle - half, middle + half
 
 
 def average_precision(
@@ -175,7 +213,7 @@ def average_precision(
     Returns
     -------
     ndarray of shape (q,), float64
-        NaN where nothing is right. Ties count against us: of equal cosines the wrong ones come first.
+        NaN where nothing is right. Ties count against us: of cosines within 1e-6 of each other the wrong ones come first.
     """
     found: NDArray[np.float64] = np.full(len(cosines), np.nan)
     for at, (row, right) in enumerate(zip(cosines, relevant, strict=True)):
@@ -183,7 +221,8 @@ def average_precision(
         wrong = np.sort(row[there & ~right])
         hits = np.sort(row[there & right])[::-1]
         if len(hits):
-            above = len(wrong) - np.searchsorted(wrong, hits, "left")  # wrong ones that are as good
+            # Wrong ones that are as good; sums in single precision differ in the last bits.
+            above = len(wrong) - np.searchsorted(wrong, hits - TIE, "left")
             nth = np.arange(1, len(hits) + 1)
             found[at] = (nth / (nth + above)).mean()
     return found
@@ -203,7 +242,18 @@ def pearson_per_gene(
     -------
     ndarray of shape (g,), float64
         NaN where either side is constant, or fewer than two spots are left.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or a value is infinite.
     """
+    if np.shape(predicted) != np.shape(measured) or np.ndim(predicted) != 2:
+        msg = f"predicted has shape {np.shape(predicted)} and measured {np.shape(measured)}; expected one (n, g)."
+        raise ValueError(msg)
+    if np.isinf(predicted).any() or np.isinf(measured).any():
+        msg = "Some values are infinite. A prediction that ran away is no missing one: correct it first."
+        raise ValueError(msg)
     known = np.isfinite(predicted) & np.isfinite(measured)
     x, y = _centred(predicted, known), _centred(measured, known)
     spread = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))

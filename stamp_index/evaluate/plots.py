@@ -118,8 +118,7 @@ def recall_by_cost(
     for place, one in enumerate(series):
         handles += axes.plot(_numbers(one["cost"]), _numbers(one["values"]), **look(place))
     handles.append(axes.axvline(exact_cpu_ms, color=INK, linewidth=1.0, linestyle=(0, (4, 3))))
-    axes.set_xscale("log")
-    axes.set_xlabel("CPU ms a query, one thread")
+    _cost_axis(axes)
     axes.grid(visible=True, axis="y")
     axes.set_ylabel(name(y_label))
     add_legend(axes, handles, [*(name(one["name"]) for one in series), "exact search"])
@@ -354,6 +353,17 @@ def _count_axis(axes: Axes, counts: Sequence[int], said: str) -> None:
     axes.set_xticks(list(counts), [f"{count:,}" for count in counts], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel(said)
+
+
+def _cost_axis(axes: Axes) -> None:
+    """Logarithmic x axis of CPU milliseconds; plain numbers, as the style draws no formulas."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("CPU ms a query, one thread")
 
 
 def _share_axis(axes: Axes, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from stamp_index.encoders.features import FeatureCache
-    from stamp_index.slides import Slide
+    from stamp_index.slides import Slide, SlideImage
     from stamp_index.store import Modality
 
     Images = NDArray[np.float16] | NDArray[np.uint8]
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 PATCH: Final = "raw features, patch"
 WIDE: Final = "raw features, patch + region"
 _BATCH: Final = 64
+_SEEN_PX, _OTHER = (
+    64,
+    6.0,
+)  # grey levels between two pictures of 64 px; compression and scaling take about 1
 
 
 class RawView(StoreView):
@@ -50,7 +55,11 @@ class RawView(StoreView):
         """Raw features (n, c) in the place of image embeddings; gene embeddings as they are."""
         if modality != "image":
             return super().vectors(modality, rows)
-        return self._features[self._place[self._rows(rows)]]
+        at = self._place[self._rows(rows)]
+        if (at < 0).any():
+            msg = f"{int((at < 0).sum()):,} of the spots have no raw features: read them of their slides too."
+            raise EvaluationError(msg)
+        return self._features[at]
 
     def has_vector(self, modality: Modality) -> NDArray[np.bool_]:
         """Which rows (n_rows,) have raw features, or gene embeddings."""
@@ -92,7 +101,12 @@ def raw_views(
     encoder = load_encoder(store.encoder_path)
     place = np.full(store.n_rows, -1, np.int64)
     parts: list[NDArray[np.float32]] = []
-    slides = store.slides().set_index("slide_id", drop=False).loc[list(slide_ids)]
+    slides = store.slides().set_index("slide_id", drop=False)
+    unknown = [name for name in slide_ids if name not in slides.index]
+    if unknown:
+        msg = f"There is no slide {', '.join(map(repr, unknown))} in the store at {store.path}."
+        raise EvaluationError(msg)
+    slides = slides.loc[list(dict.fromkeys(slide_ids))]
     has = store.has_vector("image")
     slides = slides[has[slides["first_spot"].to_numpy(np.int64)]]
     kept = None if cache is None else FeatureCache(cache, encoder)
@@ -135,7 +149,8 @@ def _slide(store: StoreView, row: pd.Series[Any]) -> Slide:
         msg = f"The image of slide {slide_id} cannot be read, so it has no raw features: {error}"
         raise EvaluationError(msg) from error
     size = (row["width_px"], row["height_px"])
-    if image is None or not math.isfinite(float(row["mpp"])) or image.size_px != size:
+    known = image is not None and math.isfinite(float(row["mpp"])) and image.size_px == size
+    if image is None or not known or not _looks_alike(image, store.overview(slide_id)):
         held = "has no file" if image is None else f"{uri} is not the picture that was embedded"
         msg = f"The image of slide {slide_id} {held}, so it has no raw features. Put it back, or leave raw features out."
         raise EvaluationError(msg)
@@ -150,6 +165,19 @@ def _slide(store: StoreView, row: pd.Series[Any]) -> Slide:
         mpp=float(row["mpp"]),
         spot_diameter_um=float(row["spot_diameter_um"]),
     )
+
+
+def _looks_alike(image: SlideImage, overview: bytes | None) -> bool:
+    """Whether a picture looks like the overview that the store keeps of it; True where it keeps none."""
+    from PIL import Image
+
+    if overview is None:
+        return True
+    with Image.open(io.BytesIO(overview), formats=["JPEG"]) as kept:
+        seen = np.asarray(kept.convert("L").resize((_SEEN_PX, _SEEN_PX)), np.float64)
+    now = Image.fromarray(image.overview(max(_SEEN_PX, 256))).convert("L")
+    there = np.asarray(now.resize((_SEEN_PX, _SEEN_PX)), np.float64)
+    return bool(np.abs(seen - there).mean() < _OTHER)
 
 
 def _features(encoder: Any, slide: Slide, cache: FeatureCache | None) -> NDArray[np.float32]:  # noqa: ANN401 - any that prepares

@@ -253,6 +253,11 @@ def _features_of(run: Path) -> Path:
 
 
 def _sides(split: dict[str, Any], slides: Sequence[Slide]) -> tuple[list[Slide], list[Slide]]:
+    given = [slide.slide_id for slide in slides]
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        msg = f"Slide {', '.join(twice)} is given more than once: each of its spots would tie with its twin. Give it once."
+        raise EvaluationError(msg)
     pictured = [slide for slide in slides if slide.image is not None and slide.has_counts]
     train = [slide for slide in pictured if slide.slide_id in split["train"]]
     # A validation slide has chosen the epoch: it is neither.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from stamp_index.evaluate.errors import EvaluationError
 
@@ -30,13 +30,21 @@ class Split:
     train, test : tuple of str
         Slide ids, sorted. `train` may be empty: then nothing that needs training spots is measured.
     taught : tuple of str
-        Patients that were learnt from, sorted; also such as have no slide in the store.
+        Patients that were learnt from, or chose the epoch, sorted; also such as have no slide in the store.
+    is_history_known : bool
+        Whether the encoder says what it learnt from, with a patient for every slide: else no patient is known to be new.
     """
 
     by: SplitBy
     train: tuple[str, ...]
     test: tuple[str, ...]
     taught: tuple[str, ...] = ()
+    is_history_known: bool = True
+
+    def __post_init__(self) -> None:
+        if self.by not in get_args(SplitBy):
+            msg = f"A split is by {' or '.join(get_args(SplitBy))}; this one says {self.by!r}."
+            raise EvaluationError(msg)
 
     @property
     def hash(self) -> str:
@@ -51,6 +59,7 @@ class Split:
             "train": list(self.train),
             "test": list(self.test),
             "taught": list(self.taught),
+            "is_history_known": self.is_history_known,
             "hash": self.hash,
         }
 
@@ -146,7 +155,7 @@ def make_split(
 def split_of_encoder(store: StoreView) -> Split:
     """Split a store by the encoder that it carries: what that was trained on, and the other slides.
 
-    Slides that chose the epoch (validation) are in neither part. A store without its encoder, or with one that learnt
+    Slides that chose the epoch (validation) are in neither part, and their patients count as learnt from. A store without its encoder, or with one that learnt
     from none of its slides, has no training slides.
 
     Raises
@@ -160,6 +169,9 @@ def split_of_encoder(store: StoreView) -> Split:
     train = [name for name in held if name in set(taught.get("train", ()))]
     seen = {*train, *taught.get("validate", ())}
     test = [name for name in held if name not in seen]
+    if not held:
+        msg = f"The store at {store.path} has no slide yet. Add some by stamp-index add."
+        raise EvaluationError(msg)
     if not test:
         msg = (
             f"The encoder '{store.encoder}' learnt from every slide of the store ({', '.join(held[:8])}), so none is "
@@ -170,14 +182,50 @@ def split_of_encoder(store: StoreView) -> Split:
     named = set(taught_patients(store))
     patient_of = dict(zip(slides["slide_id"], slides["patient_id"], strict=True))
     shared = _patients(patient_of, test) & (named | _patients(patient_of, train))
-    return make_split(slides, train, test, by="section" if shared else "patient", also_taught=named)
+    made = make_split(slides, train, test, by="section" if shared else "patient", also_taught=named)
+    return replace(made, is_history_known=_is_history_known(taught))
+
+
+def held_against_encoder(store: StoreView, split: Split) -> Split:
+    """Hold a split against what the store's encoder learnt from, whoever made it.
+
+    Returns
+    -------
+    Split
+        The same with every patient that the encoder learnt from.
+
+    Raises
+    ------
+    EvaluationError
+        If a tested slide was learnt from or chose the epoch, or its patient was and the split is by patient.
+    """
+    history = _training_split(store)
+    seen = {*history.get("train", ()), *history.get("validate", ())} & set(split.test)
+    if seen:
+        msg = (
+            f"The split tests slide {', '.join(sorted(seen))}, on which the encoder '{store.encoder}' was trained or its "
+            "epoch chosen. Test other slides."
+        )
+        raise EvaluationError(msg)
+    taught = {*split.taught, *taught_patients(store)}
+    made = make_split(store.slides(), split.train, split.test, by=split.by, also_taught=taught)
+    known = split.is_history_known and _is_history_known(history)
+    return replace(made, is_history_known=known)
 
 
 def taught_patients(store: StoreView) -> tuple[str, ...]:
-    """List the patients that the store's encoder is known to have learnt from."""
+    """List the patients that the store's encoder is known to have learnt from, or whose slides chose its epoch."""
     split = _training_split(store)
     patients = split.get("patients", {})
-    return tuple(sorted({patients[name] for name in split.get("train", ()) if patients.get(name)}))
+    seen = (*split.get("train", ()), *split.get("validate", ()))
+    return tuple(sorted({patients[name] for name in seen if patients.get(name)}))
+
+
+def _is_history_known(history: dict[str, Any]) -> bool:
+    """Whether every training slide has a patient on record."""
+    patients = history.get("patients", {})
+    train = history.get("train", ())
+    return bool(train) and all(patients.get(name) for name in train)
 
 
 def _training_split(store: StoreView) -> dict[str, Any]:

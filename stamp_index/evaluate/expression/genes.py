@@ -172,7 +172,7 @@ def given_genes(names: Sequence[str], held: Sequence[str]) -> GeneList:
             f"{', '.join(near) or 'none'}. Correct or leave them out."
         )
         raise MissingGenesError(msg)
-    return GeneList("given", tuple(names), "given")
+    return GeneList("given", tuple(names), "named by whoever asked")
 
 
 def _largest(genes: Sequence[str], score: NDArray[np.float64], n: int) -> tuple[str, ...]:

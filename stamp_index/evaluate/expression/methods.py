@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Values = NDArray[np.floating[Any]]
     Predict = Callable[[slice, Values], NDArray[np.float64]]
 
-RIDGE: Final = "ridge on image embeddings (hest corrected)"
+RIDGE: Final = "PCA 256 + ridge on image embeddings"
 SLIDE_MEAN: Final = "mean of the slide (sees the test spots)"
 ENCODER, BASELINE, ORACLE = "encoder", "baseline", "oracle"
 
@@ -158,7 +158,7 @@ def raw_methods(
     return [
         Method(f"neighbours by {name}, mean of {some}", BASELINE, near),
         Method(
-            f"ridge on {name} (hest corrected)",
+            f"PCA 256 + ridge on {name}",
             BASELINE,
             _ridge(replace(spots, train_image=train, test_image=test)),
         ),

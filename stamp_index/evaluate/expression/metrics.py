@@ -24,7 +24,7 @@ class GeneSummary:
     n_genes : int
         All of them.
     n_constant : int
-        Those without a value: a constant has no correlation.
+        Those without a value: a gene that was measured constant has no correlation.
     """
 
     mean: float

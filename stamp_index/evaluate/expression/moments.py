@@ -52,7 +52,8 @@ def pooled_pearson(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (g,), float64
-        NaN where either side is constant or no slide measured the gene.
+        NaN where the gene was measured constant or on no slide; 0 where the prediction is constant, for it tells nothing. So
+        all methods have numbers of the same genes.
 
     Notes
     -----
@@ -69,7 +70,7 @@ def pooled_pearson(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     syy = (moments[:, SYY] + n * away[MEAN_Y] ** 2).sum(axis=0)
     sxy = (moments[:, SXY] + n * away[MEAN_X] * away[MEAN_Y]).sum(axis=0)
     spread = np.sqrt(sxx) * np.sqrt(syy)
-    found: NDArray[np.float64] = np.full(moments.shape[2], np.nan)
+    found: NDArray[np.float64] = np.where(syy > 0, 0.0, np.nan)
     np.divide(sxy, spread, out=found, where=spread > 0)
     return found
 

@@ -105,7 +105,7 @@ def evaluate_expression(  # noqa: PLR0913 - what is predicted, from what, beside
     names = tuple(dict.fromkeys(name for one in lists for name in one.names))
     moments = _measure(store, spots, names, methods, progress=progress)
     kinds = {**{method.name: method.kind for method in methods}, SLIDE_MEAN: ORACLE}
-    measured = Measured(names, lists, moments, kinds, spots.test, split.taught, len(spots.train))
+    measured = Measured(names, lists, moments, kinds, spots.test, split, len(spots.train))
     return ExpressionReport(
         report_rows(measured),
         gene_table(measured),
@@ -168,10 +168,11 @@ def _measure(
 def _notes(store: StoreView, spots: PredictedSpots, k: int) -> tuple[str, ...]:
     train, n_train = spots.train, len(spots.train)
     notes = [
-        "Expression is log1p of counts per 10,000, not smoothed over neighbours. Gene lists are chosen on training spots.",
+        "Expression is log1p of counts per 10,000, not smoothed over neighbours.",
         f"{len(spots.levels.genes):,} of {len(store.genes):,} genes of the store were measured on every training slide and on "
         "some test slide; no other gene is predicted.",
-        "A constant has no correlation: such genes are left out of means of Pearson, and counted.",
+        "A gene that was measured constant has no correlation: such genes are left out of means of Pearson, and counted. A "
+        "constant prediction has 0.",
         "Cosines as weights (Loki) may be negative and sum to about 0, in a space whose embeddings are centred above all: "
         "then what is predicted is wild.",
     ]

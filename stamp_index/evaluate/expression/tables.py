@@ -11,7 +11,7 @@ import pandas as pd
 
 from stamp_index.evaluate.expression.metrics import summarise_genes
 from stamp_index.evaluate.expression.moments import N, pooled_mse, pooled_pearson, slide_pearson
-from stamp_index.evaluate.metrics import bootstrap_interval
+from stamp_index.evaluate.metrics import group_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.evaluate.expression.genes import GeneList
+    from stamp_index.evaluate.split import Split
     from stamp_index.evaluate.spots import EvaluatedSpots
 
 _DRAWS: Final = 1000
@@ -40,8 +41,7 @@ class Measured:
     kinds : dict
         By method.
     test : EvaluatedSpots
-    taught : tuple of str
-        Patients that were learnt from.
+    split : Split
     n_train : int
     """
 
@@ -50,7 +50,7 @@ class Measured:
     moments: dict[str, NDArray[np.float64]]
     kinds: dict[str, str]
     test: EvaluatedSpots
-    taught: tuple[str, ...]
+    split: Split
     n_train: int
 
     def patient_of_slide(self) -> list[str]:
@@ -60,7 +60,7 @@ class Measured:
 
     def held_out_by(self) -> list[str]:
         """Say of each test slide whether its patient was not learnt from, or only the slide itself."""
-        return [_held_out_by(patient, self.taught) for patient in self.patient_of_slide()]
+        return [_held_out_by(patient, self.split) for patient in self.patient_of_slide()]
 
     def together(self) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
         """Name, kind and numbers of all test slides of each kind: what was held out in another way is not mixed."""
@@ -75,10 +75,12 @@ class Measured:
             yield self.test.slide_ids[number], kind, np.array([number])
 
 
-def _held_out_by(patient: str, taught: tuple[str, ...]) -> str:
-    if patient in taught:
+def _held_out_by(patient: str, split: Split) -> str:
+    if patient in split.taught:
         return "section"
-    return "slide (patient unknown)" if patient.startswith("[") else "patient"
+    if patient.startswith("["):
+        return "slide (patient unknown)"
+    return "patient" if split.is_history_known else "patient (training not on record)"
 
 
 def report_rows(measured: Measured) -> list[dict[str, Any]]:
@@ -124,16 +126,16 @@ def _numbers(moments: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _interval(moments: NDArray[np.float64], patient: NDArray[np.str_]) -> dict[str, Any]:
-    """95 % of the mean Pearson over patients drawn with replacement; None where there is one patient."""
+    """95 % interval of the mean Pearson over patients (`group_interval`); None where there is one patient."""
     patients = np.unique(patient)
     if len(patients) < 2:
         return {"low": None, "high": None}
     groups = [moments[patient == one] for one in patients]
     n_draws = _DRAWS if moments.shape[2] < _MANY else _DRAWS_OF_MANY
-    low, high = bootstrap_interval(
+    low, high = group_interval(
         groups, lambda drawn: summarise_genes(pooled_pearson(drawn)).mean, n_draws=n_draws
     )
-    return {"low": _plain(low), "high": _plain(high)}
+    return {"low": _plain(max(low, -1.0)), "high": _plain(min(high, 1.0))}
 
 
 def gene_table(measured: Measured) -> pd.DataFrame:

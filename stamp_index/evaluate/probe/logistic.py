@@ -143,8 +143,11 @@ class LogisticProblem:
         Hessian if p did not depend on the features. Half the squared gradient there, half the Newton decrement,
         estimates how far the loss is above its minimum.
         """
-        if not C > 0:
-            msg = f"C is {C}; it must be above 0."
+        if not 0 < C < np.inf:
+            msg = f"C is {C}; it must be above 0 and finite."
+            raise ValueError(msg)
+        if start is not None and not np.array_equal(start.classes, self.classes):
+            msg = f"The start was fitted to classes {start.classes.tolist()}, these rows have {self.classes.tolist()}."
             raise ValueError(msg)
         objective = _Objective(self._passes, C)
         if start is not None:
@@ -189,6 +192,8 @@ def _flaw(x: NDArray[np.float32], y: NDArray[np.int64]) -> str:
         return (
             f"Features are {x.shape} and classes {y.shape}; give features (n, d) and classes (n,)."
         )
+    if not x.shape[1]:
+        return "There are no features; give at least one column."
     if x.dtype != np.float32:
         return f"Features are {x.dtype}; give float32."
     # A sum is finite if every number is, and needs no array of n x d answers; it can overflow where they are huge.

@@ -245,7 +245,7 @@ def _numbered_classes(
             raise ProbeError(msg)
         other = known & ~text.isin(settings.classes).to_numpy()
         if other.any():
-            notes.append(f"{int(other.sum()):,} spots of other classes were left out, as asked.")
+            notes.append(f"{int(other.sum()):,} spots of other classes were left out.")
         known, held = known & ~other, in_order(set(settings.classes))
     if len(held) > MAX_CLASSES:
         msg = (

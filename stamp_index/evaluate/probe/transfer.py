@@ -93,6 +93,9 @@ def transfer_probe(
     QueryError
         If there is no such slide or label.
     """
+    if not settings.label:
+        msg = f"A probe that is carried from slides to slides is of a label; the settings are for gene {settings.gene}."
+        raise ValueError(msg)
     asked = replace(settings, slides=(*train, *test))
     spots = find_spots(store, asked).sampled(asked)
     is_train = spots.table["slide_id"].isin(list(train)).to_numpy()

@@ -9,7 +9,7 @@ import numpy as np
 
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.expression import evaluate_expression
-from stamp_index.evaluate.metrics import bootstrap_interval
+from stamp_index.evaluate.metrics import group_interval
 from stamp_index.evaluate.public.her2st_sections import (
     LABEL,
     UNDETERMINED,
@@ -19,7 +19,7 @@ from stamp_index.evaluate.public.her2st_sections import (
 )
 from stamp_index.evaluate.public.probes import leave_one_patient_out
 from stamp_index.evaluate.public.store import all_tested, empty_report, store_of
-from stamp_index.evaluate.split import split_by_patient
+from stamp_index.evaluate.split import make_split, taught_patients
 from stamp_index.evaluate.suite.asked import section, table
 
 if TYPE_CHECKING:
@@ -118,8 +118,16 @@ def _add_expression(
     slides = slides[slides["slide_id"].isin(names)]  # a store may hold other slides too
     found: dict[str, ExpressionReport] = {}
     reasons = []
+    taught = taught_patients(store)
     for patient in patients:
-        split = split_by_patient(slides, [patient])
+        own = slides["patient_id"] == patient
+        split = make_split(
+            slides,
+            slides.loc[~own, "slide_id"],
+            slides.loc[own, "slide_id"],
+            by="section" if patient in taught else "patient",
+            also_taught=taught,
+        )
         try:
             found[patient] = evaluate_expression(store, split, genes=genes or None)
         except EvaluationError as error:
@@ -160,7 +168,7 @@ def _means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         held = values[~np.isnan(values)]
         low, high = (None, None)
         if len(held) > 1:
-            low, high = bootstrap_interval([held[i : i + 1] for i in range(len(held))], np.mean)
+            low, high = group_interval([held[i : i + 1] for i in range(len(held))], np.mean)
         errors = [_number(row["mean MSE"]) for row in here]
         out.append(
             {

@@ -81,7 +81,16 @@ def patch_names(path: Path) -> list[str]:
             "uint8 and one barcode for each, as HEST-Benchmark has them."
         )
         raise EvaluationError(msg)
-    return [str(value) for value in values]
+    names = [str(value) for value in values]
+    twice = (
+        sorted({name for name in names if names.count(name) > 1})[:3]
+        if len(set(names)) < len(names)
+        else []
+    )
+    if twice:
+        msg = f"The patches {path} name {', '.join(twice)} more than once. Copy the file again."
+        raise EvaluationError(msg)
+    return names
 
 
 def read_task_table(task: HestTask) -> TaskTable:

@@ -91,14 +91,25 @@ def _check_encoder(store: Store, encoder: Path | str | None) -> None:
 def _add_label(store: Store, slide: Slide, label: str) -> None:
     """Label a slide that lies in the store already, unless it is labelled."""
     rows = np.flatnonzero(store.mask_of((store.slides()["slide_id"] == slide.slide_id).to_numpy()))
-    if label in store.label_names and store.label(label, rows).notna().any():
-        return
     held = store.spots(("spot_id",), rows)["spot_id"].tolist()
     value = dict(zip(slide.spot_ids, slide.spots[label], strict=True))
     if not set(held) <= set(value):
         msg = f"The store at {store.path} has a slide {slide.slide_id} with other spots than {slide.source}. Give another store."
         raise EvaluationError(msg)
     values = [value[one] for one in held]
+    if label in store.label_names:
+        there = store.label(label, rows)
+        if there.notna().any():
+            same = [now if isinstance(now, str) else None for now in there] == [
+                new if isinstance(new, str) else None for new in values
+            ]
+            if not same:
+                msg = (
+                    f"Slide {slide.slide_id} of the store at {store.path} has other values of '{label}' than {slide.source}. "
+                    "Give another store."
+                )
+                raise EvaluationError(msg)
+            return
     store.annotate(slide.slide_id, label, values, author="published", source=slide.source)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stamp_index.evaluate.retrieval.scan import TIE
+from stamp_index.evaluate.metrics import TIE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,8 @@ class Right:
     ----------
     thresholds : ndarray of shape (n, 2), float32
         Cosine with the query's own spot, and the best cosine with a spot near it.
+    n_near : ndarray of shape (n,), int64
+        Spots that would be right: the own one and those near it, all of the own slide.
     also_right : ndarray of shape (n,), int64
         Spots near it that reach the second threshold: they stand above nothing wrong.
     placed : ndarray of shape (n,), bool
@@ -35,6 +37,7 @@ class Right:
     """
 
     thresholds: NDArray[np.float32]
+    n_near: NDArray[np.int64]
     also_right: NDArray[np.int64]
     placed: NDArray[np.bool_]
 
@@ -63,10 +66,12 @@ def right_answers(
         np.maximum.at(best, asked, cosines)
         near.append((asked, cosines))
     also = (own >= best - np.float32(TIE)).astype(np.int64)
+    n_near = np.ones(n, np.int64)
     for asked, cosines in near:
+        np.add.at(n_near, asked, 1)
         np.add.at(also, asked, cosines >= best[asked] - np.float32(TIE))
     placed = np.isfinite(spots.xy_um[:, 0]) & np.isfinite(spots.xy_um[:, 1])
-    return Right(np.column_stack([own, best]), also, placed)
+    return Right(np.column_stack([own, best]), n_near, also, placed)
 
 
 def ranks_of(

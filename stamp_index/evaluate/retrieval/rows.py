@@ -35,9 +35,11 @@ def identity_row(
     ranks: NDArray[np.int64],
     near: NDArray[np.int64],
     sizes: NDArray[np.int64],
+    *,
     patient: NDArray[np.int64],
+    n_near: NDArray[np.int64],
 ) -> dict[str, Any]:
-    """Recall of the own spot and of one near it; `near` is 0 where no position is known."""
+    """Recall of the own spot and of one of `n_near` near it; `near` is 0 where no position is known."""
     cuts = {f"R@{k}": np.minimum(k, sizes) for k in CUTOFFS if k < sizes.max()}
     cuts |= {
         f"R@{name}": np.maximum(1, np.round(share * sizes)).astype(np.int64)
@@ -49,16 +51,32 @@ def identity_row(
         "N": _span(sizes),
         "patients": len(np.unique(patient)),
     }
-    for name, cut in cuts.items():
-        row[name] = float((ranks <= cut).mean())
-    for name in [name for name in ("R@10", "R@1%") if name in cuts]:
+    first: list[str] = [name for name in ("R@10", "R@1%") if name in cuts]
+    for name in first:
+        row[name] = float((ranks <= cuts[name]).mean())
         hit = (ranks <= cuts[name]).astype(np.float64)
         row[f"{name} low"], row[f"{name} high"] = mean_interval(hit, patient)
         row[f"chance {name}"] = float((cuts[name] / sizes).mean())
-        row[f"{name} near"] = float((near <= cuts[name])[placed].mean()) if placed.any() else None
-    row["interval by"] = "patients" if row["patients"] > 1 else "spots"
+        row[f"{name} near"] = row[f"chance {name} near"] = None
+        if placed.any():
+            by_chance = near_chance(sizes[placed], n_near[placed], cuts[name][placed])
+            row[f"{name} near"] = float((near <= cuts[name])[placed].mean())
+            row[f"chance {name} near"] = float(by_chance.mean())
+        row["interval by"] = "patients" if row["patients"] > 1 else "spots"
+    for name in [name for name in cuts if name not in first]:
+        row[name] = float((ranks <= cuts[name]).mean())
     row["median rank"] = float(np.median(ranks))
     return row
+
+
+def near_chance(
+    sizes: NDArray[np.int64], n_near: NDArray[np.int64], k: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Chance that one of m right targets is among k drawn of N: 1 - C(N - m, k) / C(N, k), for each query (n,)."""
+    from scipy.stats import hypergeom
+
+    missed = np.asarray(hypergeom.pmf(0, sizes, np.minimum(n_near, sizes), k), np.float64)
+    return np.asarray(1.0 - missed)
 
 
 def _span(sizes: NDArray[np.int64]) -> str:
@@ -135,6 +153,8 @@ def neighbour_rows(
             low, high = mean_interval(share, spots.patient)
             row[f"label precision@{K_NEIGHBOURS}"] = _mean(share)
             row |= {"low": low, "high": high, "chance precision": _mean(chance[:, zone])}
+            known_by = spots.patient[np.isfinite(share)]
+            row["interval by"] = "patients" if len(np.unique(known_by)) > 1 else "spots"
             row["label mAP"] = _mean(precision[:, zone])
             row["mAP queries"] = int(np.isfinite(precision[:, zone]).sum())
         if known.genes:

@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
+DIRECTIONS: Final = ("image_to_gene", "gene_to_image")
 _GPU_FROM: Final = 20_000  # spots: below that a processor is done before a GPU has begun
+
+
+@dataclass(frozen=True, eq=False)
+class Ways:
+    """Queries and targets of each direction, where they are not the same pair turned round."""
+
+    image_to_gene: Pair
+    gene_to_image: Pair
 
 
 @dataclass
@@ -56,7 +65,7 @@ class Retrieval:
 
 
 def evaluate_retrieval(
-    encoders: Mapping[str, Pair],
+    encoders: Mapping[str, Pair | Ways],
     asked: Asked,
     *,
     progress: Callable[[int, int], object] | None = None,
@@ -65,7 +74,7 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    encoders : mapping of str to (ndarray, ndarray) of shape (n, d), float32
+    encoders : mapping of str to (ndarray, ndarray) of shape (n, d), float32, or to Ways
         Image and gene embeddings of the spots, of unit length; what is to be measured, and baselines.
     asked : Asked
         The spots, which are queries and gallery, and what is known of them.
@@ -79,8 +88,10 @@ def evaluate_retrieval(
     out = Retrieval()
     n, done = len(asked.spots), 0
     total = 2 * len(encoders) * n
-    for name, (image, gene) in encoders.items():
-        for direction, pair in (("image_to_gene", (image, gene)), ("gene_to_image", (gene, image))):
+    for name, held in encoders.items():
+        ways = held if isinstance(held, Ways) else Ways(held, held[::-1])
+        for direction in DIRECTIONS:
+            pair = getattr(ways, direction)
 
             def told(queries: int, before: int = done) -> None:
                 if progress is not None:
@@ -119,7 +130,9 @@ def _one_way(
     head = {"encoder": named[0], "direction": named[1]}
     near = np.where(right.placed[:, None], near, 0)
     for at in growing(sizes):
-        row = identity_row(own[:, at], near[:, at], sizes[:, at], spots.patient)
+        row = identity_row(
+            own[:, at], near[:, at], sizes[:, at], patient=spots.patient, n_near=right.n_near
+        )
         out.identity.append({"gallery": GALLERIES[at], **head, **row})
     out.slides += slide_rows(head, own[:, 0], sizes[:, 0], spots)
     out.ranks[named] = own[:, -1]

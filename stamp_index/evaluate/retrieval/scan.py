@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from stamp_index.evaluate.metrics import TIE
 from stamp_index.evaluate.retrieval.zones import N_ZONES, OWN_SLIDE
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ SAMPLED: Final = 4  # of the first tile every 4th target says what the k best ma
 NONE: Final = np.float32(-4.0)  # below every cosine
 NONE_BELOW, SPREAD = 2.0, 8.0  # so that a row's sort keys lie within one
 FEW: Final = 0.02  # share of a tile up to which it is quicker to look at single cosines
-TIE: Final = (
-    1e-6  # cosines nearer than this are equal: sums of float32 in another order differ by some 1e-7
-)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stamp_index.evaluate.retrieval.scan import TIE, Found
+from stamp_index.evaluate.metrics import TIE
+from stamp_index.evaluate.retrieval.scan import Found
 from stamp_index.evaluate.retrieval.zones import N_ZONES, OWN_SLIDE
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ class SuiteSettings:
     Raises
     ------
     EvaluationError
-        If there is no such part.
+        If there is no such part, a name stands twice, or the seed is no whole number from 0.
     """
 
     parts: tuple[Part, ...] = PARTS
@@ -46,6 +46,14 @@ class SuiteSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("parts", "genes", "exclude"):
+            value = getattr(self, name)
+            if isinstance(value, str) or len(set(value)) < len(value):
+                msg = f"{name} is {value!r}; expected a tuple that names each once."
+                raise EvaluationError(msg)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            msg = f"seed is {self.seed!r}; expected a whole number from 0."
+            raise EvaluationError(msg)
         unknown = [name for name in self.parts if name not in PARTS]
         if unknown or not self.parts:
             msg = f"There is no part {', '.join(unknown) or 'to measure'}; a suite has {', '.join(PARTS)}."

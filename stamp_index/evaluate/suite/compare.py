@@ -48,9 +48,13 @@ def compare_reports(a: SuiteReport, b: SuiteReport) -> list[dict[str, Any]]:
 
 
 def _check_same(a: SuiteReport, b: SuiteReport) -> None:
+    lists, others = _hashes(a), _hashes(b)
+    both = (
+        lists.keys() & others.keys()
+    )  # a list that one report lacks is of a part that is not compared
     for what, one, other in (
         ("test slides", a.split.get("test"), b.split.get("test")),
-        ("gene lists", _hashes(a), _hashes(b)),
+        ("gene lists", {name: lists[name] for name in both}, {name: others[name] for name in both}),
     ):
         if one != other:
             msg = (
@@ -67,10 +71,23 @@ def _check_same(a: SuiteReport, b: SuiteReport) -> None:
                 "the same version of the slides."
             )
             raise EvaluationError(msg)
+        if there is not None and there["patient"] != held["patient"]:
+            msg = f"The two reports have other patients of the same spots ({group}). Evaluate both on one store."
+            raise EvaluationError(msg)
 
 
-def _hashes(report: SuiteReport) -> list[str]:
-    return [one["hash"] for one in report.genes]
+def _hashes(report: SuiteReport) -> dict[str, str]:
+    return {one["label"]: one["hash"] for one in report.genes}
+
+
+def only_in_one(a: SuiteReport, b: SuiteReport) -> list[str]:
+    """Name what one report measured and the other did not, and which is therefore not compared."""
+    found = []
+    for part in ("retrieval", "expression"):
+        sides = (a.paired.get(part, {}), b.paired.get(part, {}))
+        for name in sorted(sides[0].keys() ^ sides[1].keys()):
+            found.append(f"{part} of {name} is in {'A' if name in sides[0] else 'B'} alone")
+    return found
 
 
 def _short(value: object) -> str:

@@ -8,9 +8,17 @@ from stamp_index.evaluate.domains import evaluate_domains
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.spots import read_spots, surroundings_um
 from stamp_index.evaluate.suite.asked import Found
+from stamp_index.store.label_classes import classes_of
 
 if TYPE_CHECKING:
     from stamp_index.evaluate.suite.asked import Asked
+
+
+def _there(asked: Asked, label: str) -> list[str]:
+    """Classes to leave out that the test slides have."""
+    rows = read_spots(asked.store, (), asked.split.test).rows
+    names = classes_of(asked.store.label(label, rows))[1]
+    return [name for name in asked.settings.exclude if name in names]
 
 
 def domains_part(asked: Asked) -> Found:
@@ -27,7 +35,7 @@ def domains_part(asked: Asked) -> Found:
     radius = surroundings_um(read_spots(asked.store, (), asked.split.test))
     how: dict[str, Any] = {
         "slides": asked.split.test,
-        "exclude": asked.settings.exclude,
+        "exclude": _there(asked, asked.label),
         "smoothing_um": (None,) if radius is None else (None, radius),
         "seeds": range(asked.settings.seed, asked.settings.seed + 5),
     }

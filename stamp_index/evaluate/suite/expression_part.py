@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEXT: Final = (
     "Expression (log1p CP10K) of test spots, predicted from their images alone. Pearson over spots for each gene, then the "
-    "mean over genes that are not constant. Gene lists are chosen on training spots."
+    "mean over genes that are not constant. Lists of genes that nobody named are chosen on training spots."
 )
 MAX_GENES: Final = 60  # in the table by gene
 
@@ -57,7 +57,11 @@ def _by_gene(found: ExpressionReport) -> dict[str, Any]:
         "Expression gene by gene",
         f"Pearson over all test spots, genes of the list {first.label} ({first.rule}).",
         [table(wide.reset_index().to_dict("records"), "Pearson by gene and method.")],
-        [_scatter(part, str(kind)) for kind, part in here.groupby("held out by", sort=False)],
+        [
+            _scatter(part, str(kind))
+            for kind, part in here.groupby("held out by", sort=False)
+            if part["Pearson, all spots"].notna().any()
+        ],
     )
 
 

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from stamp_index.store import Modality
     from stamp_index.store.view import StoreView
 
+FOLDS, MOST_FOLDS = 5, 10
 FEATURES: Final[tuple[Features, ...]] = ("image", "gene", "both")
 TEXT: Final = (
-    "Logistic regression on the frozen embeddings tells the classes of '{label}' apart, whole patients held out in turn (or "
-    "slides, or blocks of tissue, where there is one); the "
-    "penalty is chosen inside the training part. Chance and a probe on noise stand beside."
+    "Logistic regression on the frozen embeddings tells the classes of '{label}' apart, with whole patients, slides or blocks of "
+    "tissue held out in turn, the coarsest of which there are several (held out by); the penalty is chosen inside the training "
+    "part. Chance of guessing among all classes, always saying the commonest class, and a probe on noise stand beside; where a "
+    "fold lacks classes its numbers are over the others, so that the commonest class may score more than chance."
 )
 
 FEW: Final = (
@@ -71,7 +73,7 @@ def probe_part(asked: Asked) -> Found:
         except EvaluationError as error:
             out.notes.append(f"No probe on {one.words}: {error}")
             continue
-        _carry(asked, one, settings, carried)
+        _carry(asked, one, settings, carried, notes=out.notes)
         try:
             result = run_probe(one.store, settings)
         except ProbeError as error:
@@ -83,7 +85,8 @@ def probe_part(asked: Asked) -> Found:
         )
         out.notes += [f"Probe on {one.words}: {said}" for said in (*result.notes, *result.warnings)]
         curve = few_shot(one.store, settings)
-        few.take([{"features": one.name, **row} for row in curve.rows()], None)
+        head = {"features": one.name, "held out by": settings.split}
+        few.take([head | row for row in curve.rows()], None)
     asked.told("probe", len(seen), len(seen))
     if not probes.rows and not carried.rows:
         raise EvaluationError(" ".join(out.notes))
@@ -123,7 +126,9 @@ class _Kind:
         self.plots += [plot] if plot else []
 
 
-def _carry(asked: Asked, seen: _Seen, settings: ProbeSettings, carried: _Kind) -> None:
+def _carry(
+    asked: Asked, seen: _Seen, settings: ProbeSettings, carried: _Kind, *, notes: list[str]
+) -> None:
     """Learn on the training slides that have the label, if any."""
     store, label = seen.store, str(settings.label)
     sides: tuple[Modality, ...] = (
@@ -139,8 +144,11 @@ def _carry(asked: Asked, seen: _Seen, settings: ProbeSettings, carried: _Kind) -
             [known.spots.slide_ids[at] for at in np.unique(known.spots.slide)],
             settings.slides or (),
         )
-    except (ProbeError, EvaluationError):
-        return  # no labels there
+    except (ProbeError, EvaluationError) as error:
+        said = f"No probe from training slides to test slides: {error}"
+        if asked.split.train and said not in notes:
+            notes.append(said)
+        return
     row: dict[str, Any] = {
         "features": seen.name,
         "N train": found.n_train,
@@ -164,7 +172,11 @@ def _settings(asked: Asked, label: str, features: Features, notes: list[str]) ->
     spots = read_spots(asked.store, sides, asked.split.test)
     slide_ids = [spots.slide_ids[at] for at in np.unique(spots.slide)]
     held = read_labelled(asked.store, label, slide_ids, _excluded(asked, label, slide_ids))
-    split = _split_of(len(np.unique(held.spots.patient)), len(np.unique(held.spots.slide)))
+    patients, slides = held.spots.patient, held.spots.slide
+    # A slide of an unknown patient counts as one of its own, which nobody knows to be true.
+    unknown = any(held.spots.patient_ids[at].startswith("[") for at in np.unique(patients))
+    n_patients = 1 if unknown else len(np.unique(patients))
+    split = _split_of(n_patients, len(np.unique(slides)))
     unit = {"patient": held.spots.patient, "slide": held.spots.slide}.get(split)
     codes = np.unique(held.code)
     several = [at for at in codes if unit is None or len(np.unique(unit[held.code == at])) > 1]
@@ -180,6 +192,8 @@ def _settings(asked: Asked, label: str, features: Features, notes: list[str]) ->
         label=label,
         features=features,
         split=split,
+        # Each patient held out in turn where there are few.
+        n_folds=n_patients if 1 < n_patients <= MOST_FOLDS else FOLDS,
         slides=tuple(slide_ids),
         classes=tuple(held.classes[at] for at in several),
         seed=asked.settings.seed,
@@ -211,6 +225,7 @@ def probe_row(result: ProbeResult, features: str) -> dict[str, Any]:
     for name in ("balanced_accuracy", "macro_f1", "auroc"):
         row[name], row[f"{name} sd"] = mean[name], sd[name]
     row["chance"] = result.chance
+    row["majority"] = result.levels["majority"].mean["balanced_accuracy"]
     row["random features"] = result.levels["random_features"].mean["balanced_accuracy"]
     return row
 

@@ -12,7 +12,7 @@ from stamp_index.evaluate.expression.hest import hest_corrected, hest_published
 from stamp_index.evaluate.expression.reading import read_predicted
 from stamp_index.evaluate.expression.st_align import SEEDS, ST_ALIGN_GENES, st_align_mse
 from stamp_index.evaluate.suite.asked import Found, section, table
-from stamp_index.evaluate.suite.groups import NEW, groups
+from stamp_index.evaluate.suite.groups import NEW, UNSURE, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def _hest_rows(
         for name, view in views.items():
             features = view.vectors("image", rows).astype(np.float32)
             found = [hest_published(features, counts, names, [fold])]
-            if kind == NEW:
+            if kind in (NEW, UNSURE):
                 found.append(
                     hest_corrected(
                         features, counts, names, [fold], patients=patients, n_genes=len(names)

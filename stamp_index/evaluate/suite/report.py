@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.suite.paired import flaw_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,8 +109,7 @@ class SuiteReport:
         """
         from stamp_index.evaluate.html import render_html
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = ready_folder(folder)
         texts = {
             "json": json.dumps(self.to_dict(), allow_nan=False),
             "html": render_html(
@@ -124,7 +125,9 @@ class SuiteReport:
         paths = {}
         for kind, text in texts.items():
             paths[kind] = folder / f"report.{kind}"
-            paths[kind].write_text(text, "utf-8")
+            draft = folder / f".report.{kind}.tmp"
+            draft.write_text(text, "utf-8")
+            draft.replace(paths[kind])
         return paths
 
     def to_markdown(self) -> str:
@@ -159,6 +162,30 @@ class SuiteReport:
         return "| " + " | ".join(cells) + " |"
 
 
+def ready_folder(folder: Path | str) -> Path:
+    """Make the folder that a report is to be saved in, before it is measured.
+
+    Raises
+    ------
+    EvaluationError
+        If it is a file, cannot be made or written to, or has a folder in a report's place.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".report.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        msg = f"A report cannot be saved in {folder} ({error.strerror or error}). Give another folder."
+        raise EvaluationError(msg) from error
+    for kind in ("json", "html", "md"):
+        if (folder / f"report.{kind}").is_dir():
+            msg = f"A report cannot be saved in {folder}: report.{kind} is a folder there. Give another one."
+            raise EvaluationError(msg)
+    return folder
+
+
 def read_report(path: Path | str) -> SuiteReport:
     """Read what `SuiteReport.save` wrote as JSON.
 
@@ -169,6 +196,9 @@ def read_report(path: Path | str) -> SuiteReport:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a pipe has no end, a device neither
+            msg = f"{path} is no file. Give the report.json of an evaluation."
+            raise EvaluationError(msg)
         if path.stat().st_size > MAX_BYTES:
             msg = f"{path} has {path.stat().st_size / 1e6:.0f} MB; a report has at most {MAX_BYTES / 1e6:.0f}."
             raise EvaluationError(msg)
@@ -192,7 +222,7 @@ def _wrong(held: object) -> str:
     if not isinstance(held.get("format"), int) or held["format"] > FORMAT:
         return f"has format {held.get('format')}, this release reads up to {FORMAT}"
     missing = [name for name, kind in _FIELDS.items() if not isinstance(held.get(name), kind)]
-    return f"is damaged: {', '.join(missing)}" if missing else ""
+    return f"is damaged: {', '.join(missing)}" if missing else flaw_of(held)
 
 
 def markdown_table(columns: Iterable[Any], rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -212,7 +242,8 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3g}" if math.isfinite(value) else ""
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    # Names may hold what Markdown passes on as HTML.
+    return escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever JSON may hold

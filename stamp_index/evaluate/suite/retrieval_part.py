@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from stamp_index.evaluate.expression.genes import GeneList, highly_variable
 from stamp_index.evaluate.expression.reading import PredictedSpots, read_predicted
 from stamp_index.evaluate.retrieval import asked as retrieval
 from stamp_index.evaluate.retrieval.rows import CUTOFFS
-from stamp_index.evaluate.retrieval.runner import evaluate_retrieval
+from stamp_index.evaluate.retrieval.runner import Ways, evaluate_retrieval
 from stamp_index.evaluate.spots import read_spots, surroundings_um
 from stamp_index.evaluate.suite.asked import Found, section, table
 from stamp_index.evaluate.suite.groups import groups
@@ -34,8 +35,9 @@ PROFILE_GENES: Final = 1000  # of largest variance, on which PCA + ridge and CCA
 TEXT: Final = (
     "Every test spot's image asks for its own gene profile among those of the gallery, and the other way round. R@k: share "
     "of queries whose own spot is among the first k; near: a spot at most {radius:g} um away counts as well. Ties take the "
-    "worst rank. Galleries grow: the query's own slide, all slides of its patient, all test spots. Intervals: 95 %, by "
-    "bootstrap over patients."
+    "worst rank. Galleries grow: the query's own slide, all slides of its patient, all test spots. Intervals: 95 % over "
+    "patients, by Student's t where they are fewer than 20 and else by bootstrap; where there is one patient, by bootstrap over "
+    "its spots, which says nothing of another patient."
 )
 
 
@@ -55,13 +57,13 @@ def retrieval_part(asked: Asked) -> Found:
             f"Not in retrieval, as they lack images or gene profiles: {', '.join(left_out[:8])}"
             f"{', ...' if len(left_out) > 8 else ''}."
         )
-    taught, radius = _taught(asked), surroundings_um(spots) or retrieval.RADIUS_UM
+    taught, radius = _taught(asked, out.notes), surroundings_um(spots) or retrieval.RADIUS_UM
     genes = None if taught is None else highly_variable(taught.levels)
     found = {}
     for kind, slide_ids in groups(asked, spots).items():
         here = spots.of_slides(slide_ids)
         given = retrieval.Asked(here, _known(asked, here, genes), radius)
-        encoders = {asked.store.encoder: _pair(here), **baselines(asked, taught, here)}
+        encoders = {asked.store.encoder: _pair(here), **baselines(asked, taught, here, out.notes)}
         found[kind] = evaluate_retrieval(
             encoders, given, progress=lambda *at: asked.told("retrieval", *at)
         )
@@ -80,30 +82,36 @@ def retrieval_part(asked: Asked) -> Found:
     return out
 
 
-def _taught(asked: Asked) -> PredictedSpots | None:
+def _taught(asked: Asked, notes: list[str]) -> PredictedSpots | None:
     """Training spots and the genes that can be compared; None where there are no such spots."""
     if not asked.split.train:
         return None
     try:
         return read_predicted(asked.store, asked.split)
-    except EvaluationError:
-        return None  # training slides that lack images, profiles, or genes of the tested ones
+    except (
+        EvaluationError
+    ) as error:  # training slides that lack images, profiles, or genes of the tested ones
+        notes.append(f"Baselines that learn are missing from retrieval: {error}")
+        return None
 
 
 def baselines(
-    asked: Asked, taught: PredictedSpots | None, spots: EvaluatedSpots
-) -> dict[str, Pair]:
+    asked: Asked, taught: PredictedSpots | None, spots: EvaluatedSpots, notes: list[str]
+) -> dict[str, Pair | Ways]:
     """Embeddings of the spots that no encoder may fall behind; those that learn need training spots."""
     n, dim = spots.vectors["image"].shape
-    out = {"random": (random_vectors(n, dim), random_vectors(n, dim, seed=1))}
+    out: dict[str, Pair | Ways] = {
+        "random": (random_vectors(n, dim), random_vectors(n, dim, seed=1))
+    }
     if taught is None:
         return out
     store, train = asked.store, taught.train
-    mean = train.vectors["gene"].mean(axis=0), train.vectors["image"].mean(axis=0)
+    # The training mean as every query, against the spots' own halves: what a search finds that does not look.
     gene, image = (
-        np.tile(one / max(np.linalg.norm(one), 1e-12), (n, 1)).astype(np.float32) for one in mean
+        np.tile(one / max(np.linalg.norm(one), 1e-12), (n, 1)).astype(np.float32)
+        for one in (train.vectors[side].mean(axis=0) for side in ("gene", "image"))
     )
-    out["mean of training"] = image, gene
+    out["mean of training"] = Ways((gene, spots.vectors["gene"]), (image, spots.vectors["image"]))
     shared = set.intersection(*(set(store.genes_of(name)) for name in _slides_of(spots)))
     levels = taught.levels.among(shared)
     if len(levels.genes) < 2:
@@ -119,11 +127,12 @@ def baselines(
         )
         seen[kind] = learnt, asking
     for kind, (learnt, asking) in seen.items():
-        for name, maps in (
-            ("PCA + ridge", fit_ridge(learnt, profile, held)),
-            ("CCA", fit_cca(learnt, profile)),
-        ):
-            out[f"{name} on {kind}"] = maps.image(asking), maps.gene(tested)
+        for name, fit in (("PCA + ridge", partial(fit_ridge, groups=held)), ("CCA", fit_cca)):
+            try:
+                maps = fit(learnt, profile)
+                out[f"{name} on {kind}"] = maps.image(asking), maps.gene(tested)
+            except (EvaluationError, ValueError) as error:
+                notes.append(f"No baseline {name} on {kind}: {error}")
     return out
 
 
@@ -177,8 +186,8 @@ def _sections(found: dict[str, Any], radius_um: float) -> list[dict[str, Any]]:
         out.append(
             section(
                 "What the hits are like",
-                "Of the first 10 hits from each part of the gallery: the share that carries the query's label, mean average "
-                "precision of the label over the whole ranking, and the Pearson correlation over queries between a gene in "
+                "Of the first 10 hits from each part of the gallery, without the query's own spot (equal cosines in the store's order): the share of the labelled "
+                "ones that carries the query's label, mean average precision of the label over the whole ranking, and the Pearson correlation over queries between a gene in "
                 "the query's spot and its mean over the hits, mean over genes.",
                 [table(neighbours)],
             )

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from stamp_index.errors import MissingGenesError, StampIndexError
 from stamp_index.evaluate.errors import EvaluationError
-from stamp_index.evaluate.split import split_of_encoder
+from stamp_index.evaluate.split import held_against_encoder, split_of_encoder
 from stamp_index.evaluate.suite.asked import Asked, Found, SuiteSettings
 from stamp_index.evaluate.suite.report import SuiteReport
+from stamp_index.store.view import StoreView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from stamp_index.evaluate.split import Split
     from stamp_index.evaluate.suite.asked import Part
-    from stamp_index.store.view import StoreView
-
 
 NO_CLASSES: Final = ("array_row", "array_col")  # places on the array
 MOST_CLASSES: Final = 100  # more are measurements or names
@@ -54,18 +54,25 @@ def evaluate_store(
     Raises
     ------
     EvaluationError
-        If none of the parts can be measured, every slide was learnt from, or a named label or gene is not there.
+        If none of the parts can be measured, every slide was learnt from, a given split tests what the encoder learnt from, or
+        a named label or gene is not there.
     """
-    split = split_of_encoder(store) if split is None else split
+    if not isinstance(store, StoreView):
+        msg = f"The store is {store!r}; expected an open one: Store.open(path)."
+        raise TypeError(msg)
+    split = split_of_encoder(store) if split is None else held_against_encoder(store, split)
     settings = SuiteSettings() if settings is None else settings
     label = _label(store, split, settings)
+    _check_excluded(store, settings, label)
     asked = Asked(store, split, settings, label, raw or {}, progress or _nothing)
     report = _empty(asked)
     reasons = []
     for part in settings.parts:
         try:
             found = _measure(part, asked)
-        except EvaluationError as error:
+        except MissingGenesError:
+            raise  # a gene that was asked for by name
+        except StampIndexError as error:
             reasons.append(f"Not measured: {part}. {error}")
             continue
         _take(report, part, found)
@@ -143,6 +150,11 @@ def _empty(asked: Asked) -> SuiteReport:
             "A patient of some test slides was learnt from: sections of a patient look alike. Their numbers stand apart from "
             "those of new patients, and say less."
         )
+    if not asked.split.is_history_known:
+        report.notes.append(
+            f"It is not on record which patients the encoder '{store.encoder}' learnt from, so none is known to be new: imported "
+            "and plain encoders carry no such record."
+        )
     if not asked.raw and set(settings.parts) != {"ann"}:
         report.notes.append(
             "Raw features of the encoder's frozen network are not among the baselines: ask for them by --raw-features."
@@ -158,19 +170,38 @@ def _label(store: StoreView, split: Split, settings: SuiteSettings) -> str | Non
     """Choose the label: the named one, else the first that the test slides have with two to 100 classes."""
     from stamp_index.store.label_classes import classes_of, is_quantity
 
+    slides = store.slides()
+    rows = np.flatnonzero(store.mask_of(slides["slide_id"].isin(split.test).to_numpy()))
     if settings.label is not None:
         if settings.label not in store.label_names:
             held = ", ".join(store.label_names) or "none"
             msg = f"There is no label '{settings.label}' in the store; its labels are {held}."
             raise EvaluationError(msg)
+        values = store.label(settings.label, rows)
+        if is_quantity(values) or len(classes_of(values)[1]) > MOST_CLASSES:
+            msg = (
+                f"Label '{settings.label}' is a measurement or a name of each spot, not one of at most {MOST_CLASSES} classes. "
+                "Give a label with classes."
+            )
+            raise EvaluationError(msg)
         return settings.label
-    slides = store.slides()
-    rows = np.flatnonzero(store.mask_of(slides["slide_id"].isin(split.test).to_numpy()))
     for name in [name for name in store.label_names if name not in NO_CLASSES]:
         values = store.label(name, rows)
         if not is_quantity(values) and 2 <= len(classes_of(values)[1]) <= MOST_CLASSES:
             return name
     return None
+
+
+def _check_excluded(store: StoreView, settings: SuiteSettings, label: str | None) -> None:
+    """Refuse classes to leave out that no spot has."""
+    from stamp_index.store.label_classes import classes_of
+
+    held = [] if label is None else list(classes_of(store.label(label))[1])
+    unknown = [name for name in settings.exclude if name not in held]
+    if unknown:
+        of = f"label '{label}' has {', '.join(held[:20])}" if held else "no label is measured"
+        msg = f"There is no class {', '.join(map(repr, unknown))} to leave out: {of}."
+        raise EvaluationError(msg)
 
 
 def _nothing(part: str, done: int, total: int) -> None:
