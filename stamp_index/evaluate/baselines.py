@@ -42,16 +42,6 @@ class PairedMaps:
     gene: Embed
 
 
-@dataclass(frozen=True, eq=False)
-class PairedVectors:
-    """Unit vectors of training and test spots, each seen as image and as genes; float32, (n, c) and (m, c)."""
-
-    train_image: NDArray[np.float32]
-    train_gene: NDArray[np.float32]
-    test_image: NDArray[np.float32]
-    test_gene: NDArray[np.float32]
-
-
 def random_vectors(n: int, dim: int, *, seed: int = 0) -> NDArray[np.float32]:
     """Draw n unit vectors (n, dim) of directions that mean nothing."""
     return _unit(np.random.default_rng(seed).normal(size=(n, dim)))
@@ -70,39 +60,6 @@ def mean_expression(train_expression: NDArray[Float], n: int) -> NDArray[np.floa
         raise EvaluationError(msg)
     mean = np.asarray(train_expression).mean(axis=0, dtype=np.float64)
     return np.broadcast_to(mean, (n, len(mean))).copy()
-
-
-def slide_mean_expression(
-    expression: NDArray[Float], slide: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Mean of each spot's own slide, (n, g), of what was measured (n, g).
-
-    No prediction, since it has seen the spots that are tested: it says how much of a correlation over several slides is
-    nothing but their levels.
-    """
-    out = np.empty(np.shape(expression))
-    for one in np.unique(slide):
-        here = slide == one
-        out[here] = np.asarray(expression)[here].mean(axis=0, dtype=np.float64)
-    return out
-
-
-def image_neighbours(
-    train_image: NDArray[np.float32],
-    test_image: NDArray[np.float32],
-    train_expression: NDArray[Float],
-    k: int = 50,
-) -> NDArray[np.float64]:
-    """Mean expression (n, g) of the k training spots whose images are nearest: no genes are embedded.
-
-    Raises
-    ------
-    EvaluationError
-        If there is no training spot or the shapes do not fit.
-    """
-    from stamp_index.evaluate.expression.by_retrieval import predict_by_mean
-
-    return predict_by_mean(test_image, train_image, train_expression, k)
 
 
 def fit_ridge(
@@ -167,38 +124,6 @@ def fit_cca(train_image: NDArray[Float], train_expression: NDArray[Float]) -> Pa
     return PairedMaps(
         lambda rows: _unit(to_image(components[0](np.asarray(rows, np.float32)))),
         lambda rows: _unit(to_gene(components[1](np.asarray(rows, np.float32)))),
-    )
-
-
-def ridge_vectors(
-    train_image: NDArray[Float],
-    train_expression: NDArray[Float],
-    test_image: NDArray[Float],
-    test_expression: NDArray[Float],
-) -> PairedVectors:
-    """Embed by PCA and ridge regression, fitted on the training spots; see `fit_ridge`."""
-    maps = fit_ridge(train_image, train_expression)
-    return _paired(maps, (train_image, train_expression), (test_image, test_expression))
-
-
-def cca_vectors(
-    train_image: NDArray[Float],
-    train_expression: NDArray[Float],
-    test_image: NDArray[Float],
-    test_expression: NDArray[Float],
-) -> PairedVectors:
-    """Embed by canonical correlation analysis, fitted on the training spots; see `fit_cca`."""
-    maps = fit_cca(train_image, train_expression)
-    return _paired(maps, (train_image, train_expression), (test_image, test_expression))
-
-
-def _paired(
-    maps: PairedMaps,
-    train: tuple[NDArray[Float], NDArray[Float]],
-    test: tuple[NDArray[Float], NDArray[Float]],
-) -> PairedVectors:
-    return PairedVectors(
-        maps.image(train[0]), maps.gene(train[1]), maps.image(test[0]), maps.gene(test[1])
     )
 
 

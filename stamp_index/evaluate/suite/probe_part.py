@@ -9,10 +9,13 @@ import numpy as np
 
 from stamp_index.evaluate.domains.labels import read_labelled
 from stamp_index.evaluate.errors import EvaluationError
+from stamp_index.evaluate.expression.genes import highly_variable
+from stamp_index.evaluate.expression.reading import read_predicted
 from stamp_index.evaluate.probe import (
     ProbeError,
     ProbeSettings,
     few_shot,
+    run_gene_probes,
     run_probe,
     transfer_probe,
 )
@@ -45,6 +48,11 @@ FEW: Final = (
     "The same with 1, 5, 10 and 50 labelled spots of each class, drawn five times from the training part of each fold; of a "
     "class with fewer spots all are taken. C is 1: so few spots cannot choose it."
 )
+GENES: Final = (
+    "Ridge regression of log1p CP10K on the frozen embeddings, of the 50 genes of largest variance over the training spots, on the "
+    "labelled test spots with the same units held out; Pearson over the spots of a fold, mean over folds and genes. A probe on "
+    "noise stands beside. Gene embeddings have seen the spot's own counts: they say what the embedding keeps, not what can be predicted."
+)
 CARRIED: Final = (
     "Learnt from the labels of the encoder's training slides, told on the test slides. Chance is that of the classes that are "
     "tested."
@@ -64,6 +72,7 @@ def probe_part(asked: Asked) -> Found:
         raise EvaluationError(msg)
     out = Found()
     probes, few, carried = _Kind(), _Kind(), _Kind()
+    ridge: list[dict[str, Any]] = []
     seen = [_Seen(asked.store, features, features) for features in FEATURES]
     seen += [_Seen(view, "image", name) for name, view in asked.raw.items()]
     for at, one in enumerate(seen):
@@ -87,6 +96,7 @@ def probe_part(asked: Asked) -> Found:
         curve = few_shot(one.store, settings)
         head = {"features": one.name, "held out by": settings.split}
         few.take([head | row for row in curve.rows()], None)
+        ridge += _gene_rows(asked, one, settings, out.notes)
     asked.told("probe", len(seen), len(seen))
     if not probes.rows and not carried.rows:
         raise EvaluationError(" ".join(out.notes))
@@ -94,6 +104,8 @@ def probe_part(asked: Asked) -> Found:
         text = TEXT.format(label=asked.label)
         out.sections.append(section("Linear probe", text, [table(probes.rows)], probes.plots))
         out.sections.append(section("Few labels", FEW, [table(few.rows)], [_curves(few.rows)]))
+    if ridge:
+        out.sections.append(section("Ridge probes of genes", GENES, [table(ridge)]))
     if carried.rows:
         title = "Linear probe, from training slides to test slides"
         out.sections.append(section(title, CARRIED, [table(carried.rows)], carried.plots))
@@ -158,6 +170,33 @@ def _carry(
     row |= {"chance": found.chance, "majority": found.majority}
     row["random features"] = found.random_features["balanced_accuracy"]
     carried.take([row], confusion_plot(found.confusion, found.classes, seen.name))
+
+
+def _gene_rows(
+    asked: Asked, seen: _Seen, settings: ProbeSettings, notes: list[str]
+) -> list[dict[str, Any]]:
+    """Tell genes of largest variance over the training spots from embeddings, on the probe's own spots and folds."""
+    try:
+        genes = highly_variable(read_predicted(asked.store, asked.split).levels).names
+        by_gene = replace(settings, label=None, gene=genes[0], classes=None)
+        found = run_gene_probes(seen.store, genes, by_gene)
+    except (ProbeError, EvaluationError) as error:
+        said = f"No ridge probes of genes: {error}"
+        if said not in notes:
+            notes.append(said)
+        return []
+    told = found["pearson_mean"].notna()
+    return [
+        {
+            "features": seen.name,
+            "held out by": settings.split,
+            "genes": len(genes),
+            "mean Pearson": float(found["pearson_mean"].mean()),
+            "median R2": float(found["r2_mean"].median()),
+            "random features": float(found["random_features_pearson_mean"].mean()),
+            "genes without a number": int((~told).sum()),
+        }
+    ]
 
 
 def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[str, ...]:

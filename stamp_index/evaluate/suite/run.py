@@ -147,8 +147,8 @@ def _empty(asked: Asked) -> SuiteReport:
     )
     if asked.split.by == "section":
         report.notes.append(
-            "A patient of some test slides was learnt from: sections of a patient look alike. Their numbers stand apart from "
-            "those of new patients, and say less."
+            "A patient of some test slides was learnt from: sections of a patient look alike. In retrieval and prediction "
+            "their numbers stand apart from those of new patients, and say less; probes and domains look at all test slides together."
         )
     if not asked.split.is_history_known:
         report.notes.append(
