@@ -33,7 +33,7 @@ from stamp_index.evaluate.split import split_of_encoder
 from stamp_index.evaluate.suite.asked import PARTS, SuiteSettings
 from stamp_index.evaluate.suite.report import SuiteReport, read_report
 from stamp_index.evaluate.suite.run import evaluate_store
-from stamp_index.slides import Slide  # noqa: TC001
+from stamp_index.slides import Slide, SlideImage  # noqa: TC001
 from stamp_index.store import Store
 from suite_tables import BULB, PHANTOM, write_section
 from train_recipes import RECIPES, _recipe
@@ -75,22 +75,27 @@ def measure(recipe: str, world: str, out: Path) -> None:
             folder / "store", slides, encoder_path=folder / "run" / "encoder", features=features
         )
     settings = SuiteSettings(parts=PARTS, label=label, exclude=LEFT_OUT[label])
-    evaluate(Store.open(folder / "store"), settings, features).save(folder)
+    images = {one.slide_id: one.image for one in slides if one.image is not None}
+    evaluate(Store.open(folder / "store"), settings, features, images).save(folder)
 
 
 def measure_phantom(out: Path) -> None:
     """Build the demo and evaluate its store."""
     folder = folder_of("demo", PHANTOM, out)
     store = build_demo(folder / "demo", say=lambda text: print(text, flush=True))
-    evaluate(Store.open(store), SuiteSettings(label="domain"), None).save(folder)
+    evaluate(Store.open(store), SuiteSettings(label="domain"), folder / "features").save(folder)
 
 
-def evaluate(store: Store, settings: SuiteSettings, features: Path | None) -> SuiteReport:
+def evaluate(
+    store: Store,
+    settings: SuiteSettings,
+    features: Path,
+    images: dict[str, SlideImage] | None = None,
+) -> SuiteReport:
     """Measure a store, raw features of its slides among the baselines."""
     split = split_of_encoder(store)
-    return evaluate_store(
-        store, split, settings, raw=raw_views(store, (*split.train, *split.test), cache=features)
-    )
+    raw = raw_views(store, (*split.train, *split.test), cache=features, images=images)
+    return evaluate_store(store, split, settings, raw=raw)
 
 
 def folder_of(recipe: str, world: str, out: Path) -> Path:

@@ -26,7 +26,7 @@ from stamp_index.evaluate.split import split_by_patient
 from stamp_index.evaluate.suite.asked import SuiteSettings
 from stamp_index.evaluate.suite.run import evaluate_store
 from stamp_index.genes import GenePanel
-from stamp_index.slides import PatchSpec, open_image, read_patches
+from stamp_index.slides import ArrayImage, PatchSpec, open_image, read_patches
 from stamp_index.store import Store
 from tests.support import TOY_MPP, toy_slide
 
@@ -172,3 +172,19 @@ def test_damaged_caches_unknown_slides_and_spots_without_features_are_refused(wo
             path.write_bytes(damage)
         with pytest.raises(EncoderError, match=r"S0-.*\.npy are damaged"):
             raw_views(store, ["S0"], cache=tmp_path)
+
+
+def test_a_picture_that_a_reader_changed_is_given(world, tmp_path):
+    store, slides = world
+    path = Path(slides[0].image.uri)
+    held = path.read_bytes()
+    images = {"S0": ArrayImage(np.asarray(Image.open(path).convert("RGB")), uri=str(path))}
+    try:
+        Image.new("RGB", images["S0"].size_px).save(path)
+        with pytest.raises(EvaluationError, match="S0 .* is not the picture"):
+            raw_views(store, ["S0"])
+        views = raw_views(store, ["S0"], images=images)
+    finally:
+        path.write_bytes(held)
+    expected = raw_views(store, ["S0"])[PATCH].vectors("image", np.arange(40))
+    np.testing.assert_allclose(views[PATCH].vectors("image", np.arange(40)), expected, atol=0.01)

@@ -13,7 +13,7 @@ from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.store.view import StoreView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -71,6 +71,7 @@ def raw_views(
     slide_ids: Sequence[str],
     *,
     cache: Path | str | None = None,
+    images: Mapping[str, SlideImage] | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, RawView]:
     """Read images again and take what the frozen network of the store's encoder makes of them: the mean over its tokens.
@@ -83,6 +84,8 @@ def raw_views(
         Those without image embeddings are passed over.
     cache : path, optional
         A trainer's folder of features: what lies there is not computed, and what does not is put there.
+    images : mapping of str to SlideImage, optional
+        Pictures of slides whose file alone does not give what was embedded, such as one whose background a reader painted.
     progress : callable, optional
         Called with the spots that are done, and those that there are.
 
@@ -114,9 +117,9 @@ def raw_views(
     for _, row in slides.iterrows():
         first, n = int(row["first_spot"]), int(row["n_spots"])
         place[first : first + n] = np.arange(done, done + n)
-        slide = _slide(store, row)
+        slide = _slide(store, row, (images or {}).get(str(row["slide_id"])))
         parts.append(_features(encoder, slide, kept))
-        if slide.image is not None:
+        if slide.image is not None and images is None:
             slide.image.close()
         done += n
         if progress is not None:
@@ -136,7 +139,7 @@ def _sees_regions(encoder: Any) -> bool:  # noqa: ANN401 - an Encoder, which may
     return bool(getattr(encoder, "sees_regions", True))
 
 
-def _slide(store: StoreView, row: pd.Series[Any]) -> Slide:
+def _slide(store: StoreView, row: pd.Series[Any], given: SlideImage | None) -> Slide:
     """Open a slide of the store with its picture and places, without its counts."""
     from scipy.sparse import csr_matrix
 
@@ -144,7 +147,7 @@ def _slide(store: StoreView, row: pd.Series[Any]) -> Slide:
 
     slide_id, uri = str(row["slide_id"]), str(row["image_uri"] or "")
     try:
-        image = open_image(uri) if uri else None
+        image = given or (open_image(uri) if uri else None)
     except StampIndexError as error:
         msg = f"The image of slide {slide_id} cannot be read, so it has no raw features: {error}"
         raise EvaluationError(msg) from error
