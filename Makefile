@@ -17,7 +17,7 @@ demo: $(VENV)/.demo $(VIEWER)
 	$(BIN)/stamp-index demo stamp-demo $(ARGS)
 
 # The evaluation suite on the phantom, and on real sections where they are at hand; rewrites its part of benchmarks/RESULTS.md.
-# About an hour on two cores, most of it training; what was trained in BENCH is taken.
+# An hour or two on two cores, most of it training; what was trained in BENCH is taken.
 BENCH ?= runs/bench
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/suite.py --out $(BENCH) $(ARGS)

@@ -41,10 +41,10 @@ PLAIN = (
 )
 
 
-def write_section(path: Path, reports: Reports, commit: str) -> None:
+def write_section(path: Path, reports: Reports) -> None:
     """Put the tables between their marks in RESULTS.md, or at its end."""
     text = path.read_text("utf-8") if path.exists() else "# Results\n"
-    made = "\n".join([BEGIN, "", *_section(reports, commit), "", END])
+    made = "\n".join([BEGIN, "", *_section(reports), "", END])
     found = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     there = found.search(text)
     path.write_text(
@@ -52,12 +52,16 @@ def write_section(path: Path, reports: Reports, commit: str) -> None:
     )
 
 
-def _section(reports: Reports, commit: str) -> Iterator[str]:
+def _section(reports: Reports) -> Iterator[str]:
+    trained, measured = (
+        ", ".join(dict.fromkeys(str(one.settings.get(key, "unknown")) for one in reports.values()))
+        for key in ("trained at", "measured at")
+    )
     yield "## The suite on the phantom and on real sections"
     yield ""
     yield (
-        f"`make bench` at {commit}: `benchmarks/suite.py`, every recipe trained once (seed 0), reports of "
-        f"{len(reports)} stores. N is the gallery, which is the tested section; intervals are 95 % over its spots, as each "
+        f"`make bench`: `benchmarks/suite.py`, every recipe trained once (seed 0; commits {trained}), reports of {len(reports)} "
+        f"stores (commits {measured}). N is the gallery, which is the tested section; intervals are 95 % over its spots, as each "
         "is of one patient. Raw features: mean tokens of the frozen trunk, patch alone or patch and region; their baselines "
         "are those of closed_form, whose patches and regions are the widest."
     )

@@ -109,8 +109,9 @@ def _section(place: int, section: Mapping[str, Any]) -> str:
             for number, plot in enumerate(section.get("plots", ()), start=1)
         ]
         if plots:
-            kind = "plots many" if len(plots) > 2 else "plots"
-            parts.append(f'<div class="{kind}">{"".join(plots)}</div>')
+            kinds = {plot["kind"] for plot in section["plots"]}
+            width = "three" if kinds == {"confusion"} else "two" if len(plots) > 1 else "one"
+            parts.append(f'<div class="plots {width}">{"".join(plots)}</div>')
         parts += [_table(table) for table in section.get("tables", ())]
         title = section["title"]
     except (KeyError, TypeError, AttributeError) as exc:

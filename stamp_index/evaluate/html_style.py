@@ -42,7 +42,8 @@ tbody tr:hover { background: var(--band); }
 .scroll { background: linear-gradient(90deg, transparent calc(100% - 1.5rem), var(--band)); }
 .plots { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
 .plots figure { flex: 0 1 auto; }
-.plots.many figure { flex-basis: 31%; min-width: 18rem; }
+.plots.two figure { flex-basis: 47%; min-width: 24rem; }
+.plots.three figure { flex-basis: 31%; min-width: 18rem; }
 th button { all: unset; box-sizing: border-box; cursor: pointer; display: block; width: 100%; padding: .28rem .6rem; text-align: inherit; }
 th button:hover { color: var(--accent); }
 th button:focus-visible { outline: 2px solid var(--accent); outline-offset: -2px; }

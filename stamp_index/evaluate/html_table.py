@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MOST_DIGITS: Final = 4
 _AWAY: Final = 1000.0  # times the median of a column
-_SHORT: Final = 24  # characters of a text that stays on one line
+_SHORT: Final = 44  # characters of a text that stays on one line
 _NONE: Final = '<span class="none" title="not defined">\u2013</span>'
 
 

@@ -73,6 +73,7 @@ def probe_part(asked: Asked) -> Found:
     out = Found()
     probes, few, carried = _Kind(), _Kind(), _Kind()
     ridge: list[dict[str, Any]] = []
+    about: dict[str, list[str]] = {}  # what is said of several probes is said once
     seen = [_Seen(asked.store, features, features) for features in FEATURES]
     seen += [_Seen(view, "image", name) for name, view in asked.raw.items()]
     for at, one in enumerate(seen):
@@ -92,12 +93,14 @@ def probe_part(asked: Asked) -> Found:
             [probe_row(result, one.name)],
             confusion_plot(result.confusion, result.classes, one.name),
         )
-        out.notes += [f"Probe on {one.words}: {said}" for said in (*result.notes, *result.warnings)]
+        for said in (*result.notes, *result.warnings):
+            about.setdefault(said, []).append(one.name)
         curve = few_shot(one.store, settings)
         head = {"features": one.name, "held out by": settings.split}
         few.take([head | row for row in curve.rows()], None)
         ridge += _gene_rows(asked, one, settings, out.notes)
     asked.told("probe", len(seen), len(seen))
+    out.notes += [f"Probe on {', '.join(names)}: {said}" for said, names in about.items()]
     if not probes.rows and not carried.rows:
         raise EvaluationError(" ".join(out.notes))
     if probes.rows:
