@@ -128,8 +128,8 @@ def _phantom(reports: Reports) -> Iterator[str]:
     yield ""
     yield "Domains, slides of the held-out patient in turn, balanced accuracy (chance and a probe on noise beside):"
     yield ""
-    keys = ("features", "N", "balanced_accuracy", "balanced_accuracy sd", "chance", "random features")  # fmt: skip
-    yield from _table({key: row[key] for key in keys} for row in probes.values())
+    keys = ("features", "N", "balanced_accuracy", "balanced_accuracy sd", "chance", "majority", "random features")  # fmt: skip
+    yield from _table({key: row.get(key) for key in keys} for row in probes.values())
 
 
 def _retrieval(reports: Reports) -> Iterator[str]:
@@ -249,7 +249,7 @@ def _clusters(reports: Reports) -> Iterator[Row]:
     for name in BULB:
         held = _of(reports, f"bulb-{name}")
         for recipe, report in held.items():
-            for row in report.rows("Spatial domains: layer"):
+            for row in _over_slides(report, "layer"):
                 if (row["method"], row["smoothing"]) not in (("kmeans", "none"), ("none", "none")):
                     continue
                 if row["baseline"] and report is not _widest(held):
@@ -259,6 +259,11 @@ def _clusters(reports: Reports) -> Iterator[Row]:
     yield from rows.values()
 
 
+def _over_slides(report: SuiteReport, label: str) -> list[Row]:
+    """Means over slides; rows of single slides and patients have a scope."""
+    return [row for row in report.rows(f"Spatial domains: {label}") if "scope" not in row]
+
+
 def _regions(reports: Reports) -> Iterator[str]:
     rows: list[Row] = []
     level: Row = {}
@@ -266,7 +271,7 @@ def _regions(reports: Reports) -> Iterator[str]:
         probe = next(row for row in report.rows("Linear probe") if row["features"] == "gene")
         ari = {
             row["features"]: row["ARI"]
-            for row in report.rows("Spatial domains: region")
+            for row in _over_slides(report, "region")
             if (row["method"], row["smoothing"]) in (("kmeans", "none"), ("none", "none"))
         }
         level = {"probe": probe, "ari": ari}
