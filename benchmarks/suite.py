@@ -90,6 +90,9 @@ def measure(recipe: str, world: str, out: Path) -> None:
 def measure_phantom(out: Path) -> None:
     """Build the demo and evaluate its store."""
     folder = folder_of("demo", PHANTOM, out)
+    if not (folder / "demo" / "run" / "encoder").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRAINED).write_text(commit())
     store = build_demo(folder / "demo", say=lambda text: print(text, flush=True))
     keep(with_raw(Store.open(store), SuiteSettings(label="domain"), folder / "features"), folder)
 
@@ -150,12 +153,15 @@ def main() -> None:
 
 
 def commit() -> str:
-    """Name the commit that was run."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=7"]
-    return (
-        subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-        or "unknown"
-    )
+    """Name the commit that was run; what this script itself rewrites is no change."""
+    described = _git("describe", "--always", "--abbrev=7") or "unknown"
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}")
+    return f"{described}-dirty" if changed else described
+
+
+def _git(*arguments: str) -> str:
+    asked = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":
