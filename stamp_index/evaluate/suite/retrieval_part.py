@@ -37,7 +37,8 @@ TEXT: Final = (
     "of queries whose own spot is among the first k; near: a spot at most {radius:g} um away counts as well. Ties take the "
     "worst rank. Galleries grow: the query's own slide, all slides of its patient, all test spots. Intervals: 95 % over "
     "patients, by Student's t where they are fewer than 20 and else by bootstrap; where there is one patient, by bootstrap over "
-    "its spots, which says nothing of another patient."
+    "its spots, which says nothing of another patient. Baselines that learn see a spot's own "
+    "profile; an encoder that reads its neighbours' counts too has more to go by."
 )
 
 
