@@ -28,10 +28,8 @@ if TYPE_CHECKING:
 PATCH: Final = "raw features, patch"
 WIDE: Final = "raw features, patch + region"
 _BATCH: Final = 64
-_SEEN_PX, _OTHER = (
-    64,
-    6.0,
-)  # grey levels between two pictures of 64 px; compression and scaling take about 1
+_SEEN_PX: Final = 64  # to which two pictures are scaled to be compared
+_OTHER: Final = 6.0  # mean grey levels between them; compression and scaling take less than 1
 
 
 class RawView(StoreView):
@@ -97,7 +95,10 @@ def raw_views(
     Raises
     ------
     EvaluationError
-        If an image cannot be read or is another one, the encoder has no frozen network, or no slide has images.
+        If there is no such slide, an image cannot be read or is another one, the encoder has no frozen network, or no slide
+        has images.
+    EncoderError
+        If a file of the cache is damaged.
     """
     from stamp_index.encoders import FeatureCache, load_encoder
 

@@ -149,6 +149,11 @@ def raw_methods(
     train, test : ndarray of shape (m, c) and (n, c), float32
     k : int
         Training spots that a prediction is the mean of.
+
+    Returns
+    -------
+    list of Method
+        Baselines.
     """
     unit = [
         one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in (train, test)

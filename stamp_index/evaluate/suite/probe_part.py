@@ -50,7 +50,7 @@ FEW: Final = (
 )
 GENES: Final = (
     "Ridge regression of log1p CP10K on the frozen embeddings, of the 50 genes of largest variance over the training spots, on the "
-    "labelled test spots with the same units held out; Pearson over the spots of a fold, mean over folds and genes. A probe on "
+    "test spots of the same slides with the same units held out; Pearson over the spots of a fold, mean over folds and genes. A probe on "
     "noise stands beside. Gene embeddings have seen the spot's own counts: they say what the embedding keeps, not what can be predicted."
 )
 CARRIED: Final = (
@@ -72,7 +72,7 @@ def probe_part(asked: Asked) -> Found:
         raise EvaluationError(msg)
     out = Found()
     probes, few, carried = _Kind(), _Kind(), _Kind()
-    ridge: list[dict[str, Any]] = []
+    probed: list[tuple[_Seen, ProbeSettings]] = []
     about: dict[str, list[str]] = {}  # what is said of several probes is said once
     seen = [_Seen(asked.store, features, features) for features in FEATURES]
     seen += [_Seen(view, "image", name) for name, view in asked.raw.items()]
@@ -98,7 +98,7 @@ def probe_part(asked: Asked) -> Found:
         curve = few_shot(one.store, settings)
         head = {"features": one.name, "held out by": settings.split}
         few.take([head | row for row in curve.rows()], None)
-        ridge += _gene_rows(asked, one, settings, out.notes)
+        probed.append((one, settings))
     asked.told("probe", len(seen), len(seen))
     out.notes += [f"Probe on {', '.join(names)}: {said}" for said, names in about.items()]
     if not probes.rows and not carried.rows:
@@ -107,6 +107,7 @@ def probe_part(asked: Asked) -> Found:
         text = TEXT.format(label=asked.label)
         out.sections.append(section("Linear probe", text, [table(probes.rows)], probes.plots))
         out.sections.append(section("Few labels", FEW, [table(few.rows)], [_curves(few.rows)]))
+    ridge = _gene_rows(asked, probed, out.notes) if probed else []
     if ridge:
         out.sections.append(section("Ridge probes of genes", GENES, [table(ridge)]))
     if carried.rows:
@@ -176,30 +177,29 @@ def _carry(
 
 
 def _gene_rows(
-    asked: Asked, seen: _Seen, settings: ProbeSettings, notes: list[str]
+    asked: Asked, probed: Sequence[tuple[_Seen, ProbeSettings]], notes: list[str]
 ) -> list[dict[str, Any]]:
-    """Tell genes of largest variance over the training spots from embeddings, on the probe's own spots and folds."""
+    """Tell genes of largest variance over the training spots from embeddings, on the slides of each probe, held out in the same way."""
+    rows: list[dict[str, Any]] = []
     try:
         genes = highly_variable(read_predicted(asked.store, asked.split).levels).names
-        by_gene = replace(settings, label=None, gene=genes[0], classes=None)
-        found = run_gene_probes(seen.store, genes, by_gene)
+        for seen, settings in probed:
+            by_gene = replace(settings, label=None, gene=genes[0], classes=None)
+            found = run_gene_probes(seen.store, genes, by_gene)
+            rows.append(
+                {
+                    "features": seen.name,
+                    "held out by": settings.split,
+                    "genes": len(genes),
+                    "mean Pearson": float(found["pearson_mean"].mean()),
+                    "median R2": float(found["r2_mean"].median()),
+                    "random features": float(found["random_features_pearson_mean"].mean()),
+                    "genes without a number": int(found["pearson_mean"].isna().sum()),
+                }
+            )
     except (ProbeError, EvaluationError) as error:
-        said = f"No ridge probes of genes: {error}"
-        if said not in notes:
-            notes.append(said)
-        return []
-    told = found["pearson_mean"].notna()
-    return [
-        {
-            "features": seen.name,
-            "held out by": settings.split,
-            "genes": len(genes),
-            "mean Pearson": float(found["pearson_mean"].mean()),
-            "median R2": float(found["r2_mean"].median()),
-            "random features": float(found["random_features_pearson_mean"].mean()),
-            "genes without a number": int((~told).sum()),
-        }
-    ]
+        notes.append(f"No ridge probes of genes: {error}")
+    return rows
 
 
 def _kept(asked: Asked, known: LabelledSpots, settings: ProbeSettings) -> tuple[str, ...]:

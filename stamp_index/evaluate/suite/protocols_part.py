@@ -23,10 +23,9 @@ if TYPE_CHECKING:
     from stamp_index.store.view import StoreView
 
 N_GENES: Final = 50
-MOST_SLIDES: Final = (
-    6  # by ST-Align's protocol, whose networks take a minute a slide of 5,000 spots
-)
-MOST_SPOTS: Final = 5_000  # of such a slide
+# By ST-Align's protocol, whose five networks are trained anew on every slide.
+MOST_SLIDES: Final = 6
+MOST_SPOTS: Final = 5_000  # of a slide
 HEST_TEXT: Final = (
     "Ridge regression on image features, learnt on the training spots and tried on the test spots. hest: as published (log1p of "
     "raw counts, no intercept, a fixed penalty), but for its gene list: the 50 genes of largest variance over the training "
@@ -46,34 +45,33 @@ def protocols_part(asked: Asked) -> Found:
     Raises
     ------
     EvaluationError
-        If neither can be measured.
+        If neither can be measured, or there are no training spots.
     """
     out = Found()
     views = {"image": asked.store, **asked.raw}
-    steps = len(views) + 1
+    spots = read_predicted(asked.store, asked.split)
     for at, (title, text, rows) in enumerate(
         (
             ("HEST-Benchmark's protocol", HEST_TEXT, _hest_rows),
             ("ST-Align's protocol", ST_ALIGN_TEXT, _st_align_rows),
         )
     ):
-        asked.told("protocols", at, steps)
+        asked.told("protocols", at, 2)
         try:
-            found = list(rows(asked, views, out.notes))
+            found = list(rows(asked, spots, views, out.notes))
         except EvaluationError as error:
             out.notes.append(f"Not measured: {title}. {error}")
             continue
         out.sections.append(section(title, text, [table(found)]))
-    asked.told("protocols", steps, steps)
+    asked.told("protocols", 2, 2)
     if not out.sections:
         raise EvaluationError(" ".join(out.notes))
     return out
 
 
 def _hest_rows(
-    asked: Asked, views: dict[str, StoreView], notes: list[str]
+    asked: Asked, spots: PredictedSpots, views: dict[str, StoreView], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    spots = read_predicted(asked.store, asked.split)
     train = spots.train
     for kind, slide_ids in groups(asked, spots.test).items():
         test = spots.test.of_slides(slide_ids)
@@ -118,9 +116,8 @@ def _named(names: tuple[str, ...], numbers: np.ndarray[Any, np.dtype[np.int64]])
 
 
 def _st_align_rows(
-    asked: Asked, views: dict[str, StoreView], notes: list[str]
+    asked: Asked, spots: PredictedSpots, views: dict[str, StoreView], notes: list[str]
 ) -> Iterator[dict[str, Any]]:
-    spots = read_predicted(asked.store, asked.split)
     test = _few(spots.test, notes, asked.settings.seed)
     there = set.intersection(
         *(set(asked.store.genes_of(test.slide_ids[at])) for at in np.unique(test.slide))

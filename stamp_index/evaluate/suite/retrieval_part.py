@@ -12,6 +12,7 @@ from stamp_index.evaluate.baselines import fit_cca, fit_ridge, random_vectors
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.expression.genes import GeneList, highly_variable
 from stamp_index.evaluate.expression.reading import PredictedSpots, read_predicted
+from stamp_index.evaluate.expression.runner import PROFILE_GENES
 from stamp_index.evaluate.retrieval import asked as retrieval
 from stamp_index.evaluate.retrieval.rows import CUTOFFS
 from stamp_index.evaluate.retrieval.runner import Ways, evaluate_retrieval
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 MAX_PAIRED: Final = 500_000  # ranks in a report's JSON
-PROFILE_GENES: Final = 1000  # of largest variance, on which PCA + ridge and CCA are fitted
 
 TEXT: Final = (
     "Every test spot's image asks for its own gene profile among those of the gallery, and the other way round. R@k: share "
@@ -39,6 +39,12 @@ TEXT: Final = (
     "patients, by Student's t where they are fewer than 20 and else by bootstrap; where there is one patient, by bootstrap over "
     "its spots, which says nothing of another patient. Baselines that learn see a spot's own "
     "profile; an encoder that reads its neighbours' counts too has more to go by."
+)
+
+LIKE: Final = (
+    "Of the first 10 hits from each part of the gallery, without the query's own spot (equal cosines in the store's order): the "
+    "share of the labelled ones that carries the query's label, mean average precision of the label over the whole ranking, and "
+    "the Pearson correlation over queries between a gene in the query's spot and its mean over the hits, mean over genes."
 )
 
 
@@ -89,9 +95,8 @@ def _taught(asked: Asked, notes: list[str]) -> PredictedSpots | None:
         return None
     try:
         return read_predicted(asked.store, asked.split)
-    except (
-        EvaluationError
-    ) as error:  # training slides that lack images, profiles, or genes of the tested ones
+    except EvaluationError as error:
+        # Training slides that lack images, profiles, or genes of the tested ones.
         notes.append(f"Baselines that learn are missing from retrieval: {error}")
         return None
 
@@ -187,9 +192,7 @@ def _sections(found: dict[str, Any], radius_um: float) -> list[dict[str, Any]]:
         out.append(
             section(
                 "What the hits are like",
-                "Of the first 10 hits from each part of the gallery, without the query's own spot (equal cosines in the store's order): the share of the labelled "
-                "ones that carries the query's label, mean average precision of the label over the whole ranking, and the Pearson correlation over queries between a gene in "
-                "the query's spot and its mean over the hits, mean over genes.",
+                LIKE,
                 [table(neighbours)],
             )
         )

@@ -49,13 +49,17 @@ def evaluate_store(
     Returns
     -------
     SuiteReport
-        A part that the store cannot answer (no label, no training slides, no index) is noted and left out.
+        A part that the store cannot answer (no label, no training slides) is noted and left out.
 
     Raises
     ------
     EvaluationError
         If none of the parts can be measured, every slide was learnt from, a given split tests what the encoder learnt from, or
-        a named label or gene is not there.
+        a named label is not there or measures, or no spot has a class that is to be left out.
+    MissingGenesError
+        If a named gene cannot be predicted.
+    TypeError
+        If the store is no open store.
     """
     if not isinstance(store, StoreView):
         msg = f"The store is {store!r}; expected an open one: Store.open(path)."
