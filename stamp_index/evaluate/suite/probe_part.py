@@ -12,6 +12,7 @@ from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.expression.genes import highly_variable
 from stamp_index.evaluate.expression.reading import read_predicted
 from stamp_index.evaluate.probe import (
+    Places,
     ProbeError,
     ProbeSettings,
     few_shot,
@@ -219,9 +220,9 @@ def _settings(asked: Asked, label: str, features: Features, notes: list[str]) ->
     unknown = any(held.spots.patient_ids[at].startswith("[") for at in np.unique(patients))
     n_patients = 1 if unknown else len(np.unique(patients))
     split = _split_of(n_patients, len(np.unique(slides)))
-    unit = {"patient": held.spots.patient, "slide": held.spots.slide}.get(split)
+    unit = Places(slides, patients, held.spots.xy_um, ProbeSettings.block_um).groups(split)
     codes = np.unique(held.code)
-    several = [at for at in codes if unit is None or len(np.unique(unit[held.code == at])) > 1]
+    several = [at for at in codes if len(np.unique(unit[held.code == at])) > 1]
     alone = [held.classes[at] for at in codes if at not in several]
     if alone:
         notes.append(
