@@ -104,7 +104,7 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     if report is not None:
         report.write_bytes(table_csv(summary(outcomes)))
     click.echo(_table(outcomes))
-    click.echo(f"{store.path}: version {store.version}, {store.n_spots} spots.")
+    click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.")
     sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)
 
 

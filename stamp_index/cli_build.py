@@ -85,7 +85,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
         found = [side for side in found if has_index(store, side)]
     if not found:
         click.echo(
-            f"{store.path} has no {'indexes' if fold else 'embeddings'} yet; there is nothing to do."
+            f"{store.place} has no {'indexes' if fold else 'embeddings'} yet; there is nothing to do."
         )
     for side in found:
         if estimate:

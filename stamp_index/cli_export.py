@@ -50,7 +50,7 @@ def export(
             raise click.UsageError(msg)
     store = Store.open(store_path, encoder=encoder)
     _write(store, out, slides, asked | {"ending": ending, "overwrite": overwrite})
-    click.echo(f"{out}: version {store.version} of {store.path}.")
+    click.echo(f"{out}: version {store.version} of {store.place}.")
 
 
 def _write(store: Store, out: Path, slides: tuple[str, ...], asked: dict[str, Any]) -> None:

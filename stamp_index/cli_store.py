@@ -58,7 +58,7 @@ def info(store_path: Path) -> None:
 
     store = Store.open(store_path)
     click.echo(
-        f"{store.path}: version {store.version}, {store.n_spots} spots, {len(store.genes)} genes"
+        f"{store.place}: version {store.version}, {store.n_spots} spots, {len(store.genes)} genes"
     )
     for name, card in store.encoders.items():
         click.echo(
@@ -107,7 +107,7 @@ def delete(store_path: Path, slide_ids: tuple[str, ...]) -> None:
 
     store = Store.open(store_path)
     version = store.delete(*slide_ids)
-    click.echo(f"{store.path}: version {version}, {store.n_spots} spots.")
+    click.echo(f"{store.place}: version {version}, {store.n_spots} spots.")
 
 
 @click.command()
@@ -125,7 +125,7 @@ def compact(store_path: Path, keep: int) -> None:
     store = Store.open(store_path)
     version = store.compact()
     removed = store.clean_up(keep=keep)
-    click.echo(f"{store.path}: version {version}, {removed} older versions removed.")
+    click.echo(f"{store.place}: version {version}, {removed} older versions removed.")
 
 
 @click.command()

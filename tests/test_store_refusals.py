@@ -199,7 +199,7 @@ def test_a_locked_store_says_who_writes(store):
 
 def test_adding_to_a_store_that_was_removed_says_so(store):
     shutil.rmtree(store.path)
-    with pytest.raises(StoreError, match="cannot be written: .*No such file"):
+    with pytest.raises(StoreError, match="There is no store at"):
         store.add(toy_rows(toy_slide("S2", 10, 1)))
 
 
@@ -310,7 +310,7 @@ def test_a_slides_table_with_other_columns_is_refused_by_name(store):
 def test_a_store_without_any_version_is_refused(store):
     for file in (store.path / "versions").iterdir():
         file.unlink()
-    with pytest.raises(StoreError, match="no version in 'versions'. Make it again"):
+    with pytest.raises(StoreError, match="There is no store at .*no version in 'versions'"):
         Store.open(store.path)
 
 

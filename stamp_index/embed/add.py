@@ -169,7 +169,7 @@ def add_slides(
     store, encoder = open_or_make(store_path, encoder_path, beside=said.beside)
     adder = _Adder(store, encoder, said, told)
     outcomes = []
-    with Keeper(store.path, store.encoder) as keeper:
+    with Keeper(store.place, store.encoder) as keeper:
         for at, entry in enumerate(entries):
             told.begin(entry, at, len(entries))
             outcomes.append(adder.add(entry))

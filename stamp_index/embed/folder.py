@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stamp_index.embed.gene_side import with_current_names
@@ -11,14 +10,17 @@ from stamp_index.embed.progress import Counter
 from stamp_index.errors import StoreError
 from stamp_index.index import Keeper, build_index, load_recipe
 from stamp_index.store import EncoderCard, Store
+from stamp_index.store.places import place_of
 from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from stamp_index.encoders.checkpoint import Trained
     from stamp_index.index import IndexCard
     from stamp_index.slides import Slide
+    from stamp_index.store.places import Place
 
 
 def embed_into(
@@ -72,7 +74,7 @@ def embed_into(
     n_thumbnails = sum(slide.n_spots for slide in slides if slide.image is not None)
     count = Counter(n_thumbnails + sum(n_steps(encoder, slide) for slide in slides), progress)
     cache = None if features is None else FeatureCache(features, encoder, progress=count.add)
-    with Keeper(store.path, store.encoder) as keeper:
+    with Keeper(store.place, store.encoder) as keeper:
         for slide in slides:
             try:
                 slide = with_current_names(slide)
@@ -102,32 +104,32 @@ def open_or_make(
     from stamp_index.encoders import load_encoder
     from stamp_index.encoders.published.locate import resolve_encoder
 
-    store_path = Path(store_path)
+    place = place_of(store_path)
     checkpoint = None if encoder_path is None else resolve_encoder(encoder_path)
-    if store_path.exists():
-        return _open(store_path, checkpoint, beside=beside)
+    if not place.is_empty():
+        return _open(place, checkpoint, beside=beside)
     if checkpoint is None:
-        msg = f"There is no store at {store_path}. To make one, say with which encoder: --encoder RUN/encoder."
+        msg = f"There is no store at {place}. To make one, say with which encoder: --encoder RUN/encoder."
         raise StoreError(msg)
     encoder = load_encoder(checkpoint)
     card = EncoderCard.of(encoder, checkpoint=checkpoint.name)
-    return Store.create(store_path, card, checkpoint=checkpoint), encoder
+    return Store.create(place, card, checkpoint=checkpoint), encoder
 
 
-def _open(store_path: Path, encoder_path: Path | None, *, beside: bool) -> tuple[Store, Trained]:
+def _open(place: Place, encoder_path: Path | None, *, beside: bool) -> tuple[Store, Trained]:
     """Open a store and the encoder to embed with, which gets columns of its own if it is to stand `beside`."""
     from stamp_index.encoders import load_encoder
 
-    store = Store.open(store_path)
+    store = Store.open(place)
     if encoder_path is None:
         return store, load_encoder(store.encoder_path)
     encoder = load_encoder(encoder_path)
     card = EncoderCard.of(encoder, checkpoint=encoder_path.name)
     if beside:
         name = store.add_encoder(card, checkpoint=encoder_path)
-        return Store.open(store_path, encoder=name), encoder
+        return Store.open(place, encoder=name), encoder
     names = [name for name, held in store.encoders.items() if held.fingerprint == card.fingerprint]
-    return Store.open(store_path, encoder=names[0] if names else None), encoder
+    return Store.open(place, encoder=names[0] if names else None), encoder
 
 
 def build_indexes(

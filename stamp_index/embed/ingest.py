@@ -87,7 +87,7 @@ def ingest(  # noqa: PLR0913 - what a slide's rows are made of, and who is told
     """
     if store.card.fingerprint != encoder.fingerprint:
         msg = (
-            f"The store {store.path} was made by encoder {store.card.name} "
+            f"The store {store.place} was made by encoder {store.card.name} "
             f"{store.card.fingerprint}, but {encoder.name} {encoder.fingerprint} was given. Use the "
             "store's own encoder, a copy of which lies in it, or make a new store."
         )

@@ -46,7 +46,7 @@ class RawView(StoreView):
     def __init__(
         self, store: StoreView, place: NDArray[np.int64], features: NDArray[np.float32]
     ) -> None:
-        super().__init__(store.path, store.version, store.encoder)
+        super().__init__(store.place, store.version, store.encoder)
         self._place, self._features = place, features
 
     def vectors(self, modality: Modality, rows: ArrayLike | None = None) -> NDArray[Any]:
@@ -108,7 +108,7 @@ def raw_views(
     slides = store.slides().set_index("slide_id", drop=False)
     unknown = [name for name in slide_ids if name not in slides.index]
     if unknown:
-        msg = f"There is no slide {', '.join(map(repr, unknown))} in the store at {store.path}."
+        msg = f"There is no slide {', '.join(map(repr, unknown))} in the store at {store.place}."
         raise EvaluationError(msg)
     slides = slides.loc[list(dict.fromkeys(slide_ids))]
     has = store.has_vector("image")

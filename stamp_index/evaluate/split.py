@@ -170,7 +170,7 @@ def split_of_encoder(store: StoreView) -> Split:
     seen = {*train, *taught.get("validate", ())}
     test = [name for name in held if name not in seen]
     if not held:
-        msg = f"The store at {store.path} has no slide yet. Add some by stamp-index add."
+        msg = f"The store at {store.place} has no slide yet. Add some by stamp-index add."
         raise EvaluationError(msg)
     if not test:
         msg = (

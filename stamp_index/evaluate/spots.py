@@ -87,7 +87,7 @@ def read_spots(
     wanted = list(slides["slide_id"]) if slide_ids is None else list(slide_ids)
     unknown = [name for name in wanted if name not in set(slides["slide_id"])]
     if unknown:
-        msg = f"There is no slide {', '.join(unknown)} in the store at {store.path}; it has {_some(list(slides['slide_id']))}."
+        msg = f"There is no slide {', '.join(unknown)} in the store at {store.place}; it has {_some(list(slides['slide_id']))}."
         raise EvaluationError(msg)
     rows = np.flatnonzero(store.mask_of(slides["slide_id"].isin(wanted).to_numpy()))
     for side in modalities:

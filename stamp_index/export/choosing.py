@@ -33,7 +33,7 @@ def choose_slides(store: StoreView, slides: Sequence[str] | str | None) -> pd.Da
 
     table = store.slides()
     if table.empty:
-        msg = f"The store at {store.path} has no slides yet, so there is nothing to export. Add some first."
+        msg = f"The store at {store.place} has no slides yet, so there is nothing to export. Add some first."
         raise QueryError(msg)
     if slides is None:
         return table
@@ -42,7 +42,7 @@ def choose_slides(store: StoreView, slides: Sequence[str] | str | None) -> pd.Da
     for name in asked:
         if name not in held:
             near = close_names(name, held) or held[:5]
-            msg = f"There is no slide '{name}' in the store at {store.path}. Close names: {', '.join(near)}."
+            msg = f"There is no slide '{name}' in the store at {store.place}. Close names: {', '.join(near)}."
             raise QueryError(msg)
     if not asked:
         msg = "No slide was named to export. Give at least one slide_id, or None for all."

@@ -54,7 +54,7 @@ def source_line(store: StoreView) -> str:
     """Where a picture's data are from."""
     card = store.card
     return (
-        f"store {store.path.name}, version {store.version} \u00b7 encoder {card.name} "
+        f"store {store.place.label}, version {store.version} \u00b7 encoder {card.name} "
         f"{card.fingerprint[:8]}"
     )
 

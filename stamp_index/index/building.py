@@ -29,9 +29,11 @@ from stamp_index.index.folder import (
     SLIDES,
     builder,
     check_modality,
+    fetch_index,
     index_folder,
     new_name,
     publish,
+    push_index,
     remove,
     sweep,
 )
@@ -101,10 +103,10 @@ def build_index(
     """
     check_modality(modality)
     _check(recipe, seed, max_memory_bytes)
-    folder = index_folder(store, modality)
+    folder = fetch_index(store, modality)
     if not store.has_vector(modality).any():
         msg = (
-            f"The store at {store.path} has no {modality} embeddings of encoder '{store.encoder}', so there "
+            f"The store at {store.place} has no {modality} embeddings of encoder '{store.encoder}', so there "
             f"is nothing to index. Embed slides first."
         )
         raise AnnIndexError(msg)
@@ -128,9 +130,11 @@ def build_index(
                 max_memory_bytes=max_memory_bytes,
                 progress=clock,
             )
-            return _finish(store, job, made, clock)
+            card = _finish(store, job, made, clock)
         except OSError as exc:
             raise AnnIndexError(cannot_write(f"The index at {folder}", exc)) from exc
+        push_index(store, modality)
+        return card
 
 
 def _check(recipe: IndexRecipe | None, seed: int, max_memory_bytes: int | None) -> None:
@@ -279,7 +283,7 @@ def _read_vectors(store: Store, job: _Job, progress: Progress) -> NDArray[np.flo
             os.fsync(file.fileno())
         if n_read != len(job.rows):
             msg = (
-                f"{len(job.rows) - n_read} of {len(job.rows)} vectors were not found in the store at {store.path}. "
+                f"{len(job.rows) - n_read} of {len(job.rows)} vectors were not found in the store at {store.place}. "
                 f"Run `stamp-index doctor`, then build again."
             )
             raise AnnIndexError(msg)

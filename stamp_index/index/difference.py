@@ -163,7 +163,7 @@ def require_same_history(
             continue
         other = "another slide" if known is None else f"slide '{known[0]}', added {known[4]},"
         msg = (
-            f"The rows from {first} are slide '{slide_id}', added {added}, in the store at {store.path}, and {other} "
+            f"The rows from {first} are slide '{slide_id}', added {added}, in the store at {store.place}, and {other} "
             f"in its index: the store was put back to an older copy since. Build the index again."
         )
         raise AnnIndexError(msg)

@@ -22,6 +22,7 @@ from stamp_index.index.folder import (
 from stamp_index.index.generation import open_generation, require_same_encoder, write_stamps
 from stamp_index.store import Store
 from stamp_index.store.doctor import Finding
+from stamp_index.store.places import place_of
 from stamp_index.store.schema import MODALITIES, vector_column
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _leftover(path: Path) -> Finding:
 
 def _strangers(store_path: Path) -> list[Path]:
     """Index folders of encoders that the store does not have."""
-    folder = store_path / "indexes"
+    folder = place_of(store_path).folder / "indexes"
     known = {
         vector_column(name, modality)
         for name in Store.open(store_path).encoders

@@ -94,7 +94,7 @@ def measure_recipes(
         raise AnnIndexError(msg)
     rows = np.flatnonzero(store.has_vector(modality)).astype(np.int64)
     if not len(rows):
-        msg = f"The store at {store.path} has no {modality} embeddings of encoder '{store.encoder}' to index."
+        msg = f"The store at {store.place} has no {modality} embeddings of encoder '{store.encoder}' to index."
         raise AnnIndexError(msg)
     out = []
     with TemporaryDirectory(prefix="stamp-index-recipes-") as folder:

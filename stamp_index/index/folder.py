@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from stamp_index.store.view import StoreView
 
+_INDEXES: Final = "indexes"
 CURRENT: Final = "CURRENT"
 CARD: Final = "card.json"
 ROWS: Final = "rows.npy"  # int64 (n,): row id of each vector
@@ -60,12 +61,22 @@ def check_modality(modality: str) -> None:
 
 def index_folder(store: StoreView, modality: Modality) -> Path:
     """Where a store's index of a modality lies: ``STORE/indexes/<modality>_<encoder>``."""
-    return store.path / "indexes" / vector_column(store.encoder, modality)
+    return store.path / _INDEXES / vector_column(store.encoder, modality)
+
+
+def fetch_index(store: StoreView, modality: Modality) -> Path:
+    """Bring an index that lies in object storage here, by checksum, and return its folder; elsewhere it is there."""
+    return store.place.fetch(f"{_INDEXES}/{vector_column(store.encoder, modality)}")
+
+
+def push_index(store: StoreView, modality: Modality) -> None:
+    """Write a changed index to where its store lies. To be called by a builder."""
+    store.place.push(f"{_INDEXES}/{vector_column(store.encoder, modality)}")
 
 
 def has_index(store: StoreView, modality: Modality) -> bool:
     """Whether a store has an index of a modality."""
-    return (index_folder(store, modality) / CURRENT).is_file()
+    return (fetch_index(store, modality) / CURRENT).is_file()
 
 
 def current(folder: Path) -> Path:

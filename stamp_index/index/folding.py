@@ -20,9 +20,10 @@ from stamp_index.index.folder import (
     SLIDES,
     builder,
     current,
-    index_folder,
+    fetch_index,
     new_name,
     publish,
+    push_index,
     sweep,
 )
 from stamp_index.index.generation import (
@@ -72,7 +73,7 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
     StoreBusyError
         If somebody else builds or folds it.
     """
-    folder = index_folder(store, modality)
+    folder = fetch_index(store, modality)
     current(folder)  # refused before a lock is made where there is no index
     with builder(folder):
         sweep(folder)
@@ -87,7 +88,7 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
         known = read_stamps(old.folder)
         check_files(folder, old.folder, old.card, known=known, only=None)
         try:
-            return _fold(store, old, newer)
+            card = _fold(store, old, newer)
         except OSError as exc:
             raise AnnIndexError(cannot_write(f"The index at {folder}", exc)) from exc
         finally:
@@ -95,6 +96,8 @@ def fold_index(store: Store, modality: Modality) -> IndexCard | None:
                 os.truncate(folder / old.card.sidecar, old.card.sidecar_bytes)
                 write_stamps(folder, old.folder, old.card)
             sweep(folder)
+        push_index(store, modality)
+        return card
 
 
 def _fold(store: Store, old: Contents, newer: NDArray[np.int64]) -> IndexCard:

@@ -258,13 +258,13 @@ def require_same_encoder(store: StoreView, modality: Modality, card: IndexCard) 
     """
     if card.store_id != store.store_id or card.modality != modality:
         msg = (
-            f"The {modality} index of the store at {store.path} was made from {card.modality} embeddings of "
+            f"The {modality} index of the store at {store.place} was made from {card.modality} embeddings of "
             f"store {card.store_id}; this store is {store.store_id}. Build the index again."
         )
         raise AnnIndexError(msg)
     if card.fingerprint != store.card.fingerprint:
         msg = (
-            f"The {modality} index of the store at {store.path} was made with encoder {card.fingerprint}; "
+            f"The {modality} index of the store at {store.place} was made with encoder {card.fingerprint}; "
             f"the store's is {store.card.fingerprint}. Build the index again."
         )
         raise EncoderMismatchError(msg)

@@ -24,7 +24,7 @@ from stamp_index.index.exact import (
     merge_hits,
     score,
 )
-from stamp_index.index.folder import check_modality, current, index_folder
+from stamp_index.index.folder import check_modality, current, fetch_index
 from stamp_index.index.generation import open_generation, require_same_encoder
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Index:
             If the modality is unknown.
         """
         check_modality(modality)
-        return cls(store, modality, open_generation(index_folder(store, modality)))
+        return cls(store, modality, open_generation(fetch_index(store, modality)))
 
     @classmethod
     def build(
@@ -174,7 +174,7 @@ class Index:
         AnnIndexError, EncoderMismatchError
             As `open`.
         """
-        folder = index_folder(self.store, self.modality)
+        folder = fetch_index(self.store, self.modality)
         if current(folder) != self._state.generation.folder:
             self._state = self._compare(open_generation(folder), None)
 

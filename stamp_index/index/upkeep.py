@@ -17,12 +17,12 @@ from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from pathlib import Path
     from types import TracebackType
 
     from stamp_index.index.card import IndexCard
     from stamp_index.index.engine import Progress
     from stamp_index.store import Modality
+    from stamp_index.store.places import Where
 
 # Newer rows are compared one by one: 30,000 of 512 dimensions take 2.5 ms of a core, about what the
 # rest of a search takes.
@@ -112,8 +112,8 @@ class Keeper:
     on, and raises what went wrong in it; leaving it by an error stops that after the block or stage that is on.
     """
 
-    def __init__(self, store_path: Path, encoder: str) -> None:
-        self._where = store_path, encoder
+    def __init__(self, place: Where, encoder: str) -> None:
+        self._where = place, encoder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="index-upkeep")
         self._running: Future[None] | None = None
         self._stopped = False
@@ -124,9 +124,9 @@ class Keeper:
             self._running = self._pool.submit(self._look)
 
     def _look(self) -> None:
-        path, encoder = self._where
+        place, encoder = self._where
         for modality in MODALITIES:
-            keep_up(Store.open(path, encoder=encoder), modality, progress=self._hear)
+            keep_up(Store.open(place, encoder=encoder), modality, progress=self._hear)
 
     def _hear(self, stage: str, done: int, total: int) -> None:
         del stage, done, total

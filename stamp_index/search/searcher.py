@@ -59,7 +59,7 @@ class Searcher(VectorSearcher):
     ) -> None:
         if encoder.fingerprint != store.card.fingerprint:
             msg = (
-                f"The store at {store.path} holds embeddings of encoder '{store.card.name}' "
+                f"The store at {store.place} holds embeddings of encoder '{store.card.name}' "
                 f"{store.card.fingerprint}; the encoder given is '{encoder.name}' "
                 f"{encoder.fingerprint}. Search with an encoder of the store: it has those named "
                 f"{', '.join(store.encoders)}."

@@ -135,7 +135,7 @@ def check_k(store: Store, k: int) -> None:
     """
     if k > store.n_spots:
         msg = (
-            f"{k} hits were asked for, but the store at {store.path} has {store.n_spots} spots. "
+            f"{k} hits were asked for, but the store at {store.place} has {store.n_spots} spots. "
             f"Ask for at most that many."
         )
         raise QueryError(msg)

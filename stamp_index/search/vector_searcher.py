@@ -88,7 +88,7 @@ class VectorSearcher:
     """
 
     def __init__(self, store: Store, indexes: Mapping[Modality, Index] | None = None) -> None:
-        self.store = Store.open(store.path, version=store.version, encoder=store.encoder)
+        self.store = Store.open(store.place, version=store.version, encoder=store.encoder)
         self.indexes: dict[Modality, Index] = {
             modality: index_at(self.store, modality, index)
             for modality, index in (indexes or {}).items()

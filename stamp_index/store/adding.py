@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from stamp_index.errors import DuplicateSlideError, EncoderMismatchError, QueryError
-from stamp_index.store.arrow import (
-    embeddings,
-    expression_table,
-    slide_table,
-    source_labels,
-    spots_batches,
-    vector_array,
+from stamp_index.errors import (
+    DuplicateSlideError,
+    EncoderMismatchError,
+    QueryError,
+    StoreBusyError,
 )
+from stamp_index.store.arrow import embeddings, vector_array, with_first_rows
+from stamp_index.store.drafting import Draft, discard, require_files, write_draft
 from stamp_index.store.labels import carried_over
-from stamp_index.store.reading import ROW_ID
+from stamp_index.store.manifest import read_manifest
+from stamp_index.store.places import place_of
+from stamp_index.store.reading import ROW_ID, Tables
 from stamp_index.store.rows import SlideRows, check_rows, check_slide, content_hash
 from stamp_index.store.schema import EXPRESSION, LABELS, SLIDES, SPOTS, TABLES
-from stamp_index.store.transaction import transaction
+from stamp_index.store.transaction import transact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from stamp_index.store.manifest import Manifest
-    from stamp_index.store.reading import Tables
+    from stamp_index.store.places import Place, Where
     from stamp_index.store.transaction import Transaction
 
 
-def append_slide(path: Path, rows: SlideRows, lock_timeout_s: float, *, instead: bool) -> Manifest:
+def append_slide(
+    where: Where, rows: SlideRows, lock_timeout_s: float, *, instead: bool
+) -> Manifest:
     """Check a slide and append it to the newest version; `instead` puts it in the place of one of its id.
 
     Raises
@@ -39,47 +42,78 @@ def append_slide(path: Path, rows: SlideRows, lock_timeout_s: float, *, instead:
     EncoderMismatchError, DuplicateSlideError, StoreError, ValueError
         As `Store.add` says; the store is then as it was.
     """
+    place = place_of(where)
+    with place.drafting():
+        draft = draft_slide(place, rows, instead=instead)
+        try:
+            return append_draft(place, draft, lock_timeout_s, instead=instead)
+        except (DuplicateSlideError, EncoderMismatchError, StoreBusyError):
+            discard(
+                place, draft
+            )  # of other errors nobody knows whether the version was created before
+            raise
+
+
+def draft_slide(where: Where, rows: SlideRows, *, instead: bool) -> Draft:
+    """Check a slide against the newest version and write what is large of it: see `drafting`.
+
+    Raises
+    ------
+    EncoderMismatchError, DuplicateSlideError, StoreError, ValueError
+        As `Store.add` says.
+    """
+    place = place_of(where)
     check_slide(rows.slide)
-    digest = content_hash(rows.slide)
-    slide_id = rows.slide.slide_id
-    with transaction(path, lock_timeout_s) as change:
-        encoder = encoder_of(change, rows)
-        check_rows(rows, change.before.card(encoder).dim)
-        known = set(change.tables.slides["slide_id"])
-        if instead and slide_id in known:
-            kept = carried_over(change.tables, rows.slide)
-            _remove(change, [slide_id])
-        else:
-            instead, kept = False, None
-        check_new(path, change.tables, slide_id, digest, besides=slide_id if instead else "")
-        first_spot = _append(change, rows, digest, encoder)
-        if kept is not None:
-            change.append(LABELS, kept)
-        return change.commit(
-            f"{'replaced' if instead else 'added'} {slide_id}",
-            n_slides=change.before.n_slides + (not instead),
-            n_spots=change.before.n_spots + rows.slide.n_spots - _n_spots(change, slide_id),
-            n_rows=first_spot + rows.slide.n_spots,
-        )
+    manifest = read_manifest(place)
+    encoder = encoder_of(place, manifest, rows.slide.slide_id, rows.fingerprint)
+    check_rows(rows, manifest.card(encoder).dim)
+    besides = rows.slide.slide_id if instead else ""
+    tables = Tables(place, manifest)
+    check_new(place, tables, rows.slide.slide_id, content_hash(rows.slide), besides=besides)
+    return write_draft(place, manifest, rows, encoder)
 
 
-def _n_spots(change: Transaction, slide_id: str) -> int:
-    """Spots that a slide had before; 0 for a new one."""
+def append_draft(where: Where, draft: Draft, lock_timeout_s: float, *, instead: bool) -> Manifest:
+    """Add a slide that was drafted.
+
+    Raises
+    ------
+    EncoderMismatchError, DuplicateSlideError, StoreError
+        As `Store.add` says; the store is then as it was.
+    """
+    return transact(where, lock_timeout_s, partial(_append, draft=draft, instead=instead))
+
+
+def _append(change: Transaction, draft: Draft, *, instead: bool) -> Manifest:
+    """Append a slide to every table, in the place of one of its id where that is asked and there is one."""
+    slide_id = draft.slide_id
+    encoder_of(change.place, change.before, slide_id, draft.fingerprint)
     slides = change.tables.slides
-    return int(slides.loc[slides["slide_id"] == slide_id, "n_spots"].sum())
+    there = slides.loc[slides["slide_id"] == slide_id, "n_spots"]
+    instead = instead and not there.empty
+    check_new(
+        change.place, change.tables, slide_id, draft.digest, besides=slide_id if instead else ""
+    )
+    require_files(change.place, draft)
+    kept = None
+    if instead:
+        kept = carried_over(change.tables, slide_id, draft.barcodes)
+        _remove(change, [slide_id])
+    first_spot = change.append(SPOTS, draft.fragments(SPOTS))
+    first_gene = change.append(EXPRESSION, draft.fragments(EXPRESSION))
+    change.append(LABELS, draft.labels)
+    change.append(SLIDES, with_first_rows(draft.slide, first_spot, first_gene))
+    if kept is not None:
+        change.append(LABELS, kept)
+    return change.commit(
+        f"{'replaced' if instead else 'added'} {slide_id}",
+        n_slides=change.before.n_slides + (not instead),
+        n_spots=change.before.n_spots + draft.n_spots - int(there.sum()),
+        n_rows=first_spot + draft.n_spots,
+    )
 
 
-def _append(change: Transaction, rows: SlideRows, digest: str, encoder: str) -> int:
-    """Append a slide to every table; returns the row id of its first spot."""
-    dims = {name: change.before.card(name).dim for name in change.before.encoders}
-    first_spot = change.append(SPOTS, spots_batches(rows, dims, encoder))
-    first_gene = change.append(EXPRESSION, expression_table(rows.slide))
-    change.append(LABELS, source_labels(rows.slide))
-    change.append(SLIDES, slide_table(rows, digest, (first_spot, first_gene), encoder))
-    return first_spot
-
-
-def delete_slides(path: Path, slide_ids: Sequence[str], lock_timeout_s: float) -> Manifest:
+def delete_slides(where: Where, slide_ids: Sequence[str], lock_timeout_s: float) -> Manifest:
     """Delete slides with their spots, expression and labels.
 
     Raises
@@ -87,25 +121,28 @@ def delete_slides(path: Path, slide_ids: Sequence[str], lock_timeout_s: float) -
     QueryError
         If one of them is not there; the store is then as it was.
     StoreError
-        As `transaction`.
+        As `transact`.
     """
-    with transaction(path, lock_timeout_s) as change:
-        slides = change.tables.slides
-        missing = sorted(set(slide_ids) - set(slides["slide_id"]))
-        if missing:
-            msg = (
-                f"{len(missing)} of {len(set(slide_ids))} slides to delete are not in the store at {path} "
-                f"({', '.join(missing)}). Nothing was deleted; its slides are "
-                f"{', '.join(slides['slide_id']) or 'none'}."
-            )
-            raise QueryError(msg)
-        gone = slides["slide_id"].isin(list(slide_ids))
-        _remove(change, slide_ids)
-        return change.commit(
-            f"deleted {', '.join(slide_ids)}",
-            n_slides=change.before.n_slides - int(gone.sum()),
-            n_spots=change.before.n_spots - int(slides.loc[gone, "n_spots"].sum()),
+    return transact(where, lock_timeout_s, partial(_delete, slide_ids=slide_ids))
+
+
+def _delete(change: Transaction, slide_ids: Sequence[str]) -> Manifest:
+    slides = change.tables.slides
+    missing = sorted(set(slide_ids) - set(slides["slide_id"]))
+    if missing:
+        msg = (
+            f"{len(missing)} of {len(set(slide_ids))} slides to delete are not in the store at {change.place} "
+            f"({', '.join(missing)}). Nothing was deleted; its slides are "
+            f"{', '.join(slides['slide_id']) or 'none'}."
         )
+        raise QueryError(msg)
+    gone = slides["slide_id"].isin(list(slide_ids))
+    _remove(change, slide_ids)
+    return change.commit(
+        f"deleted {', '.join(slide_ids)}",
+        n_slides=change.before.n_slides - int(gone.sum()),
+        n_spots=change.before.n_spots - int(slides.loc[gone, "n_spots"].sum()),
+    )
 
 
 def _remove(change: Transaction, slide_ids: Sequence[str]) -> None:
@@ -113,7 +150,7 @@ def _remove(change: Transaction, slide_ids: Sequence[str]) -> None:
         change.delete(name, "slide_id", slide_ids)
 
 
-def fill_slide(path: Path, rows: SlideRows, lock_timeout_s: float) -> Manifest:
+def fill_slide(where: Where, rows: SlideRows, lock_timeout_s: float) -> Manifest:
     """Give a slide that is in the store the vectors of another of the store's encoders.
 
     Raises
@@ -121,29 +158,32 @@ def fill_slide(path: Path, rows: SlideRows, lock_timeout_s: float) -> Manifest:
     EncoderMismatchError, QueryError, DuplicateSlideError, StoreError, ValueError
         As `Store.fill` says; the store is then as it was.
     """
+    return transact(where, lock_timeout_s, partial(_fill, rows=rows))
+
+
+def _fill(change: Transaction, rows: SlideRows) -> Manifest:
     slide_id = rows.slide.slide_id
-    with transaction(path, lock_timeout_s) as change:
-        encoder = encoder_of(change, rows)
-        check_rows(rows, change.before.card(encoder).dim)
-        slides = change.tables.slides
-        here = slides[slides["slide_id"] == slide_id]
-        if not (here["content_hash"] == content_hash(rows.slide)).any():
-            msg = (
-                f"The store at {path} has no slide '{slide_id}' of this image and these counts. Add it, or "
-                f"replace the slide of this id."
-            )
-            raise QueryError(msg)
-        vectors = embeddings(rows, encoder)
-        if set(vectors) & set(here.iloc[0]["embedded"]):
-            msg = (
-                f"Slide '{slide_id}' of the store at {path} has its vectors of encoder '{encoder}' already. "
-                f"Leave it out."
-            )
-            raise DuplicateSlideError(msg)
-        first = int(here.iloc[0]["first_spot"])
-        _update(change, first, {name: vector_array(values) for name, values in vectors.items()})
-        _mark_embedded(change, slide_id, list(vectors))
-        return change.commit(f"filled {slide_id} with {encoder}")
+    encoder = encoder_of(change.place, change.before, slide_id, rows.fingerprint)
+    check_rows(rows, change.before.card(encoder).dim)
+    slides = change.tables.slides
+    here = slides[slides["slide_id"] == slide_id]
+    if not (here["content_hash"] == content_hash(rows.slide)).any():
+        msg = (
+            f"The store at {change.place} has no slide '{slide_id}' of this image and these counts. Add it, or "
+            f"replace the slide of this id."
+        )
+        raise QueryError(msg)
+    vectors = embeddings(rows, encoder)
+    if set(vectors) & set(here.iloc[0]["embedded"]):
+        msg = (
+            f"Slide '{slide_id}' of the store at {change.place} has its vectors of encoder '{encoder}' already. "
+            f"Leave it out."
+        )
+        raise DuplicateSlideError(msg)
+    first = int(here.iloc[0]["first_spot"])
+    _update(change, first, {name: vector_array(values) for name, values in vectors.items()})
+    _mark_embedded(change, slide_id, list(vectors))
+    return change.commit(f"filled {slide_id} with {encoder}")
 
 
 def _update(change: Transaction, first: int, columns: dict[str, pa.Array]) -> None:
@@ -176,7 +216,7 @@ def _mark_embedded(change: Transaction, slide_id: str, columns: list[str]) -> No
     change.append(SLIDES, row)
 
 
-def encoder_of(change: Transaction, rows: SlideRows) -> str:
+def encoder_of(place: Place, manifest: Manifest, slide_id: str, fingerprint: str) -> str:
     """Name in the store of the encoder that made the vectors of a slide.
 
     Raises
@@ -184,24 +224,26 @@ def encoder_of(change: Transaction, rows: SlideRows) -> str:
     EncoderMismatchError
         If it is none of the store's.
     """
-    held = change.before.encoders
+    held = manifest.encoders
     for name in held:
-        if held[name]["fingerprint"] == rows.fingerprint:
+        if held[name]["fingerprint"] == fingerprint:
             return name
     named = ", ".join(f"'{name}' {held[name]['fingerprint']}" for name in held)
     msg = (
-        f"The store at {change.path} holds embeddings of encoder {named}; slide '{rows.slide.slide_id}' was "
-        f"embedded by {rows.fingerprint}. Embed it with the store's encoder, or add this one to the store."
+        f"The store at {place} holds embeddings of encoder {named}; slide '{slide_id}' was "
+        f"embedded by {fingerprint}. Embed it with the store's encoder, or add this one to the store."
     )
     raise EncoderMismatchError(msg)
 
 
-def check_new(path: Path, tables: Tables, slide_id: str, digest: str, *, besides: str = "") -> None:
+def check_new(
+    place: Place, tables: Tables, slide_id: str, digest: str, *, besides: str = ""
+) -> None:
     """Raise DuplicateSlideError if a slide of this id or content hash is there, `besides` not counted."""
     slides = tables.slides[tables.slides["slide_id"] != besides]
     if slide_id in set(slides["slide_id"]):
         msg = (
-            f"Slide '{slide_id}' is in the store at {path} already. Leave it out, replace it, or give this "
+            f"Slide '{slide_id}' is in the store at {place} already. Leave it out, replace it, or give this "
             f"one another slide_id."
         )
         raise DuplicateSlideError(msg)
@@ -209,6 +251,6 @@ def check_new(path: Path, tables: Tables, slide_id: str, digest: str, *, besides
     if len(same):
         msg = (
             f"Slide '{slide_id}' has the same image and counts as slide '{same.iloc[0]}' of the "
-            f"store at {path}. Leave it out."
+            f"store at {place}. Leave it out."
         )
         raise DuplicateSlideError(msg)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 _BATCH_SPOTS: Final = 2_048  # with thumbnails some 10 MB
 
 
-def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: str) -> pa.Table:
-    """Lay out the slide's row of the slides table; `first` are its row ids of spots and of genes."""
+def slide_table(rows: SlideRows, digest: str, embedded: Sequence[str]) -> pa.Table:
+    """Lay out the slide's row of the slides table, with the columns of its vectors and without its first row ids."""
     slide = rows.slide
     width_px, height_px = slide.image.size_px if slide.image is not None else (None, None)
     values = {
@@ -50,9 +50,9 @@ def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: s
         "n_spots": slide.n_spots,
         "provenance": json.dumps(dict(rows.provenance), sort_keys=True),
         "n_genes": len(slide.genes),
-        "first_spot": first[0],
-        "first_gene": first[1],
-        "embedded": list(embeddings(rows, encoder)),
+        "first_spot": 0,
+        "first_gene": 0,
+        "embedded": list(embedded),
         "notes": list(slide.notes),
         "added_at": datetime.now(UTC),
         "genes": list(slide.genes),
@@ -60,6 +60,15 @@ def slide_table(rows: SlideRows, digest: str, first: tuple[int, int], encoder: s
         "overview": rows.overview,
     }
     return pa.Table.from_pylist([values], schema=slides_schema())
+
+
+def with_first_rows(slide: pa.Table, first_spot: int, first_gene: int) -> pa.Table:
+    """Fill in where the rows of a slide begin in the tables of spots and of expression."""
+    for name, first in (("first_spot", first_spot), ("first_gene", first_gene)):
+        at = slide.schema.get_field_index(name)
+        field = slide.schema.field(at)
+        slide = slide.set_column(at, field, pa.array([first], field.type))
+    return slide
 
 
 def spots_batches(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
 from stamp_index.store.drafts import draft_of
-from stamp_index.store.encoders import ENCODERS
+from stamp_index.store.encoders import ENCODERS, copy_checkpoint
+from stamp_index.store.local_place import LocalPlace
 from stamp_index.store.manifest import Manifest, write_manifest
-from stamp_index.store.reading import table_path
+from stamp_index.store.places import place_of
+from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import (
     BITMAP_COLUMNS,
     BTREE_COLUMNS,
@@ -33,43 +35,54 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from stamp_index.store.card import EncoderCard
+    from stamp_index.store.places import Place, Where
 
 _MOST_DIM: Final = 65_536
 _PLAIN: Final = re.compile(r"[\w\-]{1,100}")
 
 
-def create_store(path: Path, card: EncoderCard, checkpoint: Path | None) -> None:
-    """Write version 1 beside `path` and move it there at the end.
+def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> None:
+    """Write version 1: a folder beside the place and move it there at the end, or version 1 as the last of the objects.
 
     Raises
     ------
     StoreError
-        If `path` exists and is not an empty folder, or `checkpoint` is not a folder.
+        If there is something already, or `checkpoint` is not a folder.
     """
+    place = place_of(where)
     if checkpoint is not None and not checkpoint.is_dir():
         msg = f"The checkpoint {checkpoint} is not a folder. Give the folder that training wrote."
         raise StoreError(msg)
-    if checkpoint is not None and path.resolve().is_relative_to(checkpoint.resolve()):
-        msg = f"The store {path} would lie in the checkpoint {checkpoint}, which is copied into it. Choose another path."
+    if checkpoint is not None and place.folder.resolve().is_relative_to(checkpoint.resolve()):
+        msg = f"The store {place} would lie in the checkpoint {checkpoint}, which is copied into it. Choose another path."
         raise StoreError(msg)
     _check_card(card)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not place.is_empty():
         msg = (
-            f"There is something at {path} already. Open it with Store.open, or choose a path "
+            f"There is something at {place} already. Open it with Store.open, or choose a path "
             f"that does not exist."
         )
         raise StoreError(msg)
+    try:
+        _make(place, card, checkpoint)
+    except (OSError, ValueError) as exc:  # Lance raises either where a storage refuses
+        msg = f"No store can be made at {place}: {redacted(str(exc))}. Choose another path."
+        raise StoreError(msg) from exc
+
+
+def _make(place: Place, card: EncoderCard, checkpoint: Path | None) -> None:
+    if not isinstance(place, LocalPlace):
+        _fill(place, card, checkpoint)
+        return
+    path = place.folder
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft_of(path)
     try:
         draft.mkdir()
-        _fill(draft, card, checkpoint)
+        _fill(LocalPlace(draft), card, checkpoint)
         with suppress(FileNotFoundError):
             path.rmdir()  # empty, or another process got here first and this fails
         draft.replace(path)
-    except OSError as exc:
-        msg = f"No store can be made at {path}: {exc}. Choose another path."
-        raise StoreError(msg) from exc
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -87,7 +100,7 @@ def _check_card(card: EncoderCard) -> None:
             raise StoreError(msg)
 
 
-def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:
+def _fill(draft: Place, card: EncoderCard, checkpoint: Path | None) -> None:
     import lance
 
     schemas: dict[str, pa.Schema] = {
@@ -100,7 +113,7 @@ def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:
     for name, schema in schemas.items():
         empty = schema.empty_table()
         table = lance.write_dataset(
-            empty, table_path(draft, name), schema=schema, enable_stable_row_ids=True
+            empty, draft.table(name), schema=schema, enable_stable_row_ids=True
         )
         if name == SPOTS:
             for column in BITMAP_COLUMNS:
@@ -109,7 +122,8 @@ def _fill(draft: Path, card: EncoderCard, checkpoint: Path | None) -> None:
                 table.create_scalar_index(column, "BTREE")
         versions[name] = table.version
     if checkpoint is not None:
-        shutil.copytree(checkpoint, draft / ENCODERS / card.name)
+        copy_checkpoint(checkpoint, draft.folder / ENCODERS / card.name)
+        draft.push(f"{ENCODERS}/{card.name}")
     write_manifest(
         draft,
         Manifest(

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stamp_index.errors import StoreError
 from stamp_index.store.drafts import is_draft_of
 from stamp_index.store.encoders import ENCODERS
-from stamp_index.store.housekeeping import clean_table, require_whole
-from stamp_index.store.lock import WAIT_S, write_lock
-from stamp_index.store.manifest import MANIFESTS, read_manifest, stored_versions
-from stamp_index.store.reading import open_table, table_path
+from stamp_index.store.housekeeping import clean_tables, require_whole
+from stamp_index.store.local_place import VERSIONS
+from stamp_index.store.lock import WAIT_S
+from stamp_index.store.manifest import read_manifest, stored_versions
+from stamp_index.store.places import place_of
+from stamp_index.store.reading import open_table
+from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stamp_index.store.manifest import Manifest
+    from stamp_index.store.places import Place, Where
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Finding:
     text: str
 
 
-def examine(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[Finding]:
+def examine(where: Where, *, lock_timeout_s: float = WAIT_S) -> list[Finding]:
     """Examine a store while nobody writes to it; leftovers only where nothing is damaged.
 
     Raises
@@ -47,63 +51,64 @@ def examine(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[Finding]:
     StoreError
         If there is no store, or another process keeps writing.
     """
-    stored_versions(path)  # raises where there is no store
-    with write_lock(path, lock_timeout_s):
-        damage = list(_versions(path))
-        return damage or [*map(_leftover, _drafts(path)), *_orphans(path)]
+    place = place_of(where)
+    stored_versions(place)  # raises where there is no store
+    with place.writing(lock_timeout_s):
+        damage = list(_versions(place))
+        return damage or [*map(_leftover, _drafts(place)), *_orphans(place)]
 
 
 def _leftover(draft: Path) -> Finding:
     return Finding("leftover", f"{draft} was never finished and can go.")
 
 
-def _versions(path: Path) -> Iterator[Finding]:
-    for number in stored_versions(path):
+def _versions(place: Place) -> Iterator[Finding]:
+    for number in stored_versions(place):
         try:
-            manifest = read_manifest(path, number)
-            require_whole(path, manifest)
-            yield from _lost_files(path, manifest)
+            manifest = read_manifest(place, number)
+            require_whole(place, manifest)
+            yield from _lost_files(place, manifest)
         except StoreError as exc:
             yield Finding("damage", str(exc))
         except (OSError, ValueError) as exc:  # Lance's, of what it cannot read
-            text = f"Version {number} of the store at {path} cannot be read ({exc}). Restore it from a copy."
+            said = redacted(str(exc))
+            text = f"Version {number} of the store at {place} cannot be read ({said}). Restore it from a copy."
             yield Finding("damage", text)
 
 
-def _lost_files(path: Path, manifest: Manifest) -> Iterator[Finding]:
+def _lost_files(place: Place, manifest: Manifest) -> Iterator[Finding]:
     """Files of the tables that are gone, or not as long as they were written."""
     for name in TABLES:
-        folder = Path(table_path(path, name)) / "data"
-        for fragment in open_table(path, name, manifest.tables[name]).get_fragments():
+        for fragment in open_table(place, name, manifest.tables[name]).get_fragments():
             for written in fragment.data_files():
-                place, length = folder / written.path, written.file_size_bytes
-                held = place.stat().st_size if place.is_file() else None
+                length = written.file_size_bytes
+                held = place.data_file_bytes(name, written.path)
                 if held is None or (length is not None and held != length):
                     text = (
-                        f"{place} has {'gone' if held is None else f'{held} bytes instead of {length}'}. Restore the "
+                        f"{place.table(name)}/data/{written.path} has "
+                        f"{'gone' if held is None else f'{held} bytes instead of {length}'}. Restore the "
                         f"store from a copy, or embed its slides again."
                     )
                     yield Finding("damage", text)
 
 
-def _drafts(path: Path) -> list[Path]:
-    """Files that a writer was making when it ended."""
-    beside = [place for place in path.parent.iterdir() if is_draft_of(place, path.name)]
-    held = read_manifest(path).encoders
-    copies = [place for place in _entries(path / ENCODERS) if place.name not in held]
-    return [*beside, *(path / MANIFESTS).glob("*.tmp"), *copies]
+def _drafts(place: Place) -> list[Path]:
+    """Local files that a writer was making when it ended."""
+    folder = place.folder
+    beside = [one for one in _entries(folder.parent) if is_draft_of(one, folder.name)]
+    held = read_manifest(place).encoders
+    copies = [one for one in _entries(folder / ENCODERS) if one.name not in held]
+    return [*beside, *(folder / VERSIONS).glob("*.tmp"), *copies]
 
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _orphans(path: Path) -> Iterator[Finding]:
+def _orphans(place: Place) -> Iterator[Finding]:
     """Versions of tables that a writer made and no version of the store names."""
-    import lance
-
-    named = read_manifest(path).tables
-    found = {name: lance.dataset(table_path(path, name)).version for name in TABLES}
+    named = read_manifest(place).tables
+    found = {name: open_table(place, name).version for name in TABLES}
     for name in TABLES:
         if found[name] > named[name]:
             text = (
@@ -113,7 +118,7 @@ def _orphans(path: Path) -> Iterator[Finding]:
             yield Finding("leftover", text)
 
 
-def mend(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[str]:
+def mend(where: Where, *, lock_timeout_s: float = WAIT_S) -> list[str]:
     """Remove leftovers; returns what was done. What is damaged is never touched.
 
     Raises
@@ -121,23 +126,22 @@ def mend(path: Path, *, lock_timeout_s: float = WAIT_S) -> list[str]:
     StoreError
         If something is damaged, another process keeps writing, or there is no store.
     """
-    findings = examine(path, lock_timeout_s=lock_timeout_s)
+    place = place_of(where)
+    findings = examine(place, lock_timeout_s=lock_timeout_s)
     damage = [finding.text for finding in findings if finding.kind == "damage"]
     if damage:
         msg = f"Nothing was mended, as leftovers may be needed to restore what is damaged: {damage[0]}"
         raise StoreError(msg)
     done = []
-    with write_lock(path, lock_timeout_s):
-        for draft in _drafts(path):
+    with place.writing(lock_timeout_s):
+        for draft in _drafts(place):
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink(missing_ok=True)
             done.append(f"Removed {draft}.")
-        if any(_orphans(path)):
-            change = Transaction(path)
+        if any(_orphans(place)):
+            change = Transaction(place)
             for name in TABLES:
                 change.table(name)  # takes back what is not finished
             change.commit("mended")
             done.append("Took back changes that were not finished.")
-        needed = [read_manifest(path, number) for number in stored_versions(path)]
-        for name in TABLES:
-            clean_table(path, name, {manifest.tables[name] for manifest in needed})
+        clean_tables(place)
     return done

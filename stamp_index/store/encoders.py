@@ -11,40 +11,47 @@ import pyarrow as pa
 from stamp_index.errors import StoreError
 from stamp_index.store.drafts import draft_of
 from stamp_index.store.schema import SPOTS, vector_fields
-from stamp_index.store.transaction import transaction
+from stamp_index.store.transaction import transact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from stamp_index.store.card import EncoderCard
     from stamp_index.store.manifest import Manifest
+    from stamp_index.store.places import Where
+    from stamp_index.store.transaction import Transaction
 
 ENCODERS = "encoders"  # folder of the checkpoints' copies inside the store
 
 
 def add_encoder(
-    path: Path, card: EncoderCard, checkpoint: Path | None, lock_timeout_s: float
+    where: Where, card: EncoderCard, checkpoint: Path | None, lock_timeout_s: float
 ) -> tuple[str, Manifest]:
     """Add empty embedding columns of an encoder, and a copy of its checkpoint; returns its name in the store.
 
     Raises
     ------
     StoreError
-        If `checkpoint` is not a folder, or as `transaction`.
+        If `checkpoint` is not a folder, or as `transact`.
     """
-    with transaction(path, lock_timeout_s) as change:
+
+    def step(change: Transaction) -> tuple[str, Manifest]:
         held = change.before.encoders
         for name in held:
             if held[name]["fingerprint"] == card.fingerprint:
                 return name, change.before
         name = card.name if card.name not in held else f"{card.name}_{card.fingerprint[:8]}"
         if checkpoint is not None:
-            copy_checkpoint(checkpoint, path / ENCODERS / name)
+            copy_checkpoint(checkpoint, change.place.folder / ENCODERS / name)
+            change.place.push(f"{ENCODERS}/{name}")
         table = change.table(SPOTS)
+        before = table.version
         table.add_columns(pa.schema(vector_fields(name, card.dim)))
-        change.replace_table(SPOTS, table)
+        change.require_next(SPOTS, before, table.version)
         words = f"added encoder {name}"
         return name, change.commit(words, encoders={**held, name: card.to_dict()})
+
+    return transact(where, lock_timeout_s, step)
 
 
 def copy_checkpoint(checkpoint: Path, folder: Path) -> None:

@@ -12,18 +12,19 @@ import pyarrow.compute as pc
 from stamp_index.errors import QueryError
 from stamp_index.store.arrow import label_table
 from stamp_index.store.schema import LABELS, labels_schema
-from stamp_index.store.transaction import transaction
+from stamp_index.store.transaction import transact
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from stamp_index.slides.slide import Slide
     from stamp_index.store.manifest import Manifest
+    from stamp_index.store.places import Where
     from stamp_index.store.reading import Tables
+    from stamp_index.store.transaction import Transaction
 
 
 def annotate_slide(
-    path: Path, slide_id: str, label: pa.Table, *, n_spots: int, lock_timeout_s: float
+    where: Where, slide_id: str, label: pa.Table, *, n_spots: int, lock_timeout_s: float
 ) -> Manifest:
     """Add one label of a slide; an older one of its name stays, and the newest is what is read.
 
@@ -34,12 +35,13 @@ def annotate_slide(
     ValueError
         If there is not one value per spot.
     """
-    with transaction(path, lock_timeout_s) as change:
+
+    def step(change: Transaction) -> Manifest:
         slides = change.tables.slides
         here = slides.loc[slides["slide_id"] == slide_id, "n_spots"]
         if here.empty:
             held = ", ".join(slides["slide_id"]) or "none"
-            msg = f"There is no slide '{slide_id}' in the store at {path}; its slides are {held}."
+            msg = f"There is no slide '{slide_id}' in the store at {change.place}; its slides are {held}."
             raise QueryError(msg)
         if n_spots != here.iloc[0]:
             msg = (
@@ -49,6 +51,8 @@ def annotate_slide(
             raise ValueError(msg)
         change.append(LABELS, label)
         return change.commit(f"labelled {slide_id}")
+
+    return transact(where, lock_timeout_s, step)
 
 
 def read_labels(tables: Tables, name: str, slide_ids: list[str]) -> dict[str, pd.Series[Any]]:
@@ -69,16 +73,16 @@ def label_values(row: dict[str, Any]) -> pd.Series[Any]:
     return pd.Series(categories[np.asarray(row["codes"], np.int64)], dtype=object)
 
 
-def carried_over(tables: Tables, slide: Slide) -> pa.Table:
+def carried_over(tables: Tables, slide_id: str, barcodes: Sequence[str]) -> pa.Table:
     """Take along what people said of a slide that is replaced, for the barcodes that the new one has too."""
-    wanted = (pc.field("slide_id") == slide.slide_id) & (pc.field("author") != "")
+    wanted = (pc.field("slide_id") == slide_id) & (pc.field("author") != "")
     kept = [labels_schema().empty_table()]
-    old = pd.Index(tables.barcodes(slide.slide_id))
-    at = old.get_indexer(slide.spots.index.astype("str"))  # -1 for new barcodes
+    old = pd.Index(tables.barcodes(slide_id))
+    at = old.get_indexer(pd.Index(barcodes))  # -1 for new barcodes
     for row in tables.labels(wanted).to_pylist():
         values = label_values(row).reindex(at).reset_index(drop=True)
         table = label_table(
-            slide.slide_id, row["name"], values, author=row["author"], source=row["source"]
+            slide_id, row["name"], values, author=row["author"], source=row["source"]
         )
         created = table.schema.get_field_index("created_at")
         then = pa.array([row["created_at"]], table.schema.field(created).type)

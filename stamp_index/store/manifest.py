@@ -9,24 +9,19 @@ manifest names; they are invisible, and the next writer puts the tables back fir
 from __future__ import annotations
 
 import json
-import os
-import re
-import tempfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError, StoreVersionError
 from stamp_index.store.card import EncoderCard
-from stamp_index.store.lease import Lease
+from stamp_index.store.places import place_of
 from stamp_index.store.schema import TABLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from stamp_index.store.places import Place, Where
 
 FORMAT_VERSION: Final = 3  # raised whenever an older release could misread a store
 _OLDEST_FORMAT: Final = 3
-MANIFESTS: Final = "versions"  # folder inside the store
-_FILE_NAME = re.compile(r"^(\d{8})\.json$")
 
 
 @dataclass(frozen=True)
@@ -68,30 +63,26 @@ class Manifest:
         return EncoderCard.from_dict(self.encoders[encoder])
 
 
-def stored_versions(store: Path) -> list[int]:
+def stored_versions(store: Where) -> list[int]:
     """Versions that `store` holds, ascending.
 
     Raises
     ------
     StoreError
-        If there is no store at this path.
+        If there is no store at this place.
     """
-    folder = store / MANIFESTS
-    if not folder.is_dir():
-        msg = (
-            f"There is no store at {store} (it has no folder '{MANIFESTS}'). Give the path of an "
-            f"existing store, or make one with `stamp-index add` or Store.create."
-        )
-        raise StoreError(msg)
-    matches = (_FILE_NAME.match(entry.name) for entry in folder.iterdir())
-    versions = sorted(int(match.group(1)) for match in matches if match)
+    place = place_of(store)
+    versions = place.versions()
     if not versions:
-        msg = f"The store at {store} has no version in '{MANIFESTS}'. Make it again."
+        msg = (
+            f"There is no store at {place} (it has no version in 'versions'). Give the path of an existing store, "
+            f"or make one with `stamp-index add` or Store.create."
+        )
         raise StoreError(msg)
     return versions
 
 
-def lease_manifest(store: Path, version: int | None = None) -> tuple[Manifest, Lease]:
+def lease_manifest(store: Where, version: int | None = None) -> tuple[Manifest, object]:
     """Read one version, by default the newest, and hold it: clean-up leaves it while the lease lives.
 
     Raises
@@ -99,15 +90,16 @@ def lease_manifest(store: Path, version: int | None = None) -> tuple[Manifest, L
     StoreVersionError, StoreError
         As `read_manifest`.
     """
+    place = place_of(store)
     while True:
-        number = _choose(store, version)
-        lease = Lease.take(manifest_path(store, number))
+        number = _choose(place, version)
+        lease = place.hold_version(number)
         if lease is not None:
-            return _read(store, number), lease
+            return _read(place, number), lease
         # clean-up was quicker; a newer version is there
 
 
-def read_manifest(store: Path, version: int | None = None) -> Manifest:
+def read_manifest(store: Where, version: int | None = None) -> Manifest:
     """Read one version, by default the newest.
 
     Raises
@@ -117,10 +109,11 @@ def read_manifest(store: Path, version: int | None = None) -> Manifest:
     StoreError
         If it does not exist or cannot be read.
     """
-    return _read(store, _choose(store, version))
+    place = place_of(store)
+    return _read(place, _choose(place, version))
 
 
-def _choose(store: Path, version: int | None) -> int:
+def _choose(store: Place, version: int | None) -> int:
     versions = stored_versions(store)
     if version is not None and version not in versions:
         msg = (
@@ -131,23 +124,22 @@ def _choose(store: Path, version: int | None) -> int:
     return versions[-1] if version is None else version
 
 
-def _read(store: Path, number: int) -> Manifest:
-    path = manifest_path(store, number)
+def _read(store: Place, number: int) -> Manifest:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(store.read_version(number))
         _check_format(store, int(values.pop("format_version")))
         return _checked(Manifest(**values), number)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         older = [other for other in stored_versions(store) if other < number]
         instead = f"open the store with version={older[-1]}" if older else "make the store again"
         msg = (
-            f"{path} is not a readable store version ({type(exc).__name__}: {exc}). Restore this "
+            f"{store.version_name(number)} is not a readable store version ({type(exc).__name__}: {exc}). Restore this "
             f"file from a copy, or {instead}."
         )
         raise StoreError(msg) from exc
 
 
-def _check_format(store: Path, written_as: int) -> None:
+def _check_format(store: Place, written_as: int) -> None:
     if written_as > FORMAT_VERSION:
         msg = (
             f"The store at {store} has format version {written_as}; this release reads up to "
@@ -182,31 +174,13 @@ def _checked(manifest: Manifest, number: int) -> Manifest:
     return manifest
 
 
-def write_manifest(store: Path, manifest: Manifest) -> None:
+def write_manifest(store: Place, manifest: Manifest) -> None:
     """Create the file of a new version, whole or not at all.
 
     Raises
     ------
-    StoreError
+    FileExistsError
         If that version exists already.
     """
-    folder = store / MANIFESTS
-    folder.mkdir(exist_ok=True)
     text = json.dumps({"format_version": FORMAT_VERSION, **asdict(manifest)}, indent=1)
-    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="utf-8", suffix=".tmp") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-        try:  # a hard link appears complete, and never replaces a file that is already there
-            os.link(file.name, manifest_path(store, manifest.version))
-        except FileExistsError as exc:
-            msg = (
-                f"Version {manifest.version} of the store at {store} was written by another "
-                f"process meanwhile. Open the store again and repeat."
-            )
-            raise StoreError(msg) from exc
-
-
-def manifest_path(store: Path, version: int) -> Path:
-    """Where the file of a version lies."""
-    return store / MANIFESTS / f"{version:08d}.json"
+    store.create_version(manifest.version, text)

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
 from stamp_index.store.layout import Layout
+from stamp_index.store.places import place_of
+from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import (
     EXPRESSION,
     GENE_IDS,
@@ -27,12 +29,12 @@ from stamp_index.store.spot_counts import counts_by_spot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import lance
     from numpy.typing import NDArray
 
     from stamp_index.store.manifest import Manifest
+    from stamp_index.store.places import Where
 
 ROW_ID: Final = "_rowid"  # Lance's name for it
 _KEPT_SPOTS: Final = 4_000_000  # up to here barcodes and positions are kept: 40 bytes a spot
@@ -40,13 +42,8 @@ _BY_SPOT: Final = 2_000  # spots; of more, counts are read gene by gene
 _SCAN_WHOLE: Final = 8  # one scan of a table reads about so many times faster than slide by slide
 
 
-def table_path(store: Path, table: str) -> str:
-    """Where a Lance table lies."""
-    return str(store / f"{table}.lance")
-
-
-def open_table(store: Path, table: str, version: int) -> lance.LanceDataset:
-    """Open one Lance table at one version.
+def open_table(store: Where, table: str, version: int | None = None) -> lance.LanceDataset:
+    """Open one Lance table at one version, by default its newest, which no version of the store may name.
 
     Raises
     ------
@@ -55,13 +52,14 @@ def open_table(store: Path, table: str, version: int) -> lance.LanceDataset:
     """
     import lance
 
-    path = table_path(store, table)
+    place = place_of(store)
     try:
-        return lance.dataset(path, version=version)
+        return lance.dataset(place.table(table), version=version)
     except (ValueError, OSError) as exc:
+        at = "" if version is None else f" at its version {version}"
         msg = (
-            f"Table '{table}' of the store at {store} cannot be opened at its version {version}: "
-            f"{exc}. The store is damaged; restore it from a copy or ingest the slides again."
+            f"Table '{table}' of the store at {place} cannot be opened{at}: "
+            f"{redacted(str(exc))}. The store is damaged; restore it from a copy or ingest the slides again."
         )
         raise StoreError(msg) from exc
 
@@ -69,10 +67,12 @@ def open_table(store: Path, table: str, version: int) -> lance.LanceDataset:
 class Tables:
     """The tables at one version. Never changes, so what was read once is kept."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, where: Where, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._path = path
-        self._tables = {name: open_table(path, name, manifest.tables[name]) for name in TABLES}
+        self._place = place_of(where)
+        self._tables = {
+            name: open_table(self._place, name, manifest.tables[name]) for name in TABLES
+        }
         self._columns: dict[str, pa.Array] = {}
 
     def table(self, name: str) -> lance.LanceDataset:
@@ -84,7 +84,7 @@ class Tables:
         differing = set(slides_schema().names) ^ set(self._tables[SLIDES].schema.names)
         if differing:
             msg = (
-                f"The slides table of the store at {self._path} differs from what this release "
+                f"The slides table of the store at {self._place} differs from what this release "
                 f"writes in: {', '.join(sorted(differing))}. Make the store again."
             )
             raise StoreError(msg)
@@ -125,7 +125,7 @@ class Tables:
             return Layout(firsts, sizes, ids.to_numpy().astype(np.int64))
         except StoreError as exc:
             msg = (
-                f"Table '{name}' of the store at {self._path} does not fit its slides: {exc}. The store is "
+                f"Table '{name}' of the store at {self._place} does not fit its slides: {exc}. The store is "
                 f"damaged; restore it from a copy or embed the slides again."
             )
             raise StoreError(msg) from exc

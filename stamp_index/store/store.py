@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Self
 import pandas as pd
 
 from stamp_index.errors import StoreError
-from stamp_index.store.adding import append_slide, check_new, delete_slides, fill_slide
+from stamp_index.store.adding import (
+    append_draft,
+    append_slide,
+    check_new,
+    delete_slides,
+    draft_slide,
+    fill_slide,
+)
 from stamp_index.store.arrow import label_table
 from stamp_index.store.creating import create_store
 from stamp_index.store.encoders import add_encoder
@@ -21,13 +28,16 @@ from stamp_index.store.view import StoreView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from anndata import AnnData
     from spatialdata import SpatialData
 
     from stamp_index.slides import Slide
     from stamp_index.store.card import EncoderCard
+    from stamp_index.store.drafting import Draft
     from stamp_index.store.manifest import Manifest
+    from stamp_index.store.places import Where
     from stamp_index.store.rows import SlideRows
 
 
@@ -36,13 +46,15 @@ class Store(StoreView):
 
     Made by `Store.create` or `Store.open`. It shows one version and does not change under its reader; after a
     change through this object, or `refresh`, it shows the newest. Each change is one step: all of it becomes
-    visible at once, or, when it fails or the process ends, nothing does. One process writes at a time; others
-    wait for it.
+    visible at once, or, when it fails or the process ends, nothing does. Writers on any number of machines wait
+    for each other.
 
     Attributes
     ----------
+    place : Place
+        Where the store lies; its text is the folder or the address.
     path : Path
-        Folder of the store.
+        Folder of the store; for one in object storage, of the local copies of its checkpoints and indexes.
     encoder : str
         Name in the store of the encoder whose embeddings are read.
     """
@@ -51,14 +63,15 @@ class Store(StoreView):
 
     @classmethod
     def create(
-        cls, path: Path | str, card: EncoderCard, *, checkpoint: Path | str | None = None
+        cls, path: Where, card: EncoderCard, *, checkpoint: Path | str | None = None
     ) -> Self:
-        """Make an empty store.
+        """Make an empty store in a folder or in object storage.
 
         Parameters
         ----------
-        path : path
-            A folder that does not exist yet, or is empty.
+        path : path or str
+            A folder that does not exist yet, or is empty; or an address such as ``s3://bucket/prefix`` (see
+            `place_of`).
         card : EncoderCard
             The encoder whose embeddings the store will hold; more can be added.
         checkpoint : path, optional
@@ -70,19 +83,17 @@ class Store(StoreView):
         StoreError
             If there is something at `path`, or `checkpoint` is not a folder.
         """
-        create_store(Path(path), card, None if checkpoint is None else Path(checkpoint))
+        create_store(path, card, None if checkpoint is None else Path(checkpoint))
         return cls.open(path)
 
     @classmethod
-    def open(
-        cls, path: Path | str, *, version: int | None = None, encoder: str | None = None
-    ) -> Self:
+    def open(cls, path: Where, *, version: int | None = None, encoder: str | None = None) -> Self:
         """Open a store at its newest version, or at an older one for reading.
 
         Parameters
         ----------
-        path : path
-            Folder of the store.
+        path : Place, path or str
+            Folder of the store, or its address.
         version : int, optional
             The newest by default.
         encoder : str, optional
@@ -95,7 +106,7 @@ class Store(StoreView):
         StoreError
             If there is no store, no such version or encoder, or it is damaged.
         """
-        return cls(Path(path), version, encoder)
+        return cls(path, version, encoder)
 
     # ---- changing ------------------------------------------------------------------------------
 
@@ -130,7 +141,37 @@ class Store(StoreView):
             vectors. After any of these errors the store is as it was.
         """
         self._refuse_pinned()
-        return self._shown(append_slide(self.path, rows, lock_timeout_s, instead=replace))
+        return self._shown(append_slide(self.place, rows, lock_timeout_s, instead=replace))
+
+    def draft(self, rows: SlideRows, *, replace: bool = False) -> Draft:
+        """Write what is large of a slide, which `add_draft` adds: on another machine, or later.
+
+        Nobody sees a draft. To be called, with the `add_draft` that follows, inside of ``with store.drafting()``.
+
+        Raises
+        ------
+        EncoderMismatchError, DuplicateSlideError, StoreError, DuplicateGenesError, ValueError
+            As `add`.
+        """
+        self._refuse_pinned()
+        return draft_slide(self.place, rows, instead=replace)
+
+    def add_draft(
+        self, draft: Draft, *, replace: bool = False, lock_timeout_s: float = WAIT_S
+    ) -> int:
+        """Add a slide that was drafted, in one short step. Returns the new version.
+
+        Raises
+        ------
+        EncoderMismatchError, DuplicateSlideError, StoreError
+            As `add`.
+        """
+        self._refuse_pinned()
+        return self._shown(append_draft(self.place, draft, lock_timeout_s, instead=replace))
+
+    def drafting(self) -> AbstractContextManager[None]:
+        """Keep `clean_up` from drafts that are being made, or wait to be added."""
+        return self.place.drafting()
 
     def delete(self, *slide_ids: str, lock_timeout_s: float = WAIT_S) -> int:
         """Delete slides with their spots, expression and labels. Returns the new version.
@@ -150,7 +191,7 @@ class Store(StoreView):
         if not slide_ids:
             msg = "No slide was named to delete. Give at least one slide_id."
             raise ValueError(msg)
-        return self._shown(delete_slides(self.path, slide_ids, lock_timeout_s))
+        return self._shown(delete_slides(self.place, slide_ids, lock_timeout_s))
 
     def add_encoder(
         self,
@@ -176,7 +217,7 @@ class Store(StoreView):
         """
         self._refuse_pinned()
         folder = None if checkpoint is None else Path(checkpoint)
-        name, manifest = add_encoder(self.path, card, folder, lock_timeout_s)
+        name, manifest = add_encoder(self.place, card, folder, lock_timeout_s)
         self._shown(manifest)
         return name
 
@@ -193,7 +234,7 @@ class Store(StoreView):
             As `add`.
         """
         self._refuse_pinned()
-        return self._shown(fill_slide(self.path, rows, lock_timeout_s))
+        return self._shown(fill_slide(self.place, rows, lock_timeout_s))
 
     def annotate(
         self,
@@ -238,7 +279,7 @@ class Store(StoreView):
             raise ValueError(msg)
         label = label_table(slide_id, name, pd.Series(list(values)), author=author, source=source)
         done = annotate_slide(
-            self.path, slide_id, label, n_spots=len(values), lock_timeout_s=lock_timeout_s
+            self.place, slide_id, label, n_spots=len(values), lock_timeout_s=lock_timeout_s
         )
         return self._shown(done)
 
@@ -271,7 +312,7 @@ class Store(StoreView):
             As `add`.
         """
         self._refuse_pinned()
-        return self._shown(compact(self.path, lock_timeout_s))
+        return self._shown(compact(self.place, lock_timeout_s))
 
     def clean_up(self, *, keep: int = 1, lock_timeout_s: float = WAIT_S) -> int:
         """Remove old versions with the files that only they need. Returns how many were removed.
@@ -288,7 +329,7 @@ class Store(StoreView):
         StoreError
             As `add`.
         """
-        return clean_up(self.path, keep, lock_timeout_s)
+        return clean_up(self.place, keep, lock_timeout_s)
 
     def lacks_vectors(self, slide: Slide) -> bool:
         """Whether `slide` is in the store, by id, image and counts, without vectors of `encoder`."""
@@ -310,14 +351,14 @@ class Store(StoreView):
     def refuse_duplicate(self, slide: Slide, *, replace: bool = False) -> None:
         """Raise DuplicateSlideError if `slide` is in the store, by id (unless `replace`) or by image and counts."""
         besides = slide.slide_id if replace else ""
-        check_new(self.path, self._tables, slide.slide_id, content_hash(slide), besides=besides)
+        check_new(self.place, self._tables, slide.slide_id, content_hash(slide), besides=besides)
 
     # ---- helpers -------------------------------------------------------------------------------
 
     def _refuse_pinned(self) -> None:
         if self._pinned:
             msg = (
-                f"The store at {self.path} was opened at version {self.version}, for reading. "
+                f"The store at {self.place} was opened at version {self.version}, for reading. "
                 f"Open it without `version` to change it."
             )
             raise StoreError(msg)

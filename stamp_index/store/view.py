@@ -12,6 +12,7 @@ from stamp_index.keys import Nums
 from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.labels import read_labels
 from stamp_index.store.manifest import lease_manifest, stored_versions
+from stamp_index.store.places import place_of
 from stamp_index.store.reading import Tables
 from stamp_index.store.schema import SPOT_QUALITY, Modality, vector_column
 from stamp_index.store.slide_columns import SlideColumns
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from stamp_index.genes import GeneResolver
     from stamp_index.store.card import EncoderCard
+    from stamp_index.store.places import Where
 
 # Columns of `spots` that are plain values, in the order in which they are shown.
 SPOT_COLUMNS = (
@@ -42,15 +44,16 @@ class StoreView:
     follow each other, and an id is never given again. While this object lives, clean-up leaves its version.
     """
 
-    def __init__(self, path: Path, version: int | None, encoder: str | None) -> None:
-        self.path = path
+    def __init__(self, where: Where, version: int | None, encoder: str | None) -> None:
+        self.place = place_of(where)
+        self.path = self.place.folder
         self._pinned = version is not None
         self._show(version)
         self.encoder = self._choose_encoder(encoder)
 
     def _show(self, version: int | None) -> None:
-        manifest, lease = lease_manifest(self.path, version)
-        self._tables = Tables(self.path, manifest)
+        manifest, lease = lease_manifest(self.place, version)
+        self._tables = Tables(self.place, manifest)
         self._lease = lease  # in the place of the old one only now that the tables are open
 
     def _choose_encoder(self, asked: str | None) -> str:
@@ -59,7 +62,7 @@ class StoreView:
             return next(iter(held))
         if asked not in held:
             msg = (
-                f"The store at {self.path} has no embeddings of encoder '{asked}'; it has those of "
+                f"The store at {self.place} has no embeddings of encoder '{asked}'; it has those of "
                 f"{', '.join(held)}. Ask for one of these, or embed the slides with another encoder first."
             )
             raise StoreError(msg)
@@ -67,7 +70,7 @@ class StoreView:
 
     def refresh(self) -> int:
         """Show the newest version, if another process has written one. Returns the version."""
-        if not self._pinned and stored_versions(self.path)[-1] != self.version:
+        if not self._pinned and stored_versions(self.place)[-1] != self.version:
             self._show(None)
         return self.version
 
@@ -81,7 +84,7 @@ class StoreView:
     @property
     def versions(self) -> list[int]:
         """Versions that can be opened."""
-        return stored_versions(self.path)
+        return stored_versions(self.place)
 
     @property
     def store_id(self) -> str:
@@ -101,18 +104,16 @@ class StoreView:
 
     @property
     def encoder_path(self) -> Path:
-        """Copy of that encoder's checkpoint.
+        """Copy of that encoder's checkpoint; fetched where the store lies in object storage.
 
         Raises
         ------
         StoreError
             If it was given to the store without one.
         """
-        path = self.path / ENCODERS / self.encoder
+        path = self.place.fetch(f"{ENCODERS}/{self.encoder}")
         if not path.is_dir():
-            msg = (
-                f"The store at {self.path} was made without its encoder. Pass the encoder yourself."
-            )
+            msg = f"The store at {self.place} was made without its encoder. Pass the encoder yourself."
             raise StoreError(msg)
         return path
 
@@ -220,7 +221,7 @@ class StoreView:
         """
         if name not in self.label_names:
             held = ", ".join(self.label_names) or "none"
-            msg = f"There is no label '{name}' in the store at {self.path}; its labels are {held}."
+            msg = f"There is no label '{name}' in the store at {self.place}; its labels are {held}."
             raise QueryError(msg)
         at, layout = self._rows(rows), self._tables.spots
         if len(at) == 0:
@@ -249,7 +250,7 @@ class StoreView:
                 row = self._tables.find_spot(slide_row, spot_id[len(slide_id) + 1 :])
                 if row is not None:
                     return row
-        msg = f"There is no spot '{spot_id}' in the store at {self.path}.{self._near(spot_id)}"
+        msg = f"There is no spot '{spot_id}' in the store at {self.place}.{self._near(spot_id)}"
         raise QueryError(msg)
 
     def _near(self, spot_id: str) -> str:

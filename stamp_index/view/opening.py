@@ -51,7 +51,7 @@ def slide_ids_of(given: Given) -> tuple[str, ...]:
     store = given.store if isinstance(given, VectorSearcher) else given
     found = tuple(str(one) for one in store.slides()["slide_id"])
     if not found:
-        msg = f"The store at {store.path} has no slides yet, so there is nothing to show. Add some first."
+        msg = f"The store at {store.place} has no slides yet, so there is nothing to show. Add some first."
         raise QueryError(msg)
     return found
 

@@ -169,7 +169,7 @@ class StoredSource(SlideSource):
             from stamp_index.store import Store
 
             store = Store.open(
-                self.store.path, version=self.store.version, encoder=self.store.encoder
+                self.store.place, version=self.store.version, encoder=self.store.encoder
             )
             self._searcher = VectorSearcher(store, open_indexes(store))
         return self._searcher

@@ -99,7 +99,7 @@ def read_labelled(
         classes.
     """
     if not len(store.slides()):
-        msg = f"The store at {store.path} has no slides yet. Add some first."
+        msg = f"The store at {store.place} has no slides yet. Add some first."
         raise EvaluationError(msg)
     spots = read_spots(store, (), slides)
     text = class_names(store.label(label, spots.rows))

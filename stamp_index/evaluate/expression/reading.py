@@ -54,7 +54,7 @@ def read_predicted(store: StoreView, split: Split) -> PredictedSpots:
     """
     if not split.train:
         msg = (
-            f"The split has no training slides in the store at {store.path}, so there is nothing to predict from. Add the "
+            f"The split has no training slides in the store at {store.place}, so there is nothing to predict from. Add the "
             "slides that the encoder learnt from, or name training slides in the split."
         )
         raise EvaluationError(msg)

@@ -144,14 +144,14 @@ def _rows_of(store: StoreView, settings: ProbeSettings) -> NDArray[np.int64]:
 
     held = list(store.slides()["slide_id"])
     if not held:
-        msg = f"The store at {store.path} has no slides yet, so there is nothing to probe. Add some first."
+        msg = f"The store at {store.place} has no slides yet, so there is nothing to probe. Add some first."
         raise ProbeError(msg)
     if settings.slides is None:
         return store.rows()
     for name in settings.slides:
         if name not in held:
             near = ", ".join(close_names(name, held) or held[:5])
-            msg = f"There is no slide '{name}' in the store at {store.path}. Close names: {near}."
+            msg = f"There is no slide '{name}' in the store at {store.place}. Close names: {near}."
             raise QueryError(msg)
     mask = store.mask_of(np.isin(held, settings.slides))
     return np.flatnonzero(mask).astype(np.int64)
@@ -215,7 +215,7 @@ def _check_drawn(store: StoreView, labels: Mapping[int, str]) -> None:
     gone = asked[~np.isin(asked, held)]
     if len(gone):
         msg = (
-            f"{len(gone):,} of the {len(asked):,} labelled rows are not in the store at {store.path}, first row "
+            f"{len(gone):,} of the {len(asked):,} labelled rows are not in the store at {store.place}, first row "
             f"{gone[0]}. Draw the labels again on its present slides."
         )
         raise QueryError(msg)

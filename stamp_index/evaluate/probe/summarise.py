@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -87,7 +86,7 @@ def source_of(store: StoreView, spots: ProbeSpots, fold: NDArray[np.int64]) -> P
     """Name what a probe of these spots was run on; `fold` held each out."""
     split = np.ascontiguousarray(np.column_stack([spots.rows, fold]), "<i8")
     return ProbeSource(
-        store_path=str(Path(store.path).resolve()),
+        store_path=store.place.full_name,
         store_id=store.store_id,
         store_version=store.version,
         encoder=store.encoder,

@@ -82,7 +82,7 @@ def _check_encoder(store: Store, encoder: Path | str | None) -> None:
     asked = read_manifest(resolve_encoder(encoder))["fingerprint"]
     if asked != store.card.fingerprint:
         msg = (
-            f"The store at {store.path} holds embeddings of encoder {store.encoder} {store.card.fingerprint}, not of {asked}. "
+            f"The store at {store.place} holds embeddings of encoder {store.encoder} {store.card.fingerprint}, not of {asked}. "
             "Give a new store, or add this encoder's embeddings beside (stamp-index add --beside)."
         )
         raise EvaluationError(msg)
@@ -94,7 +94,7 @@ def _add_label(store: Store, slide: Slide, label: str) -> None:
     held = store.spots(("spot_id",), rows)["spot_id"].tolist()
     value = dict(zip(slide.spot_ids, slide.spots[label], strict=True))
     if not set(held) <= set(value):
-        msg = f"The store at {store.path} has a slide {slide.slide_id} with other spots than {slide.source}. Give another store."
+        msg = f"The store at {store.place} has a slide {slide.slide_id} with other spots than {slide.source}. Give another store."
         raise EvaluationError(msg)
     values = [value[one] for one in held]
     if label in store.label_names:
@@ -105,7 +105,7 @@ def _add_label(store: Store, slide: Slide, label: str) -> None:
             ]
             if not same:
                 msg = (
-                    f"Slide {slide.slide_id} of the store at {store.path} has other values of '{label}' than {slide.source}. "
+                    f"Slide {slide.slide_id} of the store at {store.place} has other values of '{label}' than {slide.source}. "
                     "Give another store."
                 )
                 raise EvaluationError(msg)

@@ -283,7 +283,7 @@ def _slide(store: Store, slide_id: str) -> pd.Series[Any]:
 
         ids = list(slides["slide_id"])
         near = close_names(slide_id, ids) or ids[:5]
-        msg = f"There is no slide '{slide_id}' in the store at {store.path}; it has {len(ids)}, such as {', '.join(near) or 'none'}."
+        msg = f"There is no slide '{slide_id}' in the store at {store.place}; it has {len(ids)}, such as {', '.join(near) or 'none'}."
         raise QueryError(msg)
     return here.iloc[0]
 

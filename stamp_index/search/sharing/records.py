@@ -55,7 +55,7 @@ def run_record(
         "query": hits.query,
         "request": None if request is None else _request(request),
         "store": {
-            "name": store.path.name,
+            "name": store.place.label,
             "store_id": store.store_id,
             "version": int(hits.store_version),
             "n_spots": int(store.n_spots),

@@ -44,7 +44,7 @@ def python_snippet(request: Request, store: Store, *, store_path: Path | str = S
         Code that ends with the hits in ``hits``. A picture is read from the file that the request names.
     """
     lines = [
-        f"# Asked of the store {ascii(store.path.name)} at version {store.version}, with encoder "
+        f"# Asked of the store {ascii(store.place.label)} at version {store.version}, with encoder "
         f"{ascii(store.card.name)} {ascii(store.card.fingerprint)}.",
         *_imports(request),
         "",

@@ -1,0 +1,46 @@
+"""Local folders with copies of what lies in object storage, and where they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+CACHE_VARIABLE: Final = "STAMP_INDEX_CACHE"
+_STORES: Final = "stores"
+_ADDRESS: Final = "ADDRESS"  # file of a copy: what it is a copy of
+
+
+def cache_home() -> Path:
+    """Folder for what can be fetched again: ``STAMP_INDEX_CACHE``, or ``stamp-index`` in the user's cache folder."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "stamp-index"
+
+
+def mirror_of(address: str) -> Path:
+    """Return the folder that keeps copies of a store's checkpoints and indexes; made if it is missing."""
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder = cache_home() / _STORES / f"{address.rsplit('/', 1)[-1]}-{digest}"
+    note = folder / _ADDRESS
+    if not note.is_file():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        note.write_text(address + "\n", encoding="utf-8")
+    return folder
+
+
+def address_of_mirror(folder: Path) -> str | None:
+    """Say what a folder is the copy of; None for a folder that is no copy.
+
+    Only folders that `mirror_of` made count: a folder from a stranger must not lead elsewhere.
+    """
+    if folder.parent != cache_home() / _STORES:
+        return None
+    try:
+        address = (folder / _ADDRESS).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return address if mirror_of(address) == folder else None

@@ -1,0 +1,207 @@
+"""A store in an object storage: S3, or what speaks as S3 does, Google Cloud Storage, Azure.
+
+Nothing can be locked there. What holds is that an object can be created only if it is not there (``If-None-Match``) and
+replaced only if it is what was read (``If-Match``): a version of the store is created so, which decides between writers;
+and a lease is held so, which spares them from meeting.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from stamp_index.errors import StoreError
+from stamp_index.store.mirror import mirror_of
+from stamp_index.store.places import Place
+from stamp_index.store.redacted import redacted
+from stamp_index.store.remote_folders import fetch_folder, push_folder
+from stamp_index.store.remote_lock import held_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from obstore.store import ObjectStore
+
+# Somebody on another machine may read a version, or may be about to name a file, for so long.
+RETAINED: Final = timedelta(days=7)
+_VERSION: Final = re.compile(r"versions/(\d{8})\.json$")
+_ADDRESS: Final = re.compile(r"(s3|gs|az)://[A-Za-z0-9][\w.\-]*(/[^?#\s]+)?")
+
+
+class RemotePlace(Place):
+    """A prefix of an object storage.
+
+    Made by `of`. Its `folder` is a local copy of checkpoints and indexes; the tables are read where they lie.
+    """
+
+    def __init__(self, address: str, objects: ObjectStore) -> None:
+        self.name = address
+        self._objects = objects
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def of(cls, address: str) -> Self:
+        """Open an address, which takes no connection yet.
+
+        Raises
+        ------
+        StoreError
+            If the address is no such thing, or the package obstore is not there.
+        """
+        return cls(address, open_objects(address))
+
+    @property
+    def folder(self) -> Path:  # type: ignore[override]
+        return mirror_of(self.name)
+
+    def table(self, table: str) -> str:
+        return f"{self.name}/{table}.lance"
+
+    def is_empty(self) -> bool:
+        import obstore
+
+        with unreachable(self.name):
+            return not next(iter(obstore.list(self._objects, chunk_size=1)), [])
+
+    # ---- versions ----------------------------------------------------------------------------
+
+    def versions(self) -> list[int]:
+        names = (_VERSION.search(one["path"]) for one in self._list("versions"))
+        return sorted(int(match[1]) for match in names if match)
+
+    def version_name(self, number: int) -> str:
+        return f"{self.name}/{_version(number)}"
+
+    def read_version(self, number: int) -> str:
+        import obstore
+
+        with unreachable(self.name):
+            return bytes(obstore.get(self._objects, _version(number)).bytes()).decode()
+
+    def create_version(self, number: int, text: str) -> None:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with unreachable(self.name):
+            try:
+                obstore.put(self._objects, _version(number), text.encode(), mode="create")
+            except AlreadyExistsError as exc:
+                if self.read_version(number) == text:
+                    return  # an answer was lost on the way, and the request repeated
+                raise FileExistsError(_version(number)) from exc
+
+    def remove_version(self, number: int) -> bool:
+        import obstore
+
+        with unreachable(self.name):
+            written = obstore.head(self._objects, _version(number))["last_modified"]
+            if datetime.now(UTC) - written < RETAINED:
+                return False
+            obstore.delete(self._objects, _version(number))
+            return True
+
+    def hold_version(self, number: int) -> object | None:  # age alone keeps a version here
+        return object()
+
+    # ---- who writes --------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, timeout_s: float) -> Iterator[None]:
+        with unreachable(self.name), held_lock(self._objects, self.name, timeout_s):
+            yield
+
+    @contextmanager
+    def drafting(self) -> Iterator[None]:
+        yield  # files are left alone for `RETAINED`
+
+    @contextmanager
+    def nobody_drafts(self) -> Iterator[bool]:
+        yield False
+
+    def data_file_bytes(self, table: str, name: str) -> int | None:
+        import obstore
+
+        with unreachable(self.name):
+            try:
+                size: int = obstore.head(self._objects, f"{table}.lance/data/{name}")["size"]
+            except FileNotFoundError:
+                return None
+            return size
+
+    def remove_data_files(self, table: str, names: list[str]) -> None:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        for name in names:
+            try:
+                obstore.delete(self._objects, f"{table}.lance/data/{name}")
+            except (BaseError, OSError):
+                return  # clean-up does it one day
+
+    # ---- folders -----------------------------------------------------------------------------
+
+    def fetch(self, name: str) -> Path:
+        with unreachable(self.name):
+            return fetch_folder(self._objects, self.folder, name)
+
+    def push(self, name: str) -> None:
+        with unreachable(self.name):
+            push_folder(self._objects, self.folder, name)
+
+    def _list(self, prefix: str) -> list[Any]:
+        import obstore
+
+        with unreachable(self.name):
+            return list(obstore.list(self._objects, prefix=prefix).collect())
+
+
+def open_objects(address: str) -> ObjectStore:
+    """Open an address of object storage, as the environment says.
+
+    Raises
+    ------
+    StoreError
+        If the address is no such thing, or the package obstore is not there.
+    """
+    if not _ADDRESS.fullmatch(address):
+        msg = (
+            f"{redacted(address)!r} is no address of a store; expected s3://BUCKET/PREFIX (or gs://, az://), without "
+            f"credentials or options: these come from the environment (AWS_ACCESS_KEY_ID and so on)."
+        )
+        raise StoreError(msg)
+    try:
+        from obstore.store import from_url
+    except ImportError as exc:
+        msg = f"{address} is object storage, for which the package obstore is needed: pip install 'stamp-index[cloud]'."
+        raise StoreError(msg) from exc
+    with unreachable(address):
+        return from_url(address)
+
+
+@contextmanager
+def unreachable(name: str) -> Iterator[None]:
+    """Say of what went wrong with an object storage where it was, and nothing that is secret.
+
+    Raises
+    ------
+    StoreError
+        In the place of whatever obstore raises.
+    """
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, PermissionError) as exc:
+        msg = (
+            f"The object storage of {name} could not be used: {redacted(str(exc))[:500]}. Check the address, the "
+            f"credentials in the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on) and the network."
+        )
+        raise StoreError(msg) from None  # the original may hold what is secret
+
+
+def _version(number: int) -> str:
+    return f"versions/{number:08d}.json"

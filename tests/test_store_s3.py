@@ -1,0 +1,334 @@
+"""Stores in object storage: as in a folder, with several writers, with kills, and with nothing secret in what is said."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from stamp_index.errors import DuplicateSlideError, StoreBusyError, StoreError
+from stamp_index.store import Store
+from stamp_index.store.doctor import examine
+from stamp_index.store.places import address_of, is_address, place_of
+from stamp_index.store.redacted import redacted
+from tests.s3_world import SECRET, environment, make_bucket, s3_server
+from tests.store_world import CARD, after, assert_is, change, made, random_step
+
+obstore = pytest.importorskip("obstore", reason="object storage needs the package obstore")
+pytest.importorskip("moto", reason="the S3 server of the tests is moto")
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["lance", "pandas", "scipy.sparse", "obstore", "tests.store_world"])
+
+
+@pytest.fixture(scope="module")
+def port():
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(port, tmp_path, monkeypatch, request):
+    for name, value in environment(port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / "cache"))
+    digest = abs(hash(request.node.name)) % 10**9
+    return make_bucket(port, f"b{digest}-{os.getpid()}")
+
+
+@pytest.fixture
+def store(bucket):
+    return Store.create(f"{bucket}/a/store", CARD)
+
+
+def test_every_change_is_as_in_a_folder(store):
+    rng, held = np.random.default_rng(5), {}
+    for number in range(9):
+        step = random_step(rng, held, number)
+        change(store, step)
+        held = after(held, step)
+        assert_is(store, held)
+    assert_is(Store.open(store.place), held)
+    assert_is(Store.open(store.path), held)  # its local copy leads there
+    assert examine(store.place) == []
+
+
+def test_there_is_one_store_at_an_address(store, bucket):
+    with pytest.raises(StoreError, match=r"something at s3://.*/a/store already"):
+        Store.create(f"{bucket}/a/store", CARD)
+    with pytest.raises(StoreError, match=r"There is no store at s3://.*/nowhere"):
+        Store.open(f"{bucket}/nowhere")
+
+
+def test_a_version_is_created_once_also_where_an_answer_was_lost(store):
+    place = store.place
+    place.create_version(7, "seven")
+    place.create_version(7, "seven")  # the request was repeated
+    with pytest.raises(FileExistsError):
+        place.create_version(7, "another seven")
+
+
+def test_young_versions_stay_as_nobody_knows_who_reads_them(store):
+    for number in range(3):
+        store.add(made(f"S{number}", number))
+    assert store.clean_up(keep=1) == 0
+    assert Store.open(store.place, version=2).n_spots == made("S0", 0).slide.n_spots
+
+
+# ---- several writers ---------------------------------------------------------------------------
+
+
+def write(address, names, told, variables):
+    """Add slides, some of which others add too; tell of each that was acknowledged."""
+    os.environ.update(variables)
+    store = Store.open(address)
+    for name in names:
+        try:
+            store.add(made(name, int(name[1:])))
+            told.send(name)
+        except DuplicateSlideError:
+            continue
+    told.send("end")
+
+
+def heard(pipe):
+    said = []
+    while pipe.poll():
+        try:
+            said.append(pipe.recv())
+        except EOFError:
+            break
+    return said
+
+
+@pytest.mark.slow
+def test_four_writers_of_which_some_are_killed_lose_nothing_and_double_nothing(
+    store, port, tmp_path
+):
+    variables = environment(port) | {"STAMP_INDEX_CACHE": str(tmp_path / "cache")}
+    names = [f"S{number}" for number in range(24)]
+    rng = np.random.default_rng(0)
+    acknowledged: list[str] = []
+
+    def start(at):
+        ours, theirs = FORKS.Pipe()
+        mine = [*names[at::4], *names[at::3]]  # half of them are offered by another too
+        process = FORKS.Process(target=write, args=(str(store.place), mine, theirs, variables))
+        process.start()
+        theirs.close()
+        return ours, process
+
+    running = {at: start(at) for at in range(4)}
+    for kill in range(3):
+        time.sleep(rng.uniform(0.5, 2.0))
+        pipe, process = running[kill]
+        process.kill()
+        process.join()
+        acknowledged += heard(pipe)
+        running[kill] = start(kill)  # goes on with what is not there
+    for pipe, process in running.values():
+        process.join(120)
+        assert process.exitcode == 0
+        said = heard(pipe)
+        assert said[-1] == "end"
+        acknowledged += said[:-1]
+    left = Store.open(store.place)
+    order = left.slides()["slide_id"].tolist()
+    assert sorted(order) == sorted(names)  # nothing lost, nothing doubled
+    assert len(acknowledged) == len(set(acknowledged))  # nobody was told twice
+    assert_is(left, {name: int(name[1:]) for name in order})
+
+
+def test_a_writer_that_is_gone_keeps_the_others_waiting_for_the_lease_only(store, monkeypatch):
+    from stamp_index.store import remote_lock
+
+    monkeypatch.setattr(remote_lock, "LEASE_S", 0.5)
+    gone = remote_lock._Lease(store.place._objects, store.place.name)
+    gone.take(0)  # and never keeps it alive
+    store.add(made("S1", 1), lock_timeout_s=20)
+    assert_is(store, {"S1": 1})
+    gone.give_back()  # it is not its own any more
+    store.add(made("S2", 2))
+
+
+def test_a_writer_that_is_there_is_named_to_who_waits(store):
+    with (
+        store.place.writing(1.0),
+        pytest.raises(StoreBusyError, match=rf"written by process {os.getpid()} on"),
+    ):
+        store.add(made("S1", 1), lock_timeout_s=0.2)
+    store.add(made("S1", 1))
+
+
+def test_a_writer_that_slept_through_its_lease_neither_loses_nor_doubles(store, monkeypatch):
+    """It wakes after another took the lease over, in the middle of its step."""
+    from stamp_index.store import remote_lock, transaction
+
+    monkeypatch.setattr(remote_lock, "LEASE_S", 0.4)
+    monkeypatch.setattr(remote_lock._Lease, "keep", lambda *_: None)  # nothing beats
+    asleep, awake = threading.Event(), threading.Event()
+    append = transaction.Transaction.append
+
+    def sleepy(change, name, part):
+        if (
+            threading.current_thread().name == "sleeper"
+            and name == "labels"
+            and not asleep.is_set()
+        ):
+            asleep.set()
+            awake.wait(30)
+        return append(change, name, part)
+
+    monkeypatch.setattr(transaction.Transaction, "append", sleepy)
+    other = Store.open(store.place)
+    sleeper = threading.Thread(target=store.add, args=(made("S1", 1),), name="sleeper")
+    sleeper.start()
+    assert asleep.wait(30)
+    other.add(made("S2", 2))
+    other.add(made("S3", 3))
+    awake.set()
+    sleeper.join(60)
+    left = Store.open(store.place)
+    order = left.slides()["slide_id"].tolist()
+    assert order == ["S2", "S3", "S1"]
+    assert_is(left, {name: int(name[1:]) for name in order})
+
+
+# ---- folders -----------------------------------------------------------------------------------
+
+
+def push(store, files):
+    folder = store.path / "indexes" / "x"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    store.place.push("indexes/x")
+    return folder
+
+
+def read(folder):
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
+
+
+def elsewhere(store, monkeypatch, tmp_path):
+    """The same store as another machine sees it, with a cache of its own."""
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / "other"))
+    return Store.open(str(store.place))
+
+
+def test_a_folder_arrives_as_it_was_written_and_again_after_a_change(store, monkeypatch, tmp_path):
+    files = {"CURRENT": "g-1", "g-1/card.json": "{}", "vectors.f16": "v" * 1000}
+    push(store, files)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    assert read(other.place.fetch("indexes/x")) == files
+    before = {p.name: p.stat().st_ino for p in other.path.rglob("*") if p.is_file()}
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / "cache"))
+    changed = {"CURRENT": "g-2", "g-2/card.json": "{2}", "vectors.f16": "v" * 1000}
+    push(store, changed)
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / "other"))
+    assert read(other.place.fetch("indexes/x")) == changed
+    kept = {p.name: p.stat().st_ino for p in other.path.rglob("*") if p.is_file()}
+    assert kept["vectors.f16"] == before["vectors.f16"]  # it was not fetched again
+
+
+def test_a_local_file_that_somebody_changed_is_fetched_again(store, monkeypatch, tmp_path):
+    push(store, {"a.txt": "as written"})
+    other = elsewhere(store, monkeypatch, tmp_path)
+    folder = other.place.fetch("indexes/x")
+    (folder / "a.txt").write_text("as somebody left it")
+    assert read(other.place.fetch("indexes/x")) == {"a.txt": "as written"}
+
+
+def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypatch, tmp_path):
+    push(store, {"a.txt": "as written"})
+    objects = [
+        one["path"] for one in obstore.list(store.place._objects, prefix="objects").collect()
+    ]
+    obstore.put(store.place._objects, objects[0], b"damaged!!!")
+    other = elsewhere(store, monkeypatch, tmp_path)
+    with pytest.raises(StoreError, match=r"a.txt of x arrived with 10 bytes and checksum"):
+        other.place.fetch("indexes/x")
+    assert read(other.path / "indexes" / "x") == {}
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        {"files": {"../../evil": [1, "00" * 32]}},
+        {"files": {"/etc/evil": [1, "00" * 32]}},
+        {"files": {"a\\b": [1, "00" * 32]}},
+        {"files": {"": [1, "00" * 32]}},
+        {"files": {"a": [-1, "00" * 32]}},
+        {"files": {"a": [1, "../secret"]}},
+        {"files": {"a": [1]}},
+        {"files": ["a"]},
+        {},
+        [],
+    ],
+)
+def test_a_listing_that_was_made_by_a_stranger_is_refused(store, listing, tmp_path):
+    obstore.put(store.place._objects, "folders/indexes/x.json", json.dumps(listing).encode())
+    with pytest.raises(
+        StoreError, match=r"folders/indexes/x\.json (names a file outside|is no listing)"
+    ):
+        store.place.fetch("indexes/x")
+    assert list(tmp_path.rglob("evil")) == []
+
+
+# ---- addresses and secrets ---------------------------------------------------------------------
+
+
+def test_an_address_survives_a_path_and_a_folder_is_no_address(tmp_path):
+    from pathlib import Path
+
+    assert address_of(Path("s3://bucket/a/b")) == "s3://bucket/a/b"
+    assert is_address(Path("gs://bucket/a"))
+    assert not is_address(tmp_path)
+    assert not is_address("s3")
+    assert place_of(str(tmp_path)).name == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"s3://key:{SECRET}@bucket/a",
+        f"s3://bucket/a?X-Amz-Signature={SECRET}",
+        "s3://bucket/a#part",
+        "s3://bucket/a b",
+    ],
+)
+def test_an_address_with_more_than_bucket_and_prefix_is_refused_and_not_repeated(
+    address, monkeypatch
+):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with pytest.raises(StoreError, match="is no address of a store") as error:
+        place_of(address)
+    assert SECRET not in str(error.value)
+
+
+def test_a_storage_that_cannot_be_reached_says_so_without_secrets(bucket, monkeypatch):
+    with pytest.raises(
+        StoreError, match=r"object storage of s3://no-such-bucket/a could not be used"
+    ) as error:
+        Store.open("s3://no-such-bucket/a")
+    assert SECRET not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_secrets_are_taken_out_of_messages(monkeypatch):
+    monkeypatch.setenv("AZURE_SAS_TOKEN", "sv=1&sig=abcdef")
+    text = "PUT https://u:p@host/x?X-Amz-Signature=12 with sv=1&sig=abcdef failed"
+    assert redacted(text) == "PUT https://...@host/x?... with ... failed"
+
+
+def test_a_folder_of_a_stranger_does_not_lead_elsewhere(tmp_path):
+    (tmp_path / "ADDRESS").write_text("s3://somebody/else\n")
+    assert place_of(tmp_path).name == str(tmp_path)
