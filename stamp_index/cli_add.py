@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from stamp_index.cli_build import memory_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +48,24 @@ _STATES = ("added", "replaced", "filled", "there", "failed")
 @click.option(
     "--beside", is_flag=True, help="Put a further encoder's embeddings beside the others."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who embeds: this process, or workers of Ray, a slide each.",
+)
+@click.option(
+    "--address", help="Ray cluster, such as ray://host:10001; default: one on this machine."
+)
+@click.option("--workers", type=click.IntRange(1), help="Workers of Ray at most.")
+@click.option("--worker-cpus", type=click.FloatRange(0.1), default=1.0, show_default=True)
+@click.option("--worker-gpus", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option(
+    "--worker-memory",
+    type=memory_size,
+    help="That a worker may take, such as 4G; no more are started than fit.",
+)
 @click.option("--report", type=_PATH, help="Also write the summary here (CSV).")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def add(  # noqa: PLR0913 - one argument per command-line option
@@ -63,6 +84,12 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     min_coverage: float,
     replace: bool,
     beside: bool,
+    engine: str,
+    address: str | None,
+    workers: int | None,
+    worker_cpus: float,
+    worker_gpus: float,
+    worker_memory: int | None,
     report: Path | None,
     quiet: bool,
 ) -> None:
@@ -73,6 +100,7 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     added is listed with the reason, and the others go on; the exit code is then 1. The same command again adds what is
     missing.
     """
+    from stamp_index.crew import Needs, open_crew
     from stamp_index.embed.add import AddSettings, add_slides, summary
     from stamp_index.embed.gene_side import GeneSettings
     from stamp_index.embed.manifest import entries_of
@@ -89,11 +117,23 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     )
     entries = entries_of(sources, options)
     genes = GeneSettings(orthologs=orthologs, min_coverage=min_coverage)  # type: ignore[arg-type]
-    settings = AddSettings(replace=replace, beside=beside, genes=genes, features=features)
-    with Bars(quiet=quiet) as bars:
+    needs = Needs(worker_cpus, worker_gpus, worker_memory or 0)
+    settings = AddSettings(
+        replace=replace, beside=beside, genes=genes, features=features, needs=needs
+    )
+    began = time.perf_counter()
+    with (
+        open_crew(engine, address=address, n_workers=workers) as crew,  # type: ignore[arg-type]
+        Bars(quiet=quiet) as bars,
+    ):
         try:
             store, outcomes = add_slides(
-                store_path, entries, encoder_path=encoder_path, settings=settings, watcher=bars
+                store_path,
+                entries,
+                encoder_path=encoder_path,
+                settings=settings,
+                watcher=bars,
+                crew=crew,
             )
         except KeyboardInterrupt:
             click.echo(_table(bars.outcomes))
@@ -104,7 +144,9 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     if report is not None:
         report.write_bytes(table_csv(summary(outcomes)))
     click.echo(_table(outcomes))
-    click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.")
+    n = sum(one.n_spots for one in outcomes if one.state in ("added", "replaced", "filled"))
+    speed = f" {n / (time.perf_counter() - began):,.0f} spots a second." if n else ""
+    click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.{speed}")
     sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)
 
 

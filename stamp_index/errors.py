@@ -17,6 +17,7 @@
     │  ├─ StoreVersionError          written by a newer release
     │  └─ DuplicateSlideError        the slide is already in the store
     ├─ AnnIndexError                 an index that is missing, damaged or of another store
+    ├─ CrewError                     workers that cannot be started, or are lost again and again
     └─ QueryError
        └─ EmptyQueryError
 
@@ -89,6 +90,10 @@ class DuplicateSlideError(StoreError):
 
 class AnnIndexError(StampIndexError):
     """An index is missing, damaged or does not belong to the store."""
+
+
+class CrewError(StampIndexError):
+    """Workers of another engine cannot be started, or a job loses them again and again."""
 
 
 class QueryError(StampIndexError):

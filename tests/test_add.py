@@ -105,7 +105,7 @@ def test_a_store_that_another_process_writes_stops_everything(store, runs, monke
         msg = "another process keeps writing"
         raise StoreBusyError(msg)
 
-    monkeypatch.setattr("stamp_index.embed.add.ingest", busy)
+    monkeypatch.setattr("stamp_index.embed.slide_adder.ingest", busy)
     with pytest.raises(StoreBusyError):
         add_slides(store.path, entries_of(runs))
 
@@ -268,7 +268,7 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_slide_out(store, runs, monk
             raise ZeroDivisionError("division by zero")
         return read(path, *arguments, **settings)
 
-    monkeypatch.setattr("stamp_index.embed.add.read", strange)
+    monkeypatch.setattr("stamp_index.embed.slide_adder.read", strange)
     _, outcomes = add_slides(store.path, entries_of(runs))
     assert [one.state for one in outcomes] == ["added", "failed", "added"]
     assert outcomes[1].reason == "ZeroDivisionError: division by zero"
@@ -280,7 +280,7 @@ def test_an_interrupt_says_what_was_done_and_that_it_goes_on(store, runs, monkey
             raise KeyboardInterrupt
         return read(path, *arguments, **settings)
 
-    monkeypatch.setattr("stamp_index.embed.add.read", interrupted)
+    monkeypatch.setattr("stamp_index.embed.slide_adder.read", interrupted)
     result = CliRunner().invoke(main, ["add", str(store.path), *map(str, runs), "--quiet"])
     assert result.exit_code == 130
     assert "1 added" in result.stdout
@@ -309,6 +309,6 @@ def test_a_full_disk_ends_the_run(store, runs, monkeypatch):
         msg = "The store could not be written (No space left on device)."
         raise StoreError(msg)
 
-    monkeypatch.setattr("stamp_index.embed.add.ingest", full)
+    monkeypatch.setattr("stamp_index.embed.slide_adder.ingest", full)
     with pytest.raises(StoreError, match="No space left"):
         add_slides(store.path, entries_of(runs))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stamp_index.encoders.checkpoint import Trained
     from stamp_index.index import IndexCard
     from stamp_index.slides import Slide
-    from stamp_index.store.places import Place
+    from stamp_index.store.places import Place, Where
 
 
 def embed_into(
@@ -87,7 +87,7 @@ def embed_into(
 
 
 def open_or_make(
-    store_path: Path | str, encoder_path: Path | str | None, *, beside: bool = False
+    store_path: Where, encoder_path: Path | str | None, *, beside: bool = False
 ) -> tuple[Store, Trained]:
     """Open a store and the encoder to embed with, or make the store with that encoder.
 

@@ -1,0 +1,1 @@
+"""The parts of scale_out.py, one a file: `add_arguments` and `run`, which returns Markdown."""

@@ -1,0 +1,118 @@
+"""The connection of this process to a Ray cluster: one of its own, one that runs somewhere, or one that it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from stamp_index.crew.ray_crew import RayCrew
+from stamp_index.errors import CrewError
+from stamp_index.machine import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+_OBJECT_STORE_BYTES: Final = 80 * 2**20  # the least that Ray takes: paths travel, not arrays
+_REACH_S: Final = 5.0
+
+
+@contextmanager
+def connected(address: str | None, n_workers: int | None) -> Iterator[RayCrew]:
+    """Connect, and disconnect in the end from what was connected to here.
+
+    Parameters
+    ----------
+    address : str or None
+        As `open_crew` says; None starts a Ray of its own.
+    n_workers : int or None
+        At most.
+
+    Raises
+    ------
+    CrewError
+        If Ray is not installed, or there is no cluster at the address.
+    """
+    ray = _load_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _start(ray, address, n_workers)
+    crew = RayCrew(ray, n_workers)
+    try:
+        yield crew
+    finally:
+        crew.close()
+        if ours:
+            ray.shutdown()
+
+
+def _load_ray() -> ModuleType:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    # Workers that did not ask for a GPU see none, in releases to come as well.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import ray
+    except ImportError as exc:
+        msg = f"Ray is not installed ({exc}). Install it with: pip install 'stamp-index[ray]'"
+        raise CrewError(msg) from exc
+    return ray
+
+
+def _start(ray: ModuleType, address: str | None, n_workers: int | None) -> None:
+    if address is None:
+        ours: dict[str, Any] = {
+            "address": "local",
+            "num_cpus": max(usable_cores(), n_workers or 0),
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    else:
+        _require_reachable(address)
+        ours = {"address": address}
+    try:
+        with warnings.catch_warnings():
+            # Ray forks to start its processes, which do nothing else than that.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(**ours, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
+        if address is None:
+            msg = f"Ray cannot be started on this machine: {_first_line(exc)}"
+            raise CrewError(msg) from exc
+        raise CrewError(_unreachable(address, _first_line(exc))) from exc
+
+
+def _require_reachable(address: str) -> None:
+    """Try the address for some seconds; Ray itself would for minutes.
+
+    Raises
+    ------
+    CrewError
+        If nobody answers there.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise CrewError(_unreachable(address, "that is no address."))
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except (OSError, OverflowError) as exc:
+        raise CrewError(_unreachable(address, f"{exc}.")) from exc
+
+
+def _unreachable(address: str, why: str) -> str:
+    return (
+        f'There is no Ray cluster at {address!r}: {why} Expected for example "auto", "host:6379" or '
+        f'"ray://host:10001"; without an address one is started on this machine.'
+    )
+
+
+def _first_line(exc: Exception) -> str:
+    text = str(exc).strip()
+    return text.splitlines()[0] if text else type(exc).__name__
