@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from stamp_index.errors import DuplicateSlideError, StoreBusyError, StoreError
+from stamp_index.remote.addresses import address_of, is_address
+from stamp_index.remote.redacted import redacted
 from stamp_index.store import Store
 from stamp_index.store.doctor import examine
-from stamp_index.store.places import address_of, is_address, place_of
-from stamp_index.store.redacted import redacted
+from stamp_index.store.places import place_of
 from tests.s3_world import SECRET, environment, make_bucket, s3_server
 from tests.store_world import CARD, after, assert_is, change, made, random_step
 

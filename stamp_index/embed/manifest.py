@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stamp_index.errors import SlideError
 from stamp_index.readers import SlideOptions, find_slides
 from stamp_index.readers.base import ABOVE_0
+from stamp_index.remote.addresses import is_address, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +47,8 @@ def entries_of(sources: Iterable[Path | str], options: SlideOptions | None = Non
     Parameters
     ----------
     sources : iterable of path
-        Slides, folders that are searched for slides, and manifests (.csv, .tsv).
+        Slides, folders that are searched for slides, and manifests (.csv, .tsv). An address of object storage
+        (``s3://bucket/slide.svs``, or the prefix of a slide's folder) is one slide.
     options : SlideOptions, optional
         For all of them, where a manifest does not say otherwise.
 
@@ -72,7 +74,7 @@ def entries_of(sources: Iterable[Path | str], options: SlideOptions | None = Non
             found += _below(source, said)
     unique: dict[Path, tuple[Entry, bool]] = {}
     for entry, by_name in found:
-        path = entry.path.absolute()
+        path = Path(named(entry.path))
         other, other_by_name = unique.get(path, (entry, by_name))
         if other.options != entry.options and by_name == other_by_name:
             msg = f"{entry.path} is named twice, with different options. Name it once."
@@ -127,7 +129,7 @@ def read_manifest(path: Path | str) -> list[Entry]:
 
 def _below(path: Path, options: SlideOptions) -> list[tuple[Entry, bool]]:
     """Find the slides that a path names, and whether it names them by themselves."""
-    if not path.exists():
+    if is_address(path) or not path.exists():
         return [(Entry(path, options), True)]  # told as that slide's failure, and the others go on
     slides = find_slides(path) or [path]
     if len(slides) > 1 and (options.slide_id or options.image):
@@ -164,12 +166,13 @@ def _entry(columns: Sequence[str], row: Sequence[str], where: str) -> Entry:
         )
         raise SlideError(msg)
     cells = {name: cell.strip() for name, cell in zip(columns, row, strict=False) if cell.strip()}
-    named = cells.pop("path", "")
-    if not named:
+    cell = cells.pop("path", "")
+    if not cell:
         msg = f"The manifest {where}, names no path."
         raise SlideError(msg)
     folder = Path(where.rpartition(", line ")[0]).parent
-    return Entry(folder / named, _options(cells, folder, where))
+    path = Path(cell) if is_address(cell) else folder / cell
+    return Entry(path, _options(cells, folder, where))
 
 
 def _number(name: str, text: str) -> float:

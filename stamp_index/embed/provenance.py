@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stamp_index.errors import SlideError
 from stamp_index.readers.registry import sidecar_of
+from stamp_index.remote.addresses import is_address, named
+from stamp_index.remote.slide_copies import origin_of, stamp_of
 from stamp_index.slides.images import file_hash
 from stamp_index.store.schema import MODALITIES, PROVENANCE, vector_column
 
@@ -33,6 +35,8 @@ def refuse_changed(slide: Slide, since_ns: int) -> None:
     """
     image = () if slide.image is None else (Path(slide.image.uri),)
     for path in (*slide.files, *image):
+        if is_address(origin_of(path)):
+            continue  # a copy that nobody writes to
         stamp = _stamp(str(path))
         if stamp is not None and since_ns <= stamp[1] <= time.time_ns():
             msg = f"{path} was changed while the slide was read and embedded. Add it again when nobody writes to it."
@@ -44,7 +48,7 @@ def request_of(entry: Entry, genes: GeneSettings) -> dict[str, object]:
     said = {name: value for name, value in asdict(entry.options).items() if value is not None}
     if "image" in said:
         said["image"] = str(Path(said["image"]).absolute())
-    return {"path": str(entry.path.absolute()), **said, "genes": asdict(genes)}
+    return {"path": named(entry.path), **said, "genes": asdict(genes)}
 
 
 class KnownSources:
@@ -75,7 +79,7 @@ class KnownSources:
     def unchanged(self, entry: Entry, genes: GeneSettings) -> str:
         """Slide that the same request gave, if every file of it is as it was; "" otherwise."""
         slide_id, files = self._slides.get(_key(request_of(entry, genes)), ("", []))
-        sidecar = sidecar_of(entry.path.absolute())
+        sidecar = None if is_address(entry.path) else sidecar_of(entry.path.absolute())
         if sidecar is not None and str(sidecar) not in {file["name"] for file in files}:
             return ""  # it came since
         same = all(
@@ -90,7 +94,9 @@ def _key(request: Mapping[str, object]) -> str:
 
 
 def _stamp(name: str) -> tuple[int, int] | None:
-    """Size and time of a file, or of all files in a folder; None where it is gone."""
+    """Size and time of a file, or of all files in a folder, or at an address; None where it is gone."""
+    if is_address(name):
+        return stamp_of(name)
     path = Path(name)
     try:
         files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
@@ -129,9 +135,10 @@ def provenance(slide: Slide, **more: object) -> dict[str, object]:
 
 
 def _described(path: Path, sha256: str = "") -> dict[str, object]:
-    size, mtime_ns = _stamp(str(path)) or (None, None)  # an image may be no file
+    name = origin_of(path)
+    size, mtime_ns = _stamp(name) or (None, None)  # an image may be no file
     digest = sha256 or file_hash(path)
-    return {"name": str(path), "bytes": size, "mtime_ns": mtime_ns, "sha256": digest}
+    return {"name": name, "bytes": size, "mtime_ns": mtime_ns, "sha256": digest}
 
 
 def _package_version() -> str:

@@ -16,6 +16,8 @@ from stamp_index.embed.provenance import KnownSources, refuse_changed, request_o
 from stamp_index.errors import DuplicateSlideError, StampIndexError, StoreBusyError, StoreError
 from stamp_index.keys import Keys
 from stamp_index.readers import read
+from stamp_index.remote.addresses import address_of, is_address, named
+from stamp_index.remote.slide_copies import SlideCopy
 from stamp_index.store import Store
 from stamp_index.store.schema import MODALITIES, PROVENANCE, vector_column
 
@@ -167,12 +169,17 @@ class SlideAdder:
         """Read, embed and add a slide; whatever is wrong with it is in the outcome."""
         began, began_ns, slide = time.perf_counter(), time.time_ns(), None
         self.store.refresh()
+        shown = address_of(entry.path)
         there = "" if self.settings.replace else self.known.unchanged(entry, self.settings.genes)
         if there:
             reason = "its files have not changed"
-            return self._as_stored(Outcome(str(entry.path), there, "there", reason=reason))
+            return self._as_stored(Outcome(shown, there, "there", reason=reason))
         try:
-            slide = read(entry.path, entry.options, grid_um=self.encoder.patch.width_um)
+            copy = (
+                SlideCopy.of(entry.path) if is_address(entry.path) else None
+            )  # held until the end
+            path = entry.path if copy is None else copy.path
+            slide = read(path, entry.options, grid_um=self.encoder.patch.width_um)
             slide = with_current_names(slide)
             state, reason = self._ingest(slide, entry, began_ns)
         except StoreBusyError:
@@ -189,7 +196,7 @@ class SlideAdder:
             if slide is not None and slide.image is not None:
                 slide.image.close()
         seconds = time.perf_counter() - began
-        done = Outcome(str(entry.path), "", state, seconds=seconds, reason=reason)
+        done = Outcome(shown, "", state, seconds=seconds, reason=reason)
         if slide is None:
             return done
         done = replace(
@@ -243,7 +250,7 @@ class SlideAdder:
         if here.empty or here["first_spot"].iloc[0] < self.first_row:
             return False
         path = (json.loads(here[PROVENANCE].iloc[0] or "{}").get("request") or {}).get("path", "")
-        if path == str(entry.path.absolute()):
+        if path == named(entry.path):
             return True
         msg = f"Slide '{slide.slide_id}' was added from {path} just now. Give one of the two another slide_id."
         raise DuplicateSlideError(msg)

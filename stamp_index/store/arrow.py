@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from stamp_index.remote.slide_copies import origin_of
 from stamp_index.store.rows import canonical_counts
 from stamp_index.store.schema import (
     SLIDE_TEXT,
@@ -39,8 +40,8 @@ def slide_table(rows: SlideRows, digest: str, embedded: Sequence[str]) -> pa.Tab
     width_px, height_px = slide.image.size_px if slide.image is not None else (None, None)
     values = {
         **_texts(slide),
-        "image_uri": slide.image.uri if slide.image is not None else "",
-        "source": slide.source,
+        "image_uri": origin_of(slide.image.uri) if slide.image is not None else "",
+        "source": origin_of(slide.source),
         "reader": slide.reader,
         "content_hash": digest,
         "mpp": slide.mpp,

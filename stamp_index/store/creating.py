@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
+from stamp_index.remote.redacted import redacted
 from stamp_index.store.drafts import draft_of
 from stamp_index.store.encoders import ENCODERS, copy_checkpoint
 from stamp_index.store.local_place import LocalPlace
 from stamp_index.store.manifest import Manifest, write_manifest
 from stamp_index.store.places import place_of
-from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import (
     BITMAP_COLUMNS,
     BTREE_COLUMNS,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from stamp_index.errors import StoreError
+from stamp_index.remote.redacted import redacted
 from stamp_index.store.drafts import is_draft_of
 from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.housekeeping import clean_tables, require_whole
@@ -15,7 +16,6 @@ from stamp_index.store.lock import WAIT_S
 from stamp_index.store.manifest import read_manifest, stored_versions
 from stamp_index.store.places import place_of
 from stamp_index.store.reading import open_table
-from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import Transaction
 

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-CACHE_VARIABLE: Final = "STAMP_INDEX_CACHE"
+from stamp_index.remote.cache import cache_home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _STORES: Final = "stores"
 _ADDRESS: Final = "ADDRESS"  # file of a copy: what it is a copy of
-
-
-def cache_home() -> Path:
-    """Folder for what can be fetched again: ``STAMP_INDEX_CACHE``, or ``stamp-index`` in the user's cache folder."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "stamp-index"
 
 
 def mirror_of(address: str) -> Path:

@@ -6,16 +6,14 @@ business, which reads and writes both by their addresses.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from stamp_index.remote.addresses import address_of, is_address
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-# What may follow is what Lance and obstore both know. A Path has made one of two slashes.
-_SCHEME: Final = re.compile(r"^(s3|gs|az):/{1,2}(?=[^/])")
 
 
 class Place(ABC):
@@ -127,16 +125,6 @@ class Place(ABC):
 
 
 Where: TypeAlias = Place | Path | str
-
-
-def is_address(where: Path | str) -> bool:
-    """Whether a text, or a path made of it, is the address of an object storage."""
-    return _SCHEME.match(str(where)) is not None
-
-
-def address_of(where: Path | str) -> str:
-    """Write an address as it should be, also where it went through a Path, which takes a slash of two."""
-    return _SCHEME.sub(r"\1://", str(where)).rstrip("/")
 
 
 def place_of(where: Where) -> Place:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
+from stamp_index.remote.redacted import redacted
 from stamp_index.store.layout import Layout
 from stamp_index.store.places import place_of
-from stamp_index.store.redacted import redacted
 from stamp_index.store.schema import (
     EXPRESSION,
     GENE_IDS,

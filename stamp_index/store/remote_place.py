@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from stamp_index.errors import StoreError
+from stamp_index.remote.objects import open_objects, unreachable
 from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
-from stamp_index.store.redacted import redacted
 from stamp_index.store.remote_folders import fetch_folder, push_folder
 from stamp_index.store.remote_lock import held_lock
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 # Somebody on another machine may read a version, or may be about to name a file, for so long.
 RETAINED: Final = timedelta(days=7)
 _VERSION: Final = re.compile(r"versions/(\d{8})\.json$")
-_ADDRESS: Final = re.compile(r"(s3|gs|az)://[A-Za-z0-9][\w.\-]*(/[^?#\s]+)?")
 
 
 class RemotePlace(Place):
@@ -157,50 +155,6 @@ class RemotePlace(Place):
 
         with unreachable(self.name):
             return list(obstore.list(self._objects, prefix=prefix).collect())
-
-
-def open_objects(address: str) -> ObjectStore:
-    """Open an address of object storage, as the environment says.
-
-    Raises
-    ------
-    StoreError
-        If the address is no such thing, or the package obstore is not there.
-    """
-    if not _ADDRESS.fullmatch(address):
-        msg = (
-            f"{redacted(address)!r} is no address of a store; expected s3://BUCKET/PREFIX (or gs://, az://), without "
-            f"credentials or options: these come from the environment (AWS_ACCESS_KEY_ID and so on)."
-        )
-        raise StoreError(msg)
-    try:
-        from obstore.store import from_url
-    except ImportError as exc:
-        msg = f"{address} is object storage, for which the package obstore is needed: pip install 'stamp-index[cloud]'."
-        raise StoreError(msg) from exc
-    with unreachable(address):
-        return from_url(address)
-
-
-@contextmanager
-def unreachable(name: str) -> Iterator[None]:
-    """Say of what went wrong with an object storage where it was, and nothing that is secret.
-
-    Raises
-    ------
-    StoreError
-        In the place of whatever obstore raises.
-    """
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except (BaseError, PermissionError) as exc:
-        msg = (
-            f"The object storage of {name} could not be used: {redacted(str(exc))[:500]}. Check the address, the "
-            f"credentials in the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on) and the network."
-        )
-        raise StoreError(msg) from None  # the original may hold what is secret
 
 
 def _version(number: int) -> str:

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import StoreBusyError, StoreError
+from stamp_index.remote.redacted import redacted
 from stamp_index.store.manifest import Manifest, read_manifest, write_manifest
 from stamp_index.store.places import place_of
 from stamp_index.store.reading import ROW_ID, Tables, open_table
-from stamp_index.store.redacted import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

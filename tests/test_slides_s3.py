@@ -1,0 +1,154 @@
+"""Slides that lie in object storage: read through a cache of bounded size, and known again."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import pytest
+
+from stamp_index.embed.add import add_slides
+from stamp_index.embed.manifest import entries_of
+from stamp_index.errors import SlideError
+from stamp_index.readers import read
+from stamp_index.remote.objects import open_objects
+from stamp_index.remote.slide_copies import SlideCopy, origin_of
+from tests.public_files import write_encoder
+from tests.s3_world import environment, make_bucket, s3_server
+from tests.space_ranger_run import Run
+
+obstore = pytest.importorskip("obstore", reason="object storage needs the package obstore")
+pytest.importorskip("moto", reason="the S3 server of the tests is moto")
+
+
+@pytest.fixture(scope="module")
+def port():
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(port, tmp_path, monkeypatch, request):
+    for name, value in environment(port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("STAMP_INDEX_CACHE_GB", raising=False)
+    return make_bucket(port, f"s{abs(hash(request.node.name)) % 10**9}-{os.getpid()}")
+
+
+def send(folder, address):
+    """Send a folder, or bytes as one object."""
+    parent, _, name = address.rpartition("/")
+    objects = open_objects(parent)
+    if isinstance(folder, bytes):
+        obstore.put(objects, name, folder)
+        return
+    for path in folder.rglob("*"):
+        if path.is_file():
+            obstore.put(objects, f"{name}/{path.relative_to(folder).as_posix()}", path)
+
+
+@pytest.fixture
+def slide(tmp_path, bucket):
+    run = Run(tmp_path / "run")
+    run.write_h5()
+    send(run.path, f"{bucket}/slides/S1")
+    return run.path, f"{bucket}/slides/S1"
+
+
+def copies(tmp_path):
+    return sorted((tmp_path / "cache" / "slides").glob("*/.origin.json"))
+
+
+def test_a_folder_is_copied_once_and_again_when_it_has_changed(slide, tmp_path):
+    here, address = slide
+    copy = SlideCopy.of(address)
+    assert copy.path.name == "S1"
+    for path in here.rglob("*"):
+        if path.is_file():
+            assert (copy.path / path.relative_to(here)).read_bytes() == path.read_bytes()
+    inode = (copy.path / "spatial").stat().st_ino
+    assert (SlideCopy.of(address).path / "spatial").stat().st_ino == inode
+    assert len(copies(tmp_path)) == 1
+    send(b"new", f"{address}/spatial/more.txt")
+    assert (SlideCopy.of(address).path / "spatial" / "more.txt").read_bytes() == b"new"
+
+
+def test_a_copy_is_named_by_where_it_came_from(slide, tmp_path):
+    _, address = slide
+    copy = SlideCopy.of(address)
+    assert origin_of(copy.path) == address
+    assert origin_of(copy.path / "spatial" / "x.json") == f"{address}/spatial/x.json"
+    assert origin_of(tmp_path / "run") == str(tmp_path / "run")
+    assert origin_of("") == ""
+
+
+def test_a_slide_is_added_from_its_address_and_known_again(slide, tmp_path):
+    here, address = slide
+    encoder = write_encoder(tmp_path / "encoder", read(here).genes)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(f"path,organ\n{address},liver\n")
+    store, (outcome,) = add_slides(tmp_path / "store", entries_of([manifest]), encoder_path=encoder)
+    assert (outcome.state, outcome.reason) == ("added", "")
+    row = store.slides().iloc[0]
+    assert row["organ"] == "liver"
+    assert row["source"].startswith(address)
+    assert row["image_uri"].startswith(f"{address}/")
+    assert "cache" not in row["provenance"]
+    held = {path.name for path in copies(tmp_path)}
+    _, (again,) = add_slides(store.path, entries_of([manifest]))
+    assert (again.state, again.reason) == ("there", "its files have not changed")
+    assert {path.name for path in copies(tmp_path)} == held
+    send(b"{}", f"{address}/spatial/scalefactors_json.json")
+    _, (changed,) = add_slides(store.path, entries_of([manifest]))
+    assert changed.state == "failed"  # it was read again
+
+
+def test_what_was_read_longest_ago_goes_when_the_cache_is_full(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(2500 / 1e9))
+    for name in "abcd":
+        send(name.encode() * 1000, f"{bucket}/{name}.svs")
+    kept = SlideCopy.of(f"{bucket}/a.svs")
+    for name in "bcd":
+        path = SlideCopy.of(f"{bucket}/{name}.svs").path
+        assert path.read_bytes() == name.encode() * 1000
+        gc.collect()
+    assert kept.path.is_file()  # somebody reads it
+    assert not path.with_name("b.svs").exists()
+    assert len(copies(tmp_path)) == 2
+
+
+def test_a_slide_that_does_not_fit_beside_what_is_read_is_refused(bucket, monkeypatch):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(1500 / 1e9))
+    for name in "ab":
+        send(name.encode() * 1000, f"{bucket}/{name}.svs")
+    kept = SlideCopy.of(f"{bucket}/a.svs")
+    with pytest.raises(SlideError, match=r"b\.svs has 1e-06 GB; the cache .* STAMP_INDEX_CACHE_GB"):
+        SlideCopy.of(f"{bucket}/b.svs")
+    assert kept.path.is_file()
+
+
+@pytest.mark.parametrize("limit", ["many", "5 GB"])
+def test_a_limit_that_is_no_number_is_refused(bucket, monkeypatch, limit):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", limit)
+    send(b"x", f"{bucket}/a.svs")
+    with pytest.raises(SlideError, match="expected a number of gigabytes"):
+        SlideCopy.of(f"{bucket}/a.svs")
+
+
+def test_nothing_at_an_address_is_told_as_that_slides_failure(bucket, tmp_path, slide):
+    here, _ = slide
+    encoder = write_encoder(tmp_path / "encoder", read(here).genes)
+    entries = entries_of([f"{bucket}/missing", here])
+    _, outcomes = add_slides(tmp_path / "store", entries, encoder_path=encoder)
+    assert [one.state for one in outcomes] == ["failed", "added"]
+    assert f"{bucket}/missing has no objects" in outcomes[0].reason
+    assert outcomes[0].path == f"{bucket}/missing"
+
+
+def test_objects_that_would_lie_outside_of_the_copy_are_refused(bucket, tmp_path):
+    client = pytest.importorskip("boto3").client("s3")
+    client.put_object(Bucket=bucket.removeprefix("s3://"), Key="s/../../evil", Body=b"x")
+    with pytest.raises(Exception, match=r"no name of a file|could not be used|no objects"):
+        SlideCopy.of(f"{bucket}/s")
+    assert list(tmp_path.rglob("evil")) == []
