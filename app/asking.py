@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import streamlit as st
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from app.upload import QueryPicture
     from stamp_index.search.filtering import Condition
     from stamp_index.search.selection import Own
+
+
+Asked = ParamSpec("Asked")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Answer:
     store_version: int
     seconds: float  # that the search took when it was asked first
     request: Request | None  # None where the library has no request that says the same
+    is_whole: bool = True  # False where shards of an index did not answer
 
     @property
     def against(self) -> Against:
@@ -127,9 +132,24 @@ def _answer(
         store_version=opened.store.version,
         seconds=time.perf_counter() - started,
         request=request,
+        is_whole=hits.is_whole,
     )
 
 
+def _kept_if_whole(ask: Callable[Asked, Answer]) -> Callable[Asked, Answer]:
+    """Drop an answer without what some shards hold from Streamlit's cache: who asks again may get all of it."""
+
+    @wraps(ask)
+    def asked(*args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        answer = ask(*args, **kwargs)
+        if not answer.is_whole:
+            ask.clear(*args, **kwargs)
+        return answer
+
+    return asked
+
+
+@_kept_if_whole
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def ask_genes(opened: Opened, text: str, question: Question) -> Answer:
     """Spots for a gene query."""
@@ -137,6 +157,7 @@ def ask_genes(opened: Opened, text: str, question: Question) -> Answer:
     return _answer(opened, question, request, lambda: request.run(opened.searcher))
 
 
+@_kept_if_whole
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def ask_both(opened: Opened, text: str, look: Look, question: Question) -> Answer:
     """Spots that fit a gene query and look like a stored spot."""
@@ -158,6 +179,7 @@ def ask_both(opened: Opened, text: str, look: Look, question: Question) -> Answe
 
 
 # An upload must not outlive the session that made it: its answers are cached for that session only.
+@_kept_if_whole
 @st.cache_data(
     max_entries=8,
     show_spinner=False,
@@ -172,6 +194,7 @@ def ask_image(opened: Opened, picture: QueryPicture, question: Question) -> Answ
     return _answer(opened, question, request, lambda: asked.run(opened.searcher, picture.pixels))
 
 
+@_kept_if_whole
 @st.cache_data(max_entries=64, show_spinner=False, hash_funcs={Opened: lambda opened: opened.key})
 def ask_spot(opened: Opened, spot_id: str, exclude_own: Own, question: Question) -> Answer:
     """Spots for the picture of a stored spot."""

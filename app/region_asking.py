@@ -184,7 +184,11 @@ def ask_region(
     StampIndexError
         As `Searcher.search_region`.
     """
-    return _made.get((*opened.key, asked, question), lambda: _answer(opened, asked, question, told))
+    key = (*opened.key, asked, question)
+    made = _made.get(key, lambda: _answer(opened, asked, question, told))
+    if not made.hits.is_whole:
+        _made.forget(key)  # shards did not answer: who asks again shall see whether they do
+    return made
 
 
 def _answer(

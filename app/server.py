@@ -115,6 +115,7 @@ def serve(arguments: Sequence[str] | None = None) -> None:
             auth=asked.auth,
             user_header=asked.user_header,
             allowed=tuple(asked.allow),
+            shards=asked.shards,
         )
     )
     be_frugal()
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--user-header", default="X-Forwarded-User")
     parser.add_argument("--allow", action="append", default=[])
     parser.add_argument("--secrets", type=Path)
+    parser.add_argument("--shards", default="")
     return parser
 
 

@@ -34,6 +34,8 @@ class Settings:
         That header.
     allowed : tuple of str
         Patterns such as "*@hospital.example" of which a user's name or e-mail must fit one; none for everybody.
+    shards : str
+        Where the shards of the store's indexes are served; "" to open the indexes here.
     secret : bytes
         Signs the tokens of routes.
     """
@@ -43,6 +45,7 @@ class Settings:
     auth: AuthKind = "none"
     user_header: str = "X-Forwarded-User"
     allowed: tuple[str, ...] = ()
+    shards: str = ""
     secret: bytes = field(default_factory=_secret, repr=False)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from app.settings import settings
 from stamp_index.errors import StoreError
 from stamp_index.search import Searcher
 from stamp_index.search.indexes import open_indexes
@@ -133,4 +134,4 @@ def _searcher_of(store: Store) -> Searcher:
     from stamp_index.encoders import load_encoder
 
     encoder = _given_encoder[0] if _given_encoder else load_encoder(store.encoder_path)
-    return Searcher(store, encoder, open_indexes(store))
+    return Searcher(store, encoder, open_indexes(store, settings().shards))

@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from app.stores import Opened
-from stamp_index.errors import QueryError
+from stamp_index.errors import QueryError, ShardError
 from stamp_index.search import field_in, predict_expression_batch
 from stamp_index.search.maps import N_NEIGHBOURS
 
@@ -73,7 +73,10 @@ def why_unknown(opened: Opened, gene: str) -> tuple[str, str]:
 def _of_gene(
     opened: Opened, gene: str, rows: NDArray[np.int64], slides: tuple[str, ...]
 ) -> dict[tuple[int, str], Guess]:
-    near = _neighbours(opened, rows, slides)
+    try:
+        near = _neighbours(opened, rows, slides)
+    except ShardError:  # the hits say that shards do not answer; the next look may have predictions
+        return {}
     if near is None:
         return {}
     scores, found = near

@@ -68,6 +68,8 @@ class Served:
     secrets : path, optional
         TOML file with a section ``[auth]``: redirect_uri, cookie_secret, client_id, client_secret and
         server_metadata_url, as Streamlit's ``st.login`` wants them.
+    shards : str
+        Where the shards of the indexes are served, as `stamp_index.shards.connect` takes it; "" to open the indexes here.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Served:
     user_header: str = "X-Forwarded-User"
     allow: tuple[str, ...] = ()
     secrets: Path | None = None
+    shards: str = ""
 
     def __post_init__(self) -> None:
         path = "/" + self.base_path.strip("/") if self.base_path.strip("/") else ""
@@ -167,7 +170,8 @@ def app_command(store_path: Path | str, served: Served) -> list[str]:
     ]
     names = [f"--allow={pattern}" for pattern in served.allow]
     secrets = ["--secrets", str(served.secrets.absolute())] if served.secrets else []
-    return [*start, *place, *rules, *names, *secrets]
+    shards = [f"--shards={served.shards}"] if served.shards else []
+    return [*start, *place, *rules, *names, *secrets, *shards]
 
 
 def app_environment() -> dict[str, str]:

@@ -16,6 +16,7 @@ from stamp_index.cli_export import export
 from stamp_index.cli_import import import_model
 from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
+from stamp_index.cli_shard import serve_shards, shard
 from stamp_index.cli_store import compact, delete, doctor, info
 from stamp_index.errors import StampIndexError
 
@@ -99,7 +100,7 @@ def report(arguments: tuple[str, ...]) -> None:
 
 
 for command in (
-    import_model, inspect, add, build, search, evaluate, compare, benchmark, export, info, delete, compact, doctor
+    import_model, inspect, add, build, search, evaluate, compare, benchmark, export, info, delete, compact, doctor, shard, serve_shards
 ):  # fmt: skip
     main.add_command(command)
 main.add_command(add, "embed")  # its older name
@@ -129,6 +130,12 @@ def _trainer(verb: str, arguments: tuple[str, ...]) -> None:
     help="Users that may look, such as '*@hospital.example'.",
 )
 @click.option("--secrets", type=_PATH, help="TOML file with the section [auth] of the log-in.")
+@click.option(
+    "--shards",
+    default="",
+    envvar="STAMP_INDEX_SHARDS",
+    help="Where the indexes' shards are served, such as http://host:8000.",
+)
 def app(store_path: Path, **served: Any) -> None:  # noqa: ANN401 - click's values
     """Open the app on STORE."""
     from stamp_index.app_launcher import Served

@@ -61,6 +61,11 @@ _UNKNOWN = {"mpp": "pixel size", "slide": "slide"}
 @click.option("--report", multiple=True, help="A further gene to report at the hits.")
 @click.option("--predict", is_flag=True, help="Predict the reported genes from the hits.")
 @click.option("--encoder", help="Its name in the store [the store's first].")
+@click.option(
+    "--shards",
+    envvar="STAMP_INDEX_SHARDS",
+    help="Where the indexes' shards are served, such as http://host:8000.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option("--out", type=_PATH, help="Also write a .csv, .json or (of regions) .geojson file.")
 def search(
@@ -69,6 +74,7 @@ def search(
     as_csv: bool,
     out: Path | None,
     encoder: str | None,
+    shards: str | None,
     **asked: Any,  # noqa: ANN401
 ) -> None:
     """Search STORE by genes, by a picture, by a spot, by a profile or by a region.
@@ -81,7 +87,7 @@ def search(
     kind = _kind_of(asked, out)
     # Stored spots have their embeddings: no encoder is loaded for them.
     opener = VectorSearcher if kind in ("spot", "region") else Searcher
-    searcher = opener.open(store_path, encoder=encoder)
+    searcher = opener.open(store_path, encoder=encoder, shards=shards)
     hits = _ask(searcher, kind, asked)
     shown = {"hits": hits.to_pandas()}
     for note in hits.notes:

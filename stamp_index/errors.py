@@ -17,6 +17,8 @@
     │  ├─ StoreVersionError          written by a newer release
     │  └─ DuplicateSlideError        the slide is already in the store
     ├─ AnnIndexError                 an index that is missing, damaged or of another store
+    │  └─ ShardError                 shards that cannot be reached, do not answer, or are of something else
+    │     └─ StalePlanError          others were put in their place meanwhile
     ├─ CrewError                     workers that cannot be started, or are lost again and again
     └─ QueryError
        └─ EmptyQueryError
@@ -90,6 +92,14 @@ class DuplicateSlideError(StoreError):
 
 class AnnIndexError(StampIndexError):
     """An index is missing, damaged or does not belong to the store."""
+
+
+class ShardError(AnnIndexError):
+    """Shards of an index cannot be reached, do not answer, or are of another store or encoder."""
+
+
+class StalePlanError(ShardError):
+    """Other shards were put in the place of those that were asked."""
 
 
 class CrewError(StampIndexError):

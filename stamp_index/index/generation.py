@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from stamp_index.index.card import IndexCard
     from stamp_index.index.difference import SlideFacts
+    from stamp_index.index.engine.search import PositionSearch
     from stamp_index.store import Modality
     from stamp_index.store.view import StoreView
 
@@ -87,13 +88,13 @@ class Generation(Contents):
 
     Attributes
     ----------
-    engine : Engine
+    engine : PositionSearch
         Finds positions.
     backgrounds : dict of str to Background
         Scores of random queries, by their modality.
     """
 
-    engine: Engine
+    engine: PositionSearch
     backgrounds: dict[str, Background]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from stamp_index.index import engine
     from stamp_index.index.background import Background
     from stamp_index.index.card import IndexCard
     from stamp_index.index.engine import Progress, Settings
@@ -64,15 +63,15 @@ class Prepared:
         What is searched.
     since : Difference
         What the store has besides.
-    old : engine.Allowed or None
-        Positions of the index that may be found; None for all.
+    old : object or None
+        Positions of the index that may be found, as its engine has them; None for all.
     newer : ndarray of shape (m,), bool, or None
         Which of the newer rows may be found; None for all.
     """
 
     generation: Generation
     since: Difference
-    old: engine.Allowed | None
+    old: Any
     newer: NDArray[np.bool_] | None
 
 
@@ -249,7 +248,7 @@ class Index:
         exactly = False
         if recall is not None:
             _check_recall(recall, settings)
-            exactly = recall == 1 or engine.source is None
+            exactly = recall == 1 or engine.is_exact
             settings = None if exactly else card.settings_for(recall)
 
         def ask(queries: NDArray[np.float32], k: int) -> Hits:
@@ -296,7 +295,7 @@ class Index:
         there = at >= 0
         if since.gone is not None:
             there &= ~since.gone[at]
-        cosines[there] = score(generation.engine.vectors, at[there], unit)
+        cosines[there] = generation.engine.cosines(at[there], unit)
         at = places(since.rows, asked)
         there = at >= 0
         cosines[there] = score(since.vectors, at[there], unit)
@@ -358,5 +357,7 @@ def _found(
             break
         width *= _WIDER
         scores, at = ask(queries[left], width)
+        if scores.shape[1] < k:
+            break  # shards that answered before do not any more: what is known of them stays
         best[left], rows[left] = in_order(scores, generation.rows[at], k)
     return best, rows

@@ -38,6 +38,7 @@ from stamp_index.search.asking import DEFAULT_RECALL, NO_KIND, check_modality
 from stamp_index.search.kept import Kept
 from stamp_index.search.nearest import finder
 from stamp_index.search.sources import Findable
+from stamp_index.shards.silence import listening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +60,14 @@ NO_PERCENTILES: Final = (
     "search one embedding."
 )
 NOTHING_STANDS_OUT: Final = "Nothing stands out"  # how a note begins that says so
+
+
+class _IncompleteError(Exception):
+    """Shards did not answer while a background was made, which is not kept."""
+
+    def __init__(self, background: Background) -> None:
+        super().__init__("shards did not answer")
+        self.background = background
 
 
 class Backgrounds:
@@ -92,7 +101,10 @@ class Backgrounds:
             rows by two embeddings that have indexes, or more than 200,000 rows without any. None for fewer than 2 rows.
         """
         usual = replace(ask, k=1, condition=None, one_per=None, recall=DEFAULT_RECALL)
-        return self._kept.get((usual.against, kind), lambda: _widened(self._make(usual, kind)))
+        try:
+            return self._kept.get((usual.against, kind), lambda: self._make_whole(usual, kind))
+        except _IncompleteError as exc:
+            return exc.background
 
     def outgrown(self, ask: Ask, kind: QueryKind) -> tuple[str, ...]:
         """Say so where percentiles compare with what was found when the store had far fewer spots."""
@@ -113,6 +125,14 @@ class Backgrounds:
         if len(ask.modalities) > 1:
             return None
         return self._sources.background(ask.modalities[0], kind.name)
+
+    def _make_whole(self, ask: Ask, kind: QueryKind) -> Background | None:
+        """Make what is kept; where shards do not answer it is not, and percentiles are not known for now."""
+        with listening() as silence:
+            background = _widened(self._make(ask, kind))
+        if silence and background is not None:
+            raise _IncompleteError(replace(background, best=background.best[:0]))
+        return background
 
     def _make(self, ask: Ask, kind: QueryKind) -> Background | None:
         sources, modalities = self._sources, ask.modalities
@@ -137,7 +157,8 @@ class Backgrounds:
             queries = self._drawn.get(
                 kind, lambda: draw(_N_SIGNATURES, np.random.default_rng(_SEED))
             )
-            return Background.compute(sample, find(queries, 1, Findable(searched, n))[0][:, 0])
+            best = find(queries, 1, Findable(searched, n))[0]
+            return Background.compute(sample, best[np.isfinite(best)])
         return background_of_rows(
             sources.store,
             check_modality(kind.name),

@@ -175,6 +175,8 @@ def take_spread(
             break
         width = min(_WIDER * width, n)
         scores, rows = look(width, Findable(left, n))
+        if len(rows) == 0:
+            break  # what is left lies in shards of an index that do not answer
     # A later look goes deeper, so what it finds may be better than what an index found first.
     taken.sort(key=lambda hit: (-hit[0], hit[1]))
     values = np.array([value for value, _ in taken], np.float32)

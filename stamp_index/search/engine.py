@@ -18,6 +18,7 @@ from stamp_index.search.kept import Kept
 from stamp_index.search.nearest import nearest_rows, table_of
 from stamp_index.search.selection import Excluded, Selection, check_k, select
 from stamp_index.search.sources import Sources
+from stamp_index.shards.silence import is_missing, listening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,10 +76,11 @@ class SearchEngine:
         asked : sequence of q Asked
             The queries.
         """
-        found = self.find(queries, ask, own=own, excluded=excluded)
-        scores, _ = table_of([pair for pair, _ in found])
-        z, percentile, said = self._calibrated(queries, ask, asked, scores)
-        short = self._shortfalls(ask)
+        with listening() as silence:
+            found = self.find(queries, ask, own=own, excluded=excluded)
+            scores, _ = table_of([pair for pair, _ in found])
+            z, percentile, said = self._calibrated(queries, ask, asked, scores)
+        short = [*silence.notes, *self._shortfalls(ask)]
         answers = [
             Answer(
                 asked=asked[i],
@@ -87,6 +89,7 @@ class SearchEngine:
                 z=z[i, : len(rows)],
                 percentile=percentile[i, : len(rows)],
                 notes=(*notes, *short, *said[i]),
+                is_whole=not silence,
             )
             for i, ((values, rows), notes) in enumerate(found)
         ]
@@ -110,7 +113,7 @@ class SearchEngine:
             z[at] = background.z_scores(queries[at], scores[at])
             percentile[at] = background.percentiles(scores[at])
             old = self.backgrounds.outgrown(ask, kind)
-            for i in at:
+            for i in at if scores.shape[1] else ():
                 # The best of few spots is worse than the best of all, whatever was asked.
                 best = scores[i, 0], percentile[i, 0]
                 alarm = what_it_says(background, kind, *best) if ask.condition is None else ()
@@ -179,7 +182,12 @@ class SearchEngine:
             )
             words = "" if spread is None else spread.words
             for i, row, (pair, exactly) in zip(at.tolist(), here.tolist(), found, strict=True):
-                notes = selection.notes(ask.k, len(pair[1]), own=row, words=words)
+                # Where shards did not answer, that is why there are fewer.
+                notes = (
+                    ()
+                    if is_missing()
+                    else selection.notes(ask.k, len(pair[1]), own=row, words=words)
+                )
                 out[i] = pair, (*notes, SEARCHED_EXACTLY) if exactly else notes
         return [out[i] for i in range(len(queries))]
 

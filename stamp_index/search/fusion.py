@@ -85,7 +85,8 @@ class Fusion:
         Returns
         -------
         scores, rows : ndarray of shape (q, k'), float32 and int64
-            Best first, equal scores by ascending row; k' is k, or all that may be found.
+            Best first, equal scores by ascending row; k' is k, or all that may be found. Where shards of an index did
+            not answer, a query with fewer hits ends in row -1 with score -inf.
         undecided : ndarray of shape (q,), bool
             Queries that were searched exactly although `recall` did not ask for it.
         """
@@ -94,14 +95,15 @@ class Fusion:
         has_index = any(self.sources.has_index(modality) for modality, _ in self.against)
         if self.recall == 1 or not has_index:
             return *self._exactly(queries, k), undecided
-        scores = np.empty((len(queries), k), np.float32)
-        rows = np.empty((len(queries), k), np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
         most = min(max(MOST, FIRST * k, self.among.n // _SHARE), self.among.n)
         left, width = np.arange(len(queries)), min(FIRST * k, most)
         while len(left):
             best, unseen = self._look(queries[left], width)
             for query, (values, found) in zip(left, best, strict=True):
-                scores[query], rows[query] = values[:k], found[:k]
+                n = min(k, len(found))  # fewer where shards did not answer
+                scores[query, :n], rows[query, :n] = values[:n], found[:n]
             if width == self.among.n:
                 break  # nothing is unseen
             left = left[scores[left, k - 1] <= unseen]
@@ -122,7 +124,8 @@ class Fusion:
         ]
         unseen = np.zeros(len(queries))
         for (_, weight), (scores, _) in zip(self.against, lists, strict=True):
-            unseen += weight * scores[:, -1].astype(np.float64)
+            # Without any row, as where shards do not answer, nothing is known of what is unseen.
+            unseen += weight * scores[:, -1].astype(np.float64) if scores.shape[1] else np.inf
         best = []
         for query, vector in enumerate(queries):
             known = [(scores[query], rows[query]) for scores, rows in lists]

@@ -77,6 +77,8 @@ class Hits:
         Column that the hits are in the order of, descending.
     store : Store
         Where the hits are from.
+    is_whole : bool
+        False where shards of an index did not answer; a note says which. Ask again in a moment.
     """
 
     table: pd.DataFrame
@@ -88,6 +90,7 @@ class Hits:
     fingerprint: str
     store: Store = field(repr=False)
     ranked_by: Literal["score", "measured"] = "score"
+    is_whole: bool = True
 
     def __len__(self) -> int:
         return len(self.table)
@@ -171,6 +174,8 @@ class Answer:
         As columns of `Hits.table`.
     notes : tuple of str
         What should be known about the rows.
+    is_whole : bool
+        As in `Hits`.
     """
 
     asked: Asked
@@ -179,6 +184,7 @@ class Answer:
     z: NDArray[np.float32]
     percentile: NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    is_whole: bool = True
 
 
 def make_hits(store: Store, answers: Sequence[Answer]) -> list[Hits]:
@@ -227,6 +233,7 @@ def _hits(
         query=asked.text,
         notes=(*notes, *_not_measured(table, genes)),
         ranked_by="measured" if asked.by_measured else "score",
+        is_whole=answer.is_whole,
         store_version=store.version,
         fingerprint=store.card.fingerprint,
         store=store,

@@ -52,6 +52,12 @@ class Kept(Generic[Value]):
                         del self._making[key]
         return value
 
+    def forget(self, key: Hashable) -> None:
+        """Drop the value of a key, if it is kept."""
+        with self._lock:
+            if key in self._held:
+                self._sum -= self._cost(self._held.pop(key))
+
     def _keep(self, key: Hashable, value: Value) -> None:
         with self._lock:
             if key in self._held:  # made twice, as the first who made it failed

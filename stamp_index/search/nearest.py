@@ -80,7 +80,7 @@ def nearest_rows(
         ) -> Nearest:
             values, here, all_seen = find(query[None], m, left)
             looks.append(bool(all_seen[0]))
-            return values[0], here[0]
+            return _without(values[0], here[0], -1)
 
         taken = take_spread(first, ask.k, spread=spread, among=mask, look=look)
         answers.append((taken, any(looks)))
@@ -101,7 +101,7 @@ def finder(sources: Sources, ask: Ask) -> Find:
 
 
 def _without(scores: NDArray[np.float32], rows: NDArray[np.int64], own: int) -> Nearest:
-    keep = rows != own
+    keep = (rows != own) & (rows >= 0)  # -1 where shards that did not answer leave too few
     return scores[keep], rows[keep]
 
 

@@ -69,7 +69,13 @@ class Searcher(VectorSearcher):
         self.encoder = encoder
 
     @classmethod
-    def open(cls, store_path: Path | str, *, encoder: Encoder | str | None = None) -> Self:
+    def open(
+        cls,
+        store_path: Path | str,
+        *,
+        encoder: Encoder | str | None = None,
+        shards: str | None = None,
+    ) -> Self:
         """Open a store for searching, at its newest version.
 
         Parameters
@@ -79,6 +85,8 @@ class Searcher(VectorSearcher):
         encoder : Encoder or str, optional
             One of those whose embeddings the store has, or its name in the store (see `Store.encoders`), under which
             the store carries it; the store's first by default.
+        shards : str, optional
+            As `VectorSearcher.open`.
 
         Raises
         ------
@@ -90,6 +98,8 @@ class Searcher(VectorSearcher):
             If the encoder is not one that embedded the store's spots.
         AnnIndexError
             If the store has an index that cannot be used.
+        ShardError
+            If the shards cannot be reached, or are of another store or encoder.
         """
         if encoder is None or isinstance(encoder, str):
             from stamp_index.encoders import load_encoder
@@ -101,7 +111,7 @@ class Searcher(VectorSearcher):
             for name, card in store.encoders.items():
                 if card.fingerprint == encoder.fingerprint:
                     store = Store.open(store_path, encoder=name)
-        return cls(store, encoder, open_indexes(store))
+        return cls(store, encoder, open_indexes(store, shards))
 
     @cached_property
     def _askable(self) -> GeneResolver:

@@ -27,6 +27,7 @@ from stamp_index.search.regions import RegionSettings
 from stamp_index.search.regions.query import ask_region, with_pixel_size
 from stamp_index.search.regions.search import DEFAULT_REGIONS, Task, find_regions
 from stamp_index.search.selection import Own, check_k, own_slides
+from stamp_index.shards.silence import listening
 from stamp_index.store import Store
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ class VectorSearcher:
         self._engine = SearchEngine(self.store, self.indexes)
 
     @classmethod
-    def open(cls, store_path: Path | str, *, encoder: str | None = None) -> Self:
+    def open(
+        cls, store_path: Path | str, *, encoder: str | None = None, shards: str | None = None
+    ) -> Self:
         """Open a store for searching by vectors, spots and regions, at its newest version; no encoder is loaded.
 
         Parameters
@@ -105,6 +108,9 @@ class VectorSearcher:
             Folder of the store.
         encoder : str, optional
             Name in the store of the encoder whose embeddings are searched; its first by default.
+        shards : str, optional
+            Where the shards of its indexes are served, such as ``"http://host:8000"``, ``"ray://host:10001"``, or
+            ``"local"`` for this process; by default the indexes are opened here.
 
         Raises
         ------
@@ -112,9 +118,11 @@ class VectorSearcher:
             If the store cannot be opened, or has no encoder of that name.
         AnnIndexError
             If the store has an index that cannot be used.
+        ShardError
+            If the shards cannot be reached, or are of another store or encoder.
         """
         store = Store.open(store_path, encoder=encoder)
-        return cls(store, open_indexes(store))
+        return cls(store, open_indexes(store, shards))
 
     def search_vector(
         self,
@@ -363,7 +371,11 @@ class VectorSearcher:
             allowed=allowed,
             settings=settings or RegionSettings(),
         )
-        return find_regions(task, ask.k, progress=progress)
+        with listening() as silence:
+            found = find_regions(task, ask.k, progress=progress)
+        if not silence:
+            return found
+        return replace(found, notes=(*found.notes, *silence.notes), is_whole=False)
 
     # ---- helpers -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ taken, the first two by what they would cost:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from stamp_index.index.engine import allowed as filters
 from stamp_index.index.engine import gpu
 from stamp_index.index.engine.sources import Graph, Lists, Look
 from stamp_index.index.engine.structure import inner_lists
-from stamp_index.index.exact import check_queries, in_order, search_pieces
+from stamp_index.index.exact import check_queries, in_order, score, search_pieces
 
 if TYPE_CHECKING:
     import faiss
@@ -65,6 +65,40 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
                 msg = f"{name} is {value!r}; expected a whole number of 1 or more."
                 raise ValueError(msg)
+
+
+class PositionSearch(Protocol):
+    """What an index needs of its engine; see `Engine`. What `prepare` returns is of use to that engine only."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every search compares all rows, as without a FAISS index."""
+        ...
+
+    def prepare(self, mask: NDArray[np.bool_]) -> Any:  # noqa: ANN401 - each engine has its own
+        """See `Engine.prepare`."""
+        ...
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        settings: Settings | None = None,
+        allowed: Any = None,  # noqa: ANN401
+    ) -> Hits:
+        """See `Engine.search`."""
+        ...
+
+    def exact(self, queries: NDArray[np.float32], k: int, allowed: Any) -> Hits:  # noqa: ANN401
+        """See `Engine.exact`."""
+        ...
+
+    def cosines(
+        self, positions: NDArray[np.int64], query: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine.cosines`."""
+        ...
 
 
 class Engine:
@@ -127,6 +161,11 @@ class Engine:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every search compares all rows."""
+        return self.source is None
 
     def prepare(self, mask: NDArray[np.bool_]) -> Allowed:
         """Make a filter ready, to be used for any number of searches.
@@ -211,12 +250,18 @@ class Engine:
             return scores, allowed.positions[rows]
         return search_pieces(self.vectors, queries, k, allowed.all_pieces())
 
+    def cosines(
+        self, positions: NDArray[np.int64], query: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Cosine of rows at some positions (m,) with one unit query (d,), (m,): as `search` scores them, to the last bit."""
+        return score(self.vectors, positions, query)
+
     def _exact_is_cheaper(self, n_queries: int, look: Look) -> bool:
         """Whether comparing all allowed rows costs less than looking for candidates."""
         allowed = look.allowed
         if self.source is None or allowed is None or allowed.pieces is None:
             return False
-        each = _NS_SCAN if n_queries < _FEW else _NS_PRODUCT + _NS_CONVERT / n_queries
+        each = compare_ns(n_queries)
         if allowed.stretches is None and allowed.copy is None:
             each += _NS_GATHER / n_queries
         return bool(allowed.n * self.vectors.shape[1] * each < self.source.cost_ns(look))
@@ -254,6 +299,11 @@ class Engine:
         if len(left):  # a graph can fail to reach what is there
             scores[left], rows[left] = self.exact(queries[left], k, look.allowed)
         return scores, rows
+
+
+def compare_ns(n_queries: int) -> float:
+    """CPU time to compare one dimension of a row with each of some queries, where rows lie together."""
+    return _NS_SCAN if n_queries < _FEW else _NS_PRODUCT + _NS_CONVERT / n_queries
 
 
 def on_gpus_if_any(engine: Engine) -> Engine:

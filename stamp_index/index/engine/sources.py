@@ -41,6 +41,36 @@ _NS_RERANK: Final = 0.8  # per dimension of a row scored again, read from anywhe
 _NS_LINK: Final = 0.15  # per dimension of a vector met in a graph
 
 
+def breadth_under(breadth: int, share: float) -> int:
+    """Return the lists to look into under a filter that allows this share of the rows, for `breadth` without one."""
+    return round(breadth * min(_MOST_FILTER_FACTOR, 1.5 / share - 0.5))
+
+
+def least_breadth(k: int, n: int, n_lists: int) -> int:
+    """Count the lists that hold enough rows for k hits on average, where `n` rows lie in `n_lists`."""
+    return -(-_ROWS_PER_HIT * k * n_lists // n)
+
+
+def lists_cost_ns(
+    dim: int, code_bytes: int, *, n_centres: int, met: float, inside: float, depth: int
+) -> float:
+    """Rough CPU time of a query of inverted lists.
+
+    Parameters
+    ----------
+    dim, code_bytes : int
+        Of a vector and of its code.
+    n_centres : int
+        Centres that the query is compared with.
+    met, inside : float
+        Rows in the lists that are looked into, and those of them that are allowed.
+    depth : int
+        Candidates that are scored again.
+    """
+    codes = _NS_MEMBER * met + _NS_CODE * code_bytes * inside
+    return float(_NS_CENTRE * dim * n_centres + codes + _NS_RERANK * dim * min(depth, inside))
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How far one search looks.
@@ -135,9 +165,8 @@ class Lists(_Refined):
         n, n_lists = len(self._vectors), self.n_lists
         if allowed is not None:
             n, n_lists = allowed.n, allowed.n_lists
-            breadth = round(breadth * min(_MOST_FILTER_FACTOR, 1.5 / allowed.share - 0.5))
-        needed = -(-_ROWS_PER_HIT * k * n_lists // n)
-        return min(max(breadth, needed), n_lists)
+            breadth = breadth_under(breadth, allowed.share)
+        return min(max(breadth, least_breadth(k, n, n_lists)), n_lists)
 
     def most(self, allowed: Allowed | None) -> int:
         """See `Source`: all lists that hold an allowed row."""
@@ -150,9 +179,14 @@ class Lists(_Refined):
         n_allowed, n_lists = (n, self.n_lists) if allowed is None else (allowed.n, allowed.n_lists)
         met = look.breadth * n / self.n_lists
         inside = min(look.breadth * n_allowed / max(n_lists, 1), n_allowed)
-        centres = _NS_CENTRE * dim * n_lists
-        codes = _NS_MEMBER * met + _NS_CODE * int(self._lists.code_size) * inside
-        return float(centres + codes + _NS_RERANK * dim * min(look.depth, inside))
+        return lists_cost_ns(
+            dim,
+            int(self._lists.code_size),
+            n_centres=n_lists,
+            met=met,
+            inside=inside,
+            depth=look.depth,
+        )
 
     def _parameters(self, breadth: int, allowed: Allowed | None) -> Any:  # noqa: ANN401
         faiss = load_faiss()

@@ -55,6 +55,8 @@ class RegionHits:
         Of the encoder that the scores rest on.
     store : Store
         Where the regions are.
+    is_whole : bool
+        False where shards of an index did not answer; a note says which. Ask again in a moment.
     """
 
     table: pd.DataFrame
@@ -69,6 +71,7 @@ class RegionHits:
     store_version: int
     fingerprint: str
     store: Store = field(repr=False)
+    is_whole: bool = True
 
     def __len__(self) -> int:
         return len(self.table)

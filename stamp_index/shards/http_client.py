@@ -1,0 +1,154 @@
+"""Shards that are served over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from stamp_index.errors import QueryError, ShardError, StalePlanError
+from stamp_index.shards.gather import TIMEOUT_S
+from stamp_index.shards.messages import MOST_REPLY_BYTES, decode_reply, encode_question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stamp_index.shards.messages import Question, Reply
+    from stamp_index.store import Modality
+
+TOKEN_VARIABLE: Final = "STAMP_INDEX_SHARD_TOKEN"
+ROUTE: Final = "/stamp-index-shards"
+_MARGIN_S: Final = 5.0  # besides the time that shards have, for the way there and back
+_STALE: Final = 409
+
+
+class HttpShards:
+    """Asks a service of shards over HTTP; see `ShardService`.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``http://host:8000``; the path is ``/stamp-index-shards`` unless it names one.
+    token : str, optional
+        Sent as a bearer token, to this address alone; by default the environment variable
+        STAMP_INDEX_SHARD_TOKEN.
+    timeout_s : float
+        For an answer.
+
+    Raises
+    ------
+    ValueError
+        If the address is none of http or https.
+    """
+
+    def __init__(
+        self, address: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S + _MARGIN_S
+    ) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            msg = (
+                f"The address of the shards is {address!r}; expected one such as http://host:8000."
+            )
+            raise ValueError(msg)
+        self.address = address
+        self._path = parts.path.rstrip("/") or ROUTE
+        self._where = parts.scheme, parts.hostname, parts.port
+        self._token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+        self._timeout_s = timeout_s
+        self._open: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()
+
+    def plans(self) -> Mapping[str, Mapping[str, str]]:
+        """See `ShardService`."""
+        body = self._request("GET", self._path, b"")
+        try:
+            plans = json.loads(body)
+        except ValueError as exc:
+            raise ShardError(self._strange(exc)) from exc
+        if not isinstance(plans, dict) or not all(isinstance(one, dict) for one in plans.values()):
+            raise ShardError(self._strange("no plans"))
+        return plans
+
+    def ask(self, modality: Modality, question: Question) -> Reply:
+        """See `ShardService`."""
+        body = self._request("POST", f"{self._path}/{modality}", encode_question(question))
+        try:
+            return decode_reply(body)
+        except QueryError as exc:
+            raise ShardError(self._strange(exc)) from exc
+
+    # ---- helpers -----------------------------------------------------------------------------
+
+    def _request(self, method: str, path: str, body: bytes) -> bytes:
+        """Ask once; again where a connection that was kept open had been closed by the other side."""
+        status, answer = 0, b""
+        for connection in (self._kept(), self._fresh()):
+            if connection is None:
+                continue
+            try:
+                status, answer = self._exchange(connection, method, path, body)
+                break
+            except (ConnectionError, http.client.RemoteDisconnected) as exc:
+                connection.close()
+                failure: Exception = exc
+            except (OSError, http.client.HTTPException) as exc:  # no time is left for another try
+                connection.close()
+                raise ShardError(self._unreached(exc)) from exc
+        if not status:
+            raise ShardError(self._unreached(failure)) from failure
+        if status == http.HTTPStatus.OK:
+            return answer
+        words = _words(answer)
+        if status == _STALE:
+            raise StalePlanError(words)
+        msg = f"The shards at {self.address} refuse ({status}): {words}"
+        raise ShardError(msg)
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/octet-stream"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        answer = response.read(MOST_REPLY_BYTES + 1)
+        if len(answer) > MOST_REPLY_BYTES:
+            connection.close()
+            raise ShardError(self._strange(f"more than {MOST_REPLY_BYTES:,} bytes"))
+        self._open.put(connection)
+        return response.status, answer
+
+    def _kept(self) -> http.client.HTTPConnection | None:
+        try:
+            return self._open.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _fresh(self) -> http.client.HTTPConnection:
+        scheme, host, port = self._where
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        return kind(host, port, timeout=self._timeout_s)
+
+    def _unreached(self, why: object) -> str:
+        return (
+            f"The shards at {self.address} cannot be reached ({why}). Start them with `stamp-index serve-shards STORE`, or "
+            f"check the address."
+        )
+
+    def _strange(self, why: object) -> str:
+        return (
+            f"What answers at {self.address} is no service of stamp-index's shards, or of another release ({why}). Check "
+            f"the address."
+        )
+
+
+def _words(answer: bytes) -> str:
+    """Return what a refusal says, in one sentence."""
+    try:
+        said: Any = json.loads(answer)
+        return str(said["error"])[:1000]
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode("utf-8", "replace")

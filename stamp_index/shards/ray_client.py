@@ -1,0 +1,80 @@
+"""Shards that are asked through the Ray cluster on which they are served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from stamp_index.errors import ShardError, StampIndexError
+from stamp_index.shards.gather import TIMEOUT_S
+from stamp_index.shards.messages import decode_reply, encode_question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from stamp_index.shards.messages import Question, Reply
+    from stamp_index.store import Modality
+
+_MARGIN_S: Final = 5.0  # besides the time that shards have
+
+
+class RayShards:
+    """Asks a service of shards through Ray; see `ShardService`.
+
+    Who can reach a Ray cluster can run code on it: it asks for no token of ours.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``ray://host:10001``; ``ray://auto`` for the cluster that this machine is a part of.
+    timeout_s : float
+        For an answer.
+
+    Raises
+    ------
+    ShardError
+        If the cluster cannot be reached, or runs no such service.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S + _MARGIN_S) -> None:
+        from stamp_index.shards.ray_serve import APP, start_ray
+
+        start_ray("auto" if address == "ray://auto" else address)
+        from ray import serve
+        from ray.serve.exceptions import RayServeException
+
+        self.address, self._timeout_s = address, timeout_s
+        try:
+            self._front: Any = serve.get_app_handle(APP)
+        except RayServeException as exc:
+            msg = (
+                f"The Ray cluster at {address} serves no shards ({exc}). Start them with `stamp-index serve-shards STORE "
+                f"--address {address}`."
+            )
+            raise ShardError(msg) from exc
+
+    def plans(self) -> Mapping[str, Mapping[str, str]]:
+        """See `ShardService`."""
+        plans: dict[str, dict[str, str]] = self._result(self._front.plans.remote())
+        return plans
+
+    def ask(self, modality: Modality, question: Question) -> Reply:
+        """See `ShardService`."""
+        return decode_reply(
+            self._result(self._front.ask.remote(modality, encode_question(question)))
+        )
+
+    def _result(self, response: Any) -> Any:  # noqa: ANN401 - of a DeploymentResponse
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        try:
+            return response.result(timeout_s=self._timeout_s)
+        except (RayError, RayServeException, TimeoutError, ConnectionError) as exc:
+            cause = getattr(exc, "cause", None)
+            if isinstance(cause, (StampIndexError, ValueError)):
+                raise cause from None
+            why = str(exc).strip().splitlines()[-1:] or [type(exc).__name__]
+            msg = (
+                f"The shards at {self.address} cannot be reached ({why[0]}). Try again in a moment."
+            )
+            raise ShardError(msg) from exc
