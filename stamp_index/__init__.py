@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stamp_index.client import RemoteSearcher, connect
     from stamp_index.embed import embed_slide, ingest
     from stamp_index.encoders import Encoder, load_encoder
     from stamp_index.errors import StampIndexError
@@ -43,6 +44,7 @@ _WHERE = {
     "Region": "search",
     "RegionHits": "search",
     "RegionSettings": "search",
+    "RemoteSearcher": "client",
     "Searcher": "search",
     "Signature": "genes",
     "Slide": "slides",
@@ -51,6 +53,7 @@ _WHERE = {
     "StampIndexError": "errors",
     "Store": "store",
     "compare_reports": "evaluate",
+    "connect": "client",
     "embed_slide": "embed",
     "evaluate_run": "evaluate",
     "evaluate_store": "evaluate",
@@ -76,6 +79,7 @@ __all__ = [
     "Region",
     "RegionHits",
     "RegionSettings",
+    "RemoteSearcher",
     "Searcher",
     "Signature",
     "Slide",
@@ -84,6 +88,7 @@ __all__ = [
     "StampIndexError",
     "Store",
     "compare_reports",
+    "connect",
     "embed_slide",
     "evaluate_run",
     "evaluate_store",

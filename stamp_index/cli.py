@@ -16,6 +16,7 @@ from stamp_index.cli_export import export
 from stamp_index.cli_import import import_model
 from stamp_index.cli_inspect import inspect
 from stamp_index.cli_search import search
+from stamp_index.cli_serve import serve
 from stamp_index.cli_shard import serve_shards, shard
 from stamp_index.cli_store import compact, delete, doctor, info
 from stamp_index.errors import StampIndexError
@@ -100,7 +101,7 @@ def report(arguments: tuple[str, ...]) -> None:
 
 
 for command in (
-    import_model, inspect, add, build, search, evaluate, compare, benchmark, export, info, delete, compact, doctor, shard, serve_shards
+    import_model, inspect, add, build, search, evaluate, compare, benchmark, export, serve, info, delete, compact, doctor, shard, serve_shards
 ):  # fmt: skip
     main.add_command(command)
 main.add_command(add, "embed")  # its older name

@@ -20,8 +20,9 @@
     │  └─ ShardError                 shards that cannot be reached, do not answer, or are of something else
     │     └─ StalePlanError          others were put in their place meanwhile
     ├─ CrewError                     workers that cannot be started, or are lost again and again
-    └─ QueryError
-       └─ EmptyQueryError
+    ├─ QueryError
+    │  └─ EmptyQueryError
+    └─ RemoteError                   a server of a store cannot be reached, or does not answer
 
 Every message says what is wrong (with the value), what was expected, and what to do.
 Wrong argument types or ranges raise the builtin ``ValueError`` and ``TypeError``.
@@ -112,3 +113,19 @@ class QueryError(StampIndexError):
 
 class EmptyQueryError(QueryError):
     """Nothing is left of the query."""
+
+
+class RemoteError(StampIndexError):
+    """A server of a store cannot be reached, or does not answer a request.
+
+    Attributes
+    ----------
+    status : int
+        Of its answer, such as 401 where it does not know the token; 0 where there was none.
+    kind : str
+        Name that the server gives to the error, such as ``"BusyError"``.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, kind: str = "") -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind

@@ -65,7 +65,7 @@ def cut_query(
     ValueError
         If `pixels`, `mpp` or `centre_px` is no such thing.
     """
-    _check_arguments(pixels, mpp)
+    check_picture(pixels, mpp)
     height, width = pixels.shape[:2]
     width_um = min(width, height) * mpp
     if width_um < encoder.patch.width_um * (1 - _ROUNDING):
@@ -89,7 +89,14 @@ def cut_query(
     return QueryPatch(_square(pixels, centre, encoder.patch, mpp)[None], region, width_um)
 
 
-def _check_arguments(pixels: NDArray[np.uint8], mpp: float) -> None:
+def check_picture(pixels: NDArray[np.uint8], mpp: float) -> None:
+    """Refuse what is no picture, or no pixel size.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming what was given.
+    """
     if not isinstance(pixels, np.ndarray):
         msg = f"The picture is a {type(pixels).__name__}; expected a uint8 array (h, w, 3)."
         raise TypeError(msg)

@@ -1,0 +1,1 @@
+"""Parts of the load test: see ``benchmarks/load.py``."""

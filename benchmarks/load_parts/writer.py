@@ -1,0 +1,50 @@
+"""The writer: a process that adds and deletes slides, folds the indexes, compacts and cleans up."""
+
+from __future__ import annotations
+
+
+import numpy as np
+
+from load_parts import world
+from load_parts.shadow import Journal
+from stamp_index.index import fold_index
+from stamp_index.store import Store
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLD_EVERY, COMPACT_EVERY = 15, 40  # changes
+
+
+def write(folder: Path, start, stop, every_s: float, report) -> None:  # noqa: ANN001
+    """Change the store until told to stop; what was committed is written down."""
+    store, journal = Store.open(folder / "store"), Journal(folder / "journal")
+    rng = np.random.default_rng(17)
+    slides = store.slides()["slide_id"]
+    held = [int(one[1:]) for one in slides]
+    base, number, n_changes = len(held), max(held) + 1, 0
+    counts = {"add": 0, "delete": 0, "fold": 0, "compact": 0}
+    start.wait()
+    while not stop.wait(every_s):
+        n_changes += 1
+        if rng.random() < 0.5 + 0.05 * (base - len(held)):
+            first = store.n_rows
+            version = store.add(world.slide_rows(number, store.card.fingerprint))
+            journal.write(version, add=number, first=first)
+            held.append(number)
+            number += 1
+            counts["add"] += 1
+        else:
+            gone = held.pop(int(rng.integers(world.KEPT, len(held))))
+            journal.write(store.delete(world.slide_id(gone)), delete=gone)
+            counts["delete"] += 1
+        if n_changes % FOLD_EVERY == 0:
+            for side in ("image", "gene"):
+                fold_index(store, side)
+            counts["fold"] += 1
+        if n_changes % COMPACT_EVERY == 0:
+            journal.write(store.compact())
+            store.clean_up(keep=2)
+            counts["compact"] += 1
+    report.put(("writer", counts))

@@ -1,0 +1,8 @@
+"""The HTTP API over one store: ``stamp-index serve STORE``. FastAPI and uvicorn are imported here alone, inside functions."""
+
+from __future__ import annotations
+
+from stamp_index.serve.server import run_server
+from stamp_index.serve.settings import Access, Limits, Place
+
+__all__ = ["Access", "Limits", "Place", "run_server"]

@@ -1,0 +1,141 @@
+"""Running the server: ``stamp-index serve STORE``."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from typing import TYPE_CHECKING, Any
+
+from stamp_index.serve.settings import Access, Limits, Place, ServeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from stamp_index.encoders.base import Encoder
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+_HEADER_BYTES = 64 * 1024
+_KEEP_ALIVE_S = 20
+_STOP_S = 10
+
+
+def run_server(
+    store_path: Path | str,
+    *,
+    place: Place | None = None,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    encoder: Encoder | str | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a store over HTTP until the process is told to stop.
+
+    Parameters
+    ----------
+    store_path : path
+        Folder of the store. It is only read; versions that other processes write are served within a second or so.
+    place : Place, optional
+        Where to listen; port 8600 of this machine by default.
+    access : Access, optional
+        Who is answered; whoever reaches the port by default.
+    limits : Limits, optional
+        How much is done for one request.
+    encoder : Encoder or str, optional
+        As `Searcher.open` says.
+    on_ready : callable, optional
+        Called with the address once the server listens.
+
+    Raises
+    ------
+    ServeError
+        If libraries are missing, the port is taken, or the settings contradict each other.
+    StoreError
+        If the store cannot be opened.
+    """
+    place, access, limits = place or Place(), access or Access(), limits or Limits()
+    place.check(access)
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        msg = f"Serving needs {', '.join(missing)}. Run: pip install 'stamp-index[serve]'"
+        raise ServeError(msg)
+    from stamp_index.store import Store
+
+    name = encoder if isinstance(encoder, str) else None
+    Store.open(store_path, encoder=name)  # refuses before anything listens
+    from stamp_index.serve.application import make_app
+    from stamp_index.serve.memory import be_frugal
+
+    be_frugal()
+    app = make_app(store_path, place=place, access=access, limits=limits, encoder=encoder)
+    server, listening = make_server(app, place, limits, on_ready or (lambda _: None))
+    server.run(sockets=[listening])
+
+
+def make_server(
+    app: Any,  # noqa: ANN401 - an ASGI application
+    place: Place,
+    limits: Limits,
+    on_ready: Callable[[str], None],
+) -> tuple[Any, socket.socket]:
+    """Make a uvicorn server, and the socket that it is to run with.
+
+    Raises
+    ------
+    ServeError
+        If the port is taken.
+    """
+    listening = _listening(place)
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    scheme = "https" if place.certificate else "http"
+    url = f"{scheme}://{host}:{listening.getsockname()[1]}"
+    return _server(app, place, limits, lambda: on_ready(url)), listening
+
+
+def _listening(place: Place) -> socket.socket:
+    """Socket that listens at the place.
+
+    Raises
+    ------
+    ServeError
+        If it is taken.
+    """
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((place.host, place.port))
+    except (OSError, OverflowError) as error:
+        made.close()
+        msg = f"Port {place.port} on {place.host} cannot be used ({error}). Choose another with --port."
+        raise ServeError(msg) from error
+    return made
+
+
+def _server(app: Any, place: Place, limits: Limits, on_ready: Callable[[], None]) -> Any:  # noqa: ANN401
+    import uvicorn
+
+    from stamp_index.serve.patience import protocol
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready()
+
+    config = uvicorn.Config(
+        app,
+        http=protocol(limits.header_s),
+        ws="none",
+        lifespan="on",
+        access_log=False,  # addresses hold what people search for
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,  # nothing here rests on where a caller says that he is
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_STOP_S,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        ssl_certfile=place.certificate,
+        ssl_keyfile=place.key,
+    )
+    return Server(config)
