@@ -3,6 +3,7 @@
     python benchmarks/scale_out.py embed [--slides 12] [--spots 800] [--rounds 3]
     python benchmarks/scale_out.py index [--n 200000] [--dim 128] [--recipe ivf_pq] [--rounds 3]
     python benchmarks/scale_out.py write [--n 1000000] [--dim 512] [--rounds 2]
+    python benchmarks/scale_out.py s3 [--writers 4] [--slides 120] [--kills 10]
     python benchmarks/scale_out.py shards [--n 200000] [--dim 128]
 
 Runs of the two take turns, so that whatever else the machine does falls on both. Prints Markdown for RESULTS.md:
@@ -12,6 +13,7 @@ Runs of the two take turns, so that whatever else the machine does falls on both
 - ``index``: an index built here and with its lists filled by workers; wall time of the whole build and of filling
   alone, and whether the files are the same byte for byte.
 - ``write``: rows written to a store by one writer, and by several at once.
+- ``s3``: several processes that write to one store in object storage, of which some are killed.
 - ``shards``: an index and its division into 1, 2 and 4 shards, all in one process.
 
 Each part is a file of `scale_out_parts/` and stands in `PARTS`.
@@ -25,9 +27,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-from scale_out_parts import embed, index, shards, write
+from scale_out_parts import embed, index, s3, shards, write
 
-PARTS = {"embed": embed, "index": index, "shards": shards, "write": write}
+PARTS = {"embed": embed, "index": index, "s3": s3, "shards": shards, "write": write}
 
 
 def main() -> None:
