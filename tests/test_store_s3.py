@@ -248,6 +248,28 @@ def test_a_local_file_that_somebody_changed_is_fetched_again(store, monkeypatch,
     assert read(other.place.fetch("indexes/x")) == {"a.txt": "as written"}
 
 
+def test_clean_up_removes_old_objects_that_no_folder_has(store, monkeypatch):
+    from datetime import timedelta
+
+    from stamp_index.store import remote_place
+
+    def objects():
+        listed = obstore.list(store.place._objects, prefix="objects").collect()
+        return {one["path"] for one in listed}
+
+    push(store, {"a.txt": "first", "b.txt": "stays"})
+    before = objects()
+    push(store, {"a.txt": "second", "b.txt": "stays"})
+    store.clean_up()
+    assert len(objects()) == 3  # somebody may be fetching the first still
+    monkeypatch.setattr(remote_place, "RETAINED", timedelta(seconds=-1))
+    store.add(made("S1", 1))
+    store.clean_up()
+    assert len(objects()) == 2
+    assert len(objects() & before) == 1
+    assert Store.open(store.place).n_spots == made("S1", 1).slide.n_spots
+
+
 def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypatch, tmp_path):
     push(store, {"a.txt": "as written"})
     objects = [

@@ -62,6 +62,7 @@ def clean_up(where: Where, keep: int, lock_timeout_s: float) -> int:
         versions = stored_versions(place)
         gone = [one for one in versions[:-keep] if place.remove_version(one)]
         clean_tables(place)
+        place.sweep()
         return len(gone)
 
 

@@ -128,6 +128,9 @@ class LocalPlace(Place):
     def fetch(self, name: str) -> Path:
         return self.folder / name  # it is the folder itself
 
+    def sweep(self) -> None:
+        """Do nothing: nothing is left behind."""
+
     def push(self, name: str) -> None:
         """Do nothing: what is written to the folder is written to the store."""
 

@@ -120,6 +120,10 @@ class Place(ABC):
         """
 
     @abstractmethod
+    def sweep(self) -> None:
+        """Remove what `push` left behind that nobody needs any more."""
+
+    @abstractmethod
     def push(self, name: str) -> None:
         """Write a local folder to where the store lies, whole or not at all."""
 

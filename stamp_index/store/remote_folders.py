@@ -77,8 +77,8 @@ def fetch_folder(objects: ObjectStore, copy: Path, name: str) -> Path:
     return folder
 
 
-def sweep_objects(objects: ObjectStore, retained: timedelta) -> int:
-    """Remove objects that no listing names and that are older than `retained`; returns how many."""
+def sweep_objects(objects: ObjectStore, retained: timedelta) -> None:
+    """Remove objects that no listing names and that are older than `retained`: somebody may be fetching them."""
     import obstore
 
     names = [one["path"] for one in obstore.list(objects, prefix="folders").collect()]
@@ -86,12 +86,10 @@ def sweep_objects(objects: ObjectStore, retained: timedelta) -> int:
     for path in names:
         listing = _parse(bytes(obstore.get(objects, path).bytes()), path)
         kept |= {_object(digest) for _, digest in listing.values()}
-    now, gone = datetime.now(UTC), 0
+    now = datetime.now(UTC)
     for one in obstore.list(objects, prefix="objects").collect():
         if one["path"] not in kept and now - one["last_modified"] > retained:
             obstore.delete(objects, one["path"])
-            gone += 1
-    return gone
 
 
 def _fetch(objects: ObjectStore, path: Path, size: int, digest: str) -> None:

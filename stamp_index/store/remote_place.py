@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from stamp_index.remote.objects import open_objects, unreachable
 from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
-from stamp_index.store.remote_folders import fetch_folder, push_folder
+from stamp_index.store.remote_folders import fetch_folder, push_folder, sweep_objects
 from stamp_index.store.remote_lock import held_lock
 
 if TYPE_CHECKING:
@@ -145,6 +145,10 @@ class RemotePlace(Place):
     def fetch(self, name: str) -> Path:
         with unreachable(self.name):
             return fetch_folder(self._objects, self.folder, name)
+
+    def sweep(self) -> None:
+        with unreachable(self.name):
+            sweep_objects(self._objects, RETAINED)
 
     def push(self, name: str) -> None:
         with unreachable(self.name):
