@@ -11,7 +11,7 @@ CONSTRAINTS := $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-c
 
 VIEWER := app/frontend/node_modules/openseadragon/build/openseadragon/openseadragon.min.js
 
-.PHONY: demo bench test lint types wheel clean
+.PHONY: demo bench test lint types audit wheel clean
 
 demo: $(VENV)/.demo $(VIEWER)
 	$(BIN)/stamp-index demo stamp-demo $(ARGS)
@@ -32,6 +32,10 @@ lint: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/mypy
+
+# Known vulnerabilities of what is installed; says so where the advisory database cannot be reached.
+audit: $(VENV)/.test
+	$(BIN)/python .ci/audit $(ARGS)
 
 wheel: $(VENV)/.test $(VIEWER)
 	rm -rf dist build

@@ -17,6 +17,7 @@ from app.query_terms import meaning, merged, text_of
 from stamp_index.errors import QueryError
 from stamp_index.genes import GeneSet, available_marker_sets, gene_sets_from_net, read_gmt
 from stamp_index.genes.signature import MAX_TERMS
+from stamp_index.readers.common.text_numbers import FLOATS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,11 @@ def _of_net(content: bytes) -> tuple[GeneSet, ...]:
         return ()
     try:
         table = pd.read_csv(
-            io.StringIO(text), sep=sign, dtype={"source": str, "target": str}, keep_default_na=False
+            io.StringIO(text),
+            sep=sign,
+            dtype={"source": str, "target": str},
+            keep_default_na=False,
+            float_precision=FLOATS,
         )
     except (ValueError, pd.errors.ParserError) as error:
         msg = f"The table of gene sets cannot be read: {error}"

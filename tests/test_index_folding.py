@@ -18,7 +18,7 @@ from stamp_index.index import (
     keep_up,
 )
 from stamp_index.index import building as lifecycle
-from stamp_index.index.engine import files
+from stamp_index.index.engine import reading
 from stamp_index.index.recipes import FlatRecipe
 from stamp_index.store import SlideRows, Store
 from tests.index_world import CLUSTERED_DIM, KINDS, PQ, QUERIES, add, exact, share_found, world
@@ -133,7 +133,7 @@ def test_folding_reads_an_index_once_and_few_vectors_at_a_time(tmp_path, monkeyp
     build_index(store, "image", recipe)
     add(store, "N", 100, 5)
     assert fold_index(Store.open(store.path, version=store.version - 1), "image") is None
-    n_read, asked, real, vectors = [], [], files.read_index, Store.vectors
+    n_read, asked, real, vectors = [], [], reading.read_index, Store.vectors
 
     def read_index(path):
         n_read.append(path)

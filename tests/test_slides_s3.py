@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from stamp_index.embed.add import add_slides
 from stamp_index.embed.manifest import entries_of
-from stamp_index.errors import SlideError
+from stamp_index.errors import ImageFormatError, SlideError
 from stamp_index.readers import read
 from stamp_index.remote.objects import open_objects
 from stamp_index.remote.slide_copies import SlideCopy, origin_of
+from stamp_index.slides.stored import open_stored
 from tests.public_files import write_encoder
 from tests.s3_world import environment, make_bucket, s3_server
 from tests.space_ranger_run import Run
@@ -152,3 +156,23 @@ def test_objects_that_would_lie_outside_of_the_copy_are_refused(bucket, tmp_path
     with pytest.raises(Exception, match=r"no name of a file|could not be used|no objects"):
         SlideCopy.of(f"{bucket}/s")
     assert list(tmp_path.rglob("evil")) == []
+
+
+def test_an_image_is_opened_from_the_stores_own_bucket_and_no_other(
+    bucket, port, tmp_path, monkeypatch
+):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    other = make_bucket(port, f"other-{os.getpid()}")
+    for place in (bucket, other):
+        send(buffer.getvalue(), f"{place}/slides/a.png")
+    seen = open_stored(f"{bucket}/slides/a.png", (48, 64), None, f"{bucket}/store")
+    np.testing.assert_array_equal(seen.read_box(0, 0, (48, 64), (48, 64)), np.asarray(image))
+    for store in (f"{bucket}/store", str(tmp_path)):
+        with pytest.raises(ImageFormatError, match="neither in the store's own bucket nor below"):
+            open_stored(f"{other}/slides/a.png", (48, 64), None, store)
+    monkeypatch.setenv("STAMP_INDEX_IMAGE_ADDRESSES", f"s3://x, {other}/slides")
+    assert open_stored(f"{other}/slides/a.png", (48, 64), None, str(tmp_path)).size_px == (48, 64)
+    with pytest.raises(ImageFormatError, match="the store says 50 x 64"):
+        open_stored(f"{other}/slides/a.png", (50, 64), None, str(tmp_path))

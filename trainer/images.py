@@ -174,7 +174,7 @@ def _by_name(part: NDArray[np.generic]) -> NDArray[np.generic] | Path:
 
 
 def _opened(part: NDArray[np.generic] | Path) -> NDArray[np.generic]:
-    return np.load(part, mmap_mode="r") if isinstance(part, Path) else part
+    return np.load(part, mmap_mode="r", allow_pickle=False) if isinstance(part, Path) else part
 
 
 def _means(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ def _answered(work: Work, request: Request) -> Response:
     except NotThereError as error:
         return refusal(404, str(error))
     except StoreError as error:
-        return refusal(410, f"The store has changed under this page. Reload it. ({error})")
+        return refusal(410, f"The store has changed since. Reload the page. ({error})")
     except QueryError as error:
         return refusal(400, str(error))
     except StampIndexError as error:  # of the encoder or an index

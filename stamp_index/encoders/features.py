@@ -108,7 +108,7 @@ def _load(path: Path, n: int) -> NDArray[np.float16]:
         If it is damaged, or holds those of another number of spots.
     """
     try:
-        held: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        held: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
         wrong = (
             "" if held.ndim > 1 and len(held) == n else f"it has shape {held.shape}, for {n} spots"
         )

@@ -145,10 +145,11 @@ def _slide(store: StoreView, row: pd.Series[Any], given: SlideImage | None) -> S
     from scipy.sparse import csr_matrix
 
     from stamp_index.slides import Slide, open_image
+    from stamp_index.slides.stored import require_local
 
     slide_id, uri = str(row["slide_id"]), str(row["image_uri"] or "")
     try:
-        image = given or (open_image(uri) if uri else None)
+        image = given or (open_image(require_local(uri)) if uri else None)
     except StampIndexError as error:
         msg = f"The image of slide {slide_id} cannot be read, so it has no raw features: {error}"
         raise EvaluationError(msg) from error

@@ -146,8 +146,10 @@ def _add(piece: _Piece, terms: dict[str, tuple[str, float]], left_out: dict[str,
     if len(piece.gene) > MAX_NAME_CHARS:
         return f"{_quoted(piece.gene)} is too long for the name of a gene."
     try:
-        parse_signature(f"{piece.gene} high")
+        n_terms = len(parse_signature(f"{piece.gene} high").items)
     except QueryError:
+        n_terms = 0
+    if n_terms != 1:  # a cell may hold several, as in "CD8A;CD4"
         return f"{_quoted(piece.gene)} cannot be read as a gene."
     level = LEVELS.get(piece.level.casefold(), piece.level) or "high"
     if level not in ("high", "low") and not _NUMBER.fullmatch(level):

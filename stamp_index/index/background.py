@@ -8,9 +8,12 @@ against those of the best hits of background queries (percentile).
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -34,6 +37,13 @@ N_QUERIES: Final = 256
 _GROUPS: Final = 32  # patients that background queries are drawn from: a filter each
 _LEAST_SPREAD: Final = 1e-6  # of scores over a sample; rows that are all alike have none
 _FIELDS: Final = ("sample", "best")
+_MOST_BYTES: Final = 256 * 2**20  # a sample of 1,024 rows of 512 dimensions has 1 MB
+# What the readers of archives and arrays raise for damaged ones, as found by damaging them.
+DAMAGED_ARRAY: Final = (
+    *(ValueError, TypeError, LookupError, EOFError, SyntaxError, TokenError, RuntimeError),
+    *(MemoryError, OverflowError, struct.error),
+)
+_DAMAGED: Final = (*DAMAGED_ARRAY, OSError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +128,8 @@ class Background:
             If the file is missing, damaged or holds something else.
         """
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                sample, best = (np.asarray(arrays[name]) for name in _FIELDS)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as exc:
+            sample, best = _arrays_of(Path(path))
+        except _DAMAGED as exc:
             msg = f"The background of random queries at {path} cannot be read ({exc}). Build the index again."
             raise AnnIndexError(msg) from exc
         floats = sample.dtype.kind == "f" and best.dtype.kind == "f"
@@ -131,6 +140,20 @@ class Background:
             )
             raise AnnIndexError(msg)
         return cls(sample, best)
+
+
+def _arrays_of(path: Path) -> list[NDArray[Any]]:
+    """Read the arrays of a file, which may be packed, but not to more than a sample can take."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as packed:
+        n_bytes = sum(member.file_size for member in packed.infolist())
+        if n_bytes > _MOST_BYTES:
+            msg = f"it unpacks to {n_bytes:,} bytes, expected {_MOST_BYTES:,} at most"
+            raise ValueError(msg)
+        found = []
+        for name in _FIELDS:
+            with packed.open(f"{name}.npy") as member:
+                found.append(np.lib.format.read_array(member, allow_pickle=False))
+    return found
 
 
 def sample_rows(has_vector: NDArray[np.bool_], n: int, *, seed: int) -> NDArray[np.int64]:

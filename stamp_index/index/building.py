@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from os.path import lexists
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -60,6 +61,12 @@ _MOST_SEED: Final = 2**31 - 2  # FAISS is given the next
 _NOTE_S: Final = 1.0  # between two notes of that
 _MOST_CHANGED: Final = 0.2  # of the rows of a plan; beyond that a new one is made
 _ENGINE: Final = "engine"
+_COUNTS: Final = ("version", "n_rows")  # of the store that a plan was made for
+# What reading a folder of unfinished work raises that a stranger filled.
+_UNREADABLE: Final = (
+    *(OSError, ValueError, TypeError, LookupError, EOFError, MemoryError, RecursionError),
+    *(SyntaxError, TokenError, AnnIndexError),
+)
 
 
 def build_index(
@@ -230,21 +237,25 @@ def _left(work: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     """Plan that an earlier build left, if it was asked for the same."""
     try:
         plan = json.loads((work / _PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     same = isinstance(plan, dict) and {name: plan.get(name) for name in asked} == asked
-    return plan if same else None
+    return plan if same and all(type(plan.get(name)) is int for name in _COUNTS) else None
 
 
 def _can_go_on(store: Store, modality: Modality, work: Path, plan: dict[str, Any]) -> bool:
     """Whether the rows of a plan mean the same spots still, are about those of the store, and can be read."""
     try:
+        if any(path.is_symlink() for path in work.rglob("*")):
+            return False  # it would be written through
         rows = np.load(work / ROWS, allow_pickle=False)
+        if rows.dtype != np.int64 or rows.ndim != 1 or (rows < 0).any():
+            return False
         require_same_history(store, _slides(work), rows, plan["n_rows"])
         written = _written(work)
         if written is not None:
             check_file(work / _VECTORS, [written], None)
-    except (OSError, ValueError, AnnIndexError):
+    except _UNREADABLE:
         return False
     n_newer, n_gone = count(store, modality, rows)
     if plan["version"] > store.version or n_newer + n_gone > _MOST_CHANGED * len(rows):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.errors import AnnIndexError
+from stamp_index.index.card_checks import flaw_of_card
 from stamp_index.index.engine import Settings
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class IndexCard:
         Raises
         ------
         AnnIndexError
-            If another release wrote it in a format of its own, or fields are missing.
+            If another release wrote it in a format of its own, or fields are missing or of another kind.
         """
         written = values.get("format")
         if written != FORMAT:
@@ -149,5 +150,9 @@ class IndexCard:
         missing = [name for name in names if name not in values]
         if missing:
             msg = f"The index's card lacks {', '.join(missing)}. Build the index again."
+            raise AnnIndexError(msg)
+        wrong = flaw_of_card(values)
+        if wrong:
+            msg = f"The index's card is damaged: {wrong}. Build the index again."
             raise AnnIndexError(msg)
         return cls(**{name: values[name] for name in names})

@@ -35,7 +35,8 @@ def segment(path: Path, start: int = 0) -> Segment:
 def write_json(path: Path, values: Any) -> None:  # noqa: ANN401 - whatever JSON holds
     """Write under another name, flush to the disk, rename."""
     scratch = path.with_name(f".{path.name}.new")
-    with scratch.open("w", encoding="utf-8") as file:
+    scratch.unlink(missing_ok=True)  # "x" writes through no link that lies there
+    with scratch.open("x", encoding="utf-8") as file:
         json.dump(values, file, indent=1)
         file.write("\n")
         file.flush()
@@ -58,10 +59,13 @@ def check_file(path: Path, written: Sequence[Segment], known: Sequence[int] | No
     Raises
     ------
     AnnIndexError
-        If it is missing, shorter, or holds something else.
+        If it is missing, a link, shorter, or holds something else.
     """
     if not path.is_file():
         msg = f"The index at {path.parent} lacks {path.name}. Build the index again."
+        raise AnnIndexError(msg)
+    if path.is_symlink():  # folding writes to the end of one of them
+        msg = f"{path} is a link to {path.resolve()}. Put the file itself there, or build the index again."
         raise AnnIndexError(msg)
     size, expected = path.stat().st_size, sum(n_bytes for n_bytes, _ in written)
     if size < expected:
@@ -88,6 +92,8 @@ def read_stamps(folder: Path) -> dict[str, list[int]]:
     """Stamps of files whose checksums were right; empty where nobody left any."""
     try:
         values = json.loads((folder / STAMPS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # then the checksums are taken
-    return values if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        return {}
+    return {name: held for name, held in values.items() if isinstance(held, list)}

@@ -123,7 +123,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:  # not there, not UTF-8, not JSON
+    except (OSError, ValueError, RecursionError) as exc:  # not there, not UTF-8, not JSON
         msg = f"{path} is missing or damaged ({exc}). Build the index again."
         raise AnnIndexError(msg) from exc
 
@@ -156,7 +156,8 @@ def publish(folder: Path, generation: Path) -> None:
     generation.rename(place)
     flush(folder)
     scratch = folder / f".{CURRENT}.new"
-    with scratch.open("w", encoding="utf-8") as file:
+    scratch.unlink(missing_ok=True)  # "x" writes through no link that lies there
+    with scratch.open("x", encoding="utf-8") as file:
         file.write(f"{generation.name} {segment(place / CARD)[1]}\n")
         file.flush()
         os.fsync(file.fileno())

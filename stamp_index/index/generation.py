@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from stamp_index.errors import AnnIndexError, EncoderMismatchError
-from stamp_index.index.background import Background
+from stamp_index.index.background import DAMAGED_ARRAY, Background
 from stamp_index.index.difference import places
 from stamp_index.index.engine import Engine, on_gpus_if_any, read_index
 from stamp_index.index.files import STAMPS, check_file, read_stamps, stamp, write_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from stamp_index.index.card import IndexCard
     from stamp_index.index.difference import SlideFacts
+    from stamp_index.index.engine import Settings
     from stamp_index.index.engine.search import PositionSearch
     from stamp_index.store import Modality
     from stamp_index.store.view import StoreView
@@ -135,7 +136,7 @@ def read_contents(folder: Path) -> Contents:
     def read(folder: Path, generation: Path) -> Contents:
         card, known = card_of(folder, generation), read_stamps(generation)
         check_files(folder, generation, card, known=known, only={ROWS, SLIDES})
-        return Contents(generation, card, *_rows_and_slides(generation))
+        return Contents(generation, card, *_rows_and_slides(generation, card))
 
     return _current_of(folder, read)
 
@@ -177,21 +178,66 @@ def _open(folder: Path, generation: Path, *, trust_stamps: bool) -> Generation:
     check_files(
         folder, generation, card, known=read_stamps(generation) if trust_stamps else {}, only=None
     )
-    rows, slides = _rows_and_slides(generation)
-    vectors = map_vectors(folder / card.sidecar, card.n, card.dim)
+    rows, slides = _rows_and_slides(generation, card)
+    try:
+        vectors = map_vectors(folder / card.sidecar, card.n, card.dim)
+    except (ValueError, OverflowError) as exc:  # too short, or too large for any file
+        msg = f"The vectors of the index at {generation} cannot be read ({exc}). Build the index again."
+        raise AnnIndexError(msg) from exc
     index = None if card.kind == "flat" else read_index(generation / FAISS)
-    settings = None if card.kind == "flat" else card.settings_for(card.target_recall)
+    settings = None if card.kind == "flat" else _settings(card, generation)
     engine = on_gpus_if_any(Engine(index, vectors, settings=settings))
     held = [name for name in card.files if name.endswith(BACKGROUND)]
     backgrounds = {
         name.removesuffix(BACKGROUND): Background.load(generation / name) for name in held
     }
+    for name, background in backgrounds.items():
+        if background.sample.shape[1] != card.dim:
+            msg = (
+                f"The {name} background of the index at {generation} has {background.sample.shape[1]} dimensions; "
+                f"its card says {card.dim}. Build the index again."
+            )
+            raise AnnIndexError(msg)
     return Generation(generation, card, rows, slides, engine, backgrounds)
 
 
-def _rows_and_slides(generation: Path) -> tuple[NDArray[np.int64], list[SlideFacts]]:
-    rows = np.load(generation / ROWS, allow_pickle=False)
-    return rows, [tuple(slide) for slide in read_json(generation / SLIDES)]
+def _settings(card: IndexCard, generation: Path) -> Settings:
+    try:
+        return card.settings_for(card.target_recall)
+    except ValueError as exc:
+        msg = f"The card of the index at {generation} has no settings for its own target. Build it again."
+        raise AnnIndexError(msg) from exc
+
+
+def _rows_and_slides(
+    generation: Path, card: IndexCard
+) -> tuple[NDArray[np.int64], list[SlideFacts]]:
+    path = generation / ROWS
+    try:
+        with path.open("rb") as file:  # not np.load, which opens archives and pickles too
+            rows = np.lib.format.read_array(file, allow_pickle=False)
+    except (*DAMAGED_ARRAY, OSError) as exc:
+        msg = f"{path} is missing or damaged ({exc}). Build the index again."
+        raise AnnIndexError(msg) from exc
+    whole = rows.dtype == np.int64 and rows.shape == (card.n,)
+    if not whole or (card.n and not 0 <= rows.min() <= rows.max() < card.n_rows):
+        msg = f"{path} does not hold {card.n} row ids below {card.n_rows}. Build the index again."
+        raise AnnIndexError(msg)
+    if not (np.diff(rows) > 0).all() and len(np.unique(rows)) < len(rows):
+        msg = f"{path} holds a row id more than once. Build the index again."
+        raise AnnIndexError(msg)
+    slides = read_json(generation / SLIDES)
+    if not isinstance(slides, list) or not all(map(_are_facts, slides)):
+        msg = f"{generation / SLIDES} is no list of slides. Build the index again."
+        raise AnnIndexError(msg)
+    return rows, [tuple(slide) for slide in slides]
+
+
+def _are_facts(slide: object) -> bool:
+    kinds = (str, str, int, int, str)
+    if not isinstance(slide, list) or len(slide) != len(kinds):
+        return False
+    return all(isinstance(value, kind) for value, kind in zip(slide, kinds, strict=True))
 
 
 def check_files(

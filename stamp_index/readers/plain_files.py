@@ -8,6 +8,7 @@ from stamp_index.errors import ImageFormatError, SlideError
 from stamp_index.readers.common.images_beside import PHOTOGRAPHS, SCANNERS, TIFFS
 from stamp_index.readers.common.regular import regular
 from stamp_index.slides import open_image
+from stamp_index.slides.tiff_image import tiff_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,5 +154,5 @@ def _is_tiled(path: Path) -> bool:
     try:
         with tifffile.TiffFile(path) as tiff:
             return bool(tiff.pages.first.is_tiled)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, RuntimeError):
+    except tiff_errors():
         return False

@@ -9,7 +9,7 @@ from stamp_index.errors import ImageFormatError
 from stamp_index.slides.array_image import PlainImage
 from stamp_index.slides.openslide_image import OpenSlideImage
 from stamp_index.slides.plain import sniff
-from stamp_index.slides.tiff_image import TiffImage
+from stamp_index.slides.tiff_image import TiffImage, open_tiff, tiff_errors
 from stamp_index.slides.zarr_image import ZarrImage
 
 if TYPE_CHECKING:
@@ -42,9 +42,14 @@ def open_image(path: Path | str) -> SlideImage:
         If its pixel sizes across and down contradict each other.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        is_folder, is_special = path.is_dir(), path.exists() and not path.is_file()
+    except OSError as exc:  # a name that is too long
+        msg = f"The image {str(path)[:200]} cannot be read ({exc.strerror}). Check the path."
+        raise ImageFormatError(msg) from exc
+    if is_folder:
         return ZarrImage(path)
-    if path.exists() and not path.is_file():
+    if is_special:
         msg = f"The image {path} is a pipe or a device. Expected a file."
         raise ImageFormatError(msg)
     try:
@@ -104,12 +109,12 @@ def _refuse_channels(path: Path) -> None:
     ImageFormatError
         If the first picture has two, or more than four, channels of their own.
     """
-    import tifffile
-
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             axes, shape = tiff.series[0].axes, tiff.series[0].shape
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, RuntimeError):
+    except ImageFormatError:
+        return  # OpenSlide sees this file alone
+    except tiff_errors():
         return
     channels = shape[axes.index("C")] if "C" in axes else 1
     if channels not in (1, 3, 4):

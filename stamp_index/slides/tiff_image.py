@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _UNIT_UM: Final = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # inch, cm, mm, um
+_MOST_PAGES: Final = 10_000  # a slide has levels, a label and a macro image
 _COLOURS: Final = (1, 2)  # TIFF PhotometricInterpretation: black is zero, RGB
 _YCBCR, _JPEG = 6, 7  # a JPEG decoder turns YCbCr into RGB; nothing else here does
 _OME_UM: Final = {"nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4}
@@ -49,10 +51,10 @@ class TiffImage(FileImage):
         self._arrays: list[Any] | None = None
         self._tiles: TileReader | None = None
         self._tiff: Any = None
-        with _open_tiff(path) as tiff:
+        with open_tiff(path) as tiff:
             try:
                 self._read_header(tiff)
-            except _decode_errors() as exc:
+            except tiff_errors() as exc:
                 msg = f"{path} is not a TIFF that can be read ({exc}). Export it again."
                 raise ImageFormatError(msg) from exc
 
@@ -82,7 +84,7 @@ class TiffImage(FileImage):
                 pixels = self._tile_reader().read(level, box)
             else:
                 pixels = self._read_planes(level, box)
-        except _decode_errors() as exc:
+        except tiff_errors() as exc:
             msg = (
                 f"{self.path} opens, but its pixels cannot be read at x {left}, y {top} px of level "
                 f"{level} ({exc}). The file is damaged: copy or export it again."
@@ -97,7 +99,7 @@ class TiffImage(FileImage):
     def _opened(self) -> Any:  # noqa: ANN401
         """Return the open file; it is closed when this image is closed or no longer used."""
         if self._tiff is None:
-            self._tiff = _open_tiff(self.path)
+            self._tiff = open_tiff(self.path)
             weakref.finalize(self, self._tiff.close)
             for level in self._tiff.series[0].levels:
                 # Making the decoder of JPEG tiles reads from the file; made by the first of several threads that
@@ -133,28 +135,46 @@ class TiffImage(FileImage):
             return self._arrays
 
 
-def _open_tiff(path: Path) -> Any:  # noqa: ANN401 - tifffile has no types here
+def open_tiff(path: Path) -> Any:  # noqa: ANN401 - tifffile has no types here
+    """Open a TIFF by itself: pictures that it says lie in other files are not looked for.
+
+    Returns
+    -------
+    tifffile.TiffFile
+
+    Raises
+    ------
+    ImageFormatError
+        If it is no TIFF, or a part of a microscope's stack, whose index names the other files.
+    """
     import tifffile
 
     try:
-        return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError) as exc:
+        tiff = tifffile.TiffFile(path, _multifile=False)
+        # Pages name the next one. Counted first, a ring of them ends; looked at one by one, it does not (tifffile 2026.3).
+        n_pages = len(tiff.pages)
+    except tiff_errors() as exc:
         msg = f"{path} is not a TIFF that can be read ({exc}). Export it again."
         raise ImageFormatError(msg) from exc
+    if n_pages > _MOST_PAGES:
+        tiff.close()
+        msg = f"{path} has {n_pages:,} pictures; expected those of one slide. Export the H&E image alone."
+        raise ImageFormatError(msg)
+    if tiff.is_ndtiff or tiff.is_mmstack:
+        tiff.close()
+        msg = f"{path} is part of a stack of Micro-Manager, which lies in several files. Export the H&E image alone."
+        raise ImageFormatError(msg)
+    return tiff
 
 
-def _decode_errors() -> tuple[type[Exception], ...]:
+def tiff_errors() -> tuple[type[Exception], ...]:
+    """Every error that tifffile and its codecs raise for damaged files, as found by damaging them."""
     import tifffile
 
     # imagecodecs' errors are RuntimeErrors; a codec that it lacks is an ImportError or a KeyError
     return (
-        tifffile.TiffFileError,
-        RuntimeError,
-        ValueError,
-        OSError,
-        KeyError,
-        IndexError,
-        ImportError,
+        *(tifffile.TiffFileError, OSError, ValueError, LookupError, ImportError, RuntimeError),
+        *(TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError, struct.error),
     )
 
 
@@ -175,14 +195,18 @@ def _checked_axes(series: Any, path: Path) -> str:  # noqa: ANN401
     photometric, compression = int(page.photometric), int(page.compression)
     if photometric not in _COLOURS and not (photometric == _YCBCR and compression == _JPEG):
         msg = (
-            f"{path} has colours of kind {page.photometric.name} compressed as "
-            f"{page.compression.name}; expected RGB or grey. Convert it to RGB."
+            f"{path} has colours of kind {_name_of(page.photometric)} compressed as "
+            f"{_name_of(page.compression)}; expected RGB or grey. Convert it to RGB."
         )
         raise ImageFormatError(msg)
     if series.dtype != np.uint8:
         msg = f"{path} holds {series.dtype} pixels; expected 8 bits per channel. Convert it to 8-bit RGB."
         raise ImageFormatError(msg)
     return axes
+
+
+def _name_of(tag: Any) -> str:  # noqa: ANN401 - tifffile's enumerations, or a number that is in none
+    return str(getattr(tag, "name", tag))
 
 
 def _size(level: Any, axes: str) -> tuple[int, int]:  # noqa: ANN401

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from stamp_index.store.schema import SPOTS, vector_fields
 from stamp_index.store.transaction import transact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from stamp_index.store.card import EncoderCard
@@ -22,6 +24,24 @@ if TYPE_CHECKING:
     from stamp_index.store.transaction import Transaction
 
 ENCODERS = "encoders"  # folder of the checkpoints' copies inside the store
+_NO_NAME: Final = re.compile(r"[/\\:\0]")  # what separates the parts of a path, on any system
+
+
+def require_names(store: Where, names: Iterable[str]) -> None:
+    """Refuse names of encoders that are no names of a folder: they become paths below the store.
+
+    Raises
+    ------
+    StoreError
+        Naming one.
+    """
+    for name in names:
+        if name in ("", ".", "..") or _NO_NAME.search(name):
+            msg = (
+                f"The store at {store} names an encoder {name[:80]!r}, which is no name of a folder. Whoever made the "
+                "store may want to read or write elsewhere: do not use it."
+            )
+            raise StoreError(msg)
 
 
 def add_encoder(
@@ -32,8 +52,9 @@ def add_encoder(
     Raises
     ------
     StoreError
-        If `checkpoint` is not a folder, or as `transact`.
+        If the card's name is none of a folder, `checkpoint` is not a folder, or as `transact`.
     """
+    require_names(where, [card.name])
 
     def step(change: Transaction) -> tuple[str, Manifest]:
         held = change.before.encoders

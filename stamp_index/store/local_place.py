@@ -110,7 +110,11 @@ class LocalPlace(Place):
     def _drafts_lock(self) -> int | None:
         """Open the lock file; None where nothing can be written, which whoever writes the files will say."""
         try:
-            return os.open(self.folder / DRAFTS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            return os.open(
+                self.folder / DRAFTS_LOCK,
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o644,
+            )
         except OSError:
             return None
 

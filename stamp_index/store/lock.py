@@ -33,7 +33,7 @@ def write_lock(folder: Path, timeout_s: float, *, what: str = "store") -> Iterat
         If nothing can be written there.
     """
     try:
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as exc:
         msg = f"The {what} at {folder} cannot be written: {exc}. Check the folder and its permissions."
         raise StoreError(msg) from exc

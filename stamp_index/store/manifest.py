@@ -129,7 +129,7 @@ def _read(store: Place, number: int) -> Manifest:
         values = json.loads(store.read_version(number))
         _check_format(store, int(values.pop("format_version")))
         return _checked(Manifest(**values), number)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         older = [other for other in stored_versions(store) if other < number]
         instead = f"open the store with version={older[-1]}" if older else "make the store again"
         msg = (

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
-from stamp_index.remote.redacted import redacted
+from stamp_index.store.guarded import GuardedTable, refused
 from stamp_index.store.layout import Layout
 from stamp_index.store.places import place_of
 from stamp_index.store.schema import (
@@ -48,20 +48,22 @@ def open_table(store: Where, table: str, version: int | None = None) -> lance.La
     Raises
     ------
     StoreError
-        If the table or the version is not there.
+        If the table or the version is not there, or the table has files elsewhere.
     """
     import lance
 
     place = place_of(store)
-    try:
-        return lance.dataset(place.table(table), version=version)
-    except (ValueError, OSError) as exc:
-        at = "" if version is None else f" at its version {version}"
+    at = "" if version is None else f", at its version {version},"
+    with refused(f"Table '{table}' of the store at {place}{at}"):
+        dataset = lance.dataset(place.table(table), version=version)
+    elsewhere = [base.path for base in dataset.base_paths().values()]
+    if elsewhere:
         msg = (
-            f"Table '{table}' of the store at {place} cannot be opened{at}: "
-            f"{redacted(str(exc))}. The store is damaged; restore it from a copy or ingest the slides again."
+            f"Table '{table}' of the store at {place} has files outside the store, at {elsewhere[0]!r}, and is not "
+            "opened. Ask for a copy that is whole."
         )
-        raise StoreError(msg) from exc
+        raise StoreError(msg)
+    return dataset
 
 
 class Tables:
@@ -71,13 +73,14 @@ class Tables:
         self.manifest = manifest
         self._place = place_of(where)
         self._tables = {
-            name: open_table(self._place, name, manifest.tables[name]) for name in TABLES
+            name: GuardedTable(name, open_table(self._place, name, manifest.tables[name]))
+            for name in TABLES
         }
         self._columns: dict[str, pa.Array] = {}
 
     def table(self, name: str) -> lance.LanceDataset:
         """One Lance table at this version."""
-        return self._tables[name]
+        return self._tables[name].dataset
 
     def _require_slide_columns(self) -> None:
         """Refuse a slides table with other columns than this release writes."""
@@ -268,9 +271,25 @@ class Tables:
         if len(rows) == 0:
             return []
         unique, inverse = np.unique(self.spots.places(rows), return_inverse=True)
-        read = self._tables[SPOTS].read_blobs(name, indices=unique.tolist(), preserve_order=True)
-        found = [content for _, content in read]
+        self._refuse_outside(name, unique)
+        found = self._tables[SPOTS].read_blobs(name, unique.tolist())
         return [found[i] for i in inverse]
+
+    def _refuse_outside(self, name: str, places: NDArray[np.int64]) -> None:
+        """Refuse blobs that Lance would read from an address that the table names, such as a file of this machine."""
+        held = (
+            self._tables[SPOTS].take(places.tolist(), columns=[name]).column(name).combine_chunks()
+        )
+        if not pa.types.is_struct(held.type):
+            return  # of an older kind of table, which keeps every blob itself
+        outside = pc.not_equal(pc.struct_field(held, "blob_uri"), "")
+        if pc.any(outside).as_py():
+            where = held.filter(outside)[0]["blob_uri"].as_py()
+            msg = (
+                f"A {name} of the store at {self._place} lies outside it, at {where!r}, and is not read. Whoever made the "
+                "store may want to see that file: do not use it."
+            )
+            raise StoreError(msg)
 
     def overview(self, slide_row: int) -> bytes | None:
         """Picture of a whole slide, by its number in `slides`."""

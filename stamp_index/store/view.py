@@ -9,7 +9,8 @@ import pandas as pd
 
 from stamp_index.errors import QueryError, StoreError
 from stamp_index.keys import Nums
-from stamp_index.store.encoders import ENCODERS
+from stamp_index.readers.common.text_numbers import to_numeric
+from stamp_index.store.encoders import ENCODERS, require_names
 from stamp_index.store.labels import read_labels
 from stamp_index.store.manifest import lease_manifest, stored_versions
 from stamp_index.store.places import place_of
@@ -53,6 +54,7 @@ class StoreView:
 
     def _show(self, version: int | None) -> None:
         manifest, lease = lease_manifest(self.place, version)
+        require_names(self.place, manifest.encoders)
         self._tables = Tables(self.place, manifest)
         self._lease = lease  # in the place of the old one only now that the tables are open
 
@@ -233,7 +235,7 @@ class StoreView:
             slide = int(np.flatnonzero(slide_ids == slide_id)[0])
             here = np.flatnonzero(slide_of_row == slide)
             out.iloc[here] = values.to_numpy()[at[here] - layout.first[slide]]
-        numbers = pd.to_numeric(out, errors="coerce")
+        numbers = to_numeric(out)
         return out if (numbers.isna() & out.notna()).any() else numbers
 
     def row_of(self, spot_id: str) -> int:

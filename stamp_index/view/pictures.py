@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from stamp_index.errors import QueryError, StampIndexError
-from stamp_index.slides import ArrayImage, SlideImage, open_image
+from stamp_index.errors import ImageFormatError, QueryError, StampIndexError
+from stamp_index.slides import ArrayImage, SlideImage, safe_open
 from stamp_index.slides.deep_zoom import DeepZoom
+from stamp_index.slides.stored import open_stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +34,7 @@ def geometry(slide: pd.Series[Any]) -> DeepZoom | None:
 
 
 def slide_picture(store: StoreView, slide: pd.Series[Any]) -> SlideImage:
-    """Open the slide's image where its file can be read and still has the slide's size, else its stored overview.
+    """Open the slide's image where it is still the slide's own (`open_stored`), else its stored overview.
 
     Parameters
     ----------
@@ -53,23 +50,23 @@ def slide_picture(store: StoreView, slide: pd.Series[Any]) -> SlideImage:
     Raises
     ------
     QueryError
-        If no overview is stored either.
+        If no overview is stored either, or it is no picture.
     """
     slide_id, uri = str(slide["slide_id"]), str(slide["image_uri"] or "")
-    if uri:
+    stored, zoom = store.overview(slide_id), geometry(slide)
+    if uri and zoom is not None:
         try:
-            image = open_image(uri)
-            if geometry(slide) == DeepZoom(*image.size_px):
-                return image
-            _log.warning("%s has another size than when slide %s was added", uri, slide_id)
+            return open_stored(uri, (zoom.width_px, zoom.height_px), stored, store.place.full_name)
         except StampIndexError as error:
             _log.warning("slide %s is shown by its overview: %s", slide_id, error)
-    stored = store.overview(slide_id)
     if stored is None:
         msg = f"The file of slide {slide_id} cannot be read, and no overview of it is stored."
         raise QueryError(msg)
-    with Image.open(io.BytesIO(stored), formats=["JPEG"]) as picture:
-        return ArrayImage(np.asarray(picture.convert("RGB")), uri="")
+    try:
+        return ArrayImage(safe_open(stored), uri="")
+    except ImageFormatError as error:
+        msg = f"The stored overview of slide {slide_id} is no picture: {error}"
+        raise QueryError(msg) from error
 
 
 def is_whole(picture: SlideImage) -> bool:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import unicodedata
 import zlib
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -197,7 +198,7 @@ def _read_means(path: Path, n_genes: int) -> NDArray[np.float64]:
         # Not np.load, which opens archives and pickles too by how the file begins.
         with path.open("rb") as file:
             means = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, *_TOO_LARGE) as exc:
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError, *_TOO_LARGE) as exc:
         msg = f"{path} is no readable array of numbers ({exc}). Copy it again."
         raise EncoderError(msg) from exc
     if means.shape != (n_genes,) or means.dtype.kind not in "fiu":

@@ -164,7 +164,7 @@ def sample_features(
     asked = f"{features.fingerprint} {path.parent.parent.name} {path.name} {stat.st_size} {stat.st_mtime_ns}"
     held = cache / f"{path.stem}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npy"
     if held.exists():
-        found: NDArray[np.float32] = np.load(held)
+        found: NDArray[np.float32] = np.load(held, allow_pickle=False)
         if progress is not None:
             progress(len(found))
         return found

@@ -12,11 +12,11 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pandas as pd
 
 from stamp_index.evaluate.errors import EvaluationError
 from stamp_index.evaluate.public.layout import need_file, need_folder, read_table, while_reading
 from stamp_index.evaluate.public.store import with_label
+from stamp_index.readers.common.text_numbers import to_numeric
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +105,7 @@ def read_labels(path: Path) -> dict[str, str]:
         If the table is odd, or labels a place twice.
     """
     table = read_table(path, ("x", "y", "label"), sep="\t")
-    xy = table[["x", "y"]].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    xy = table[["x", "y"]].apply(to_numeric).to_numpy(np.float64)
     placed = np.isfinite(xy).all(axis=1)  # a few labels of the publication have no place
     names = [f"{x:.0f}x{y:.0f}" for x, y in np.round(xy[placed])]
     labels = [text.strip() for text in table["label"][placed]]

@@ -17,8 +17,9 @@ import numpy as np
 
 from stamp_index.errors import AnnIndexError
 from stamp_index.index.engine import gpu
-from stamp_index.index.engine.files import read_index, write_index
+from stamp_index.index.engine.files import write_index
 from stamp_index.index.engine.memory import share_out
+from stamp_index.index.engine.reading import read_index
 from stamp_index.index.engine.structure import inner_lists
 from stamp_index.index.engine.training import train
 from stamp_index.index.faiss_library import load_faiss

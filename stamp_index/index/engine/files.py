@@ -1,4 +1,4 @@
-"""FAISS files that are there whole or not at all."""
+"""FAISS files that are written whole or not at all; `reading` opens them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def write_index(index: faiss.Index, path: Path) -> None:
     """
     scratch, faiss = path.with_name(f".{path.name}.new"), load_faiss()
     try:
-        with scratch.open("wb", buffering=_BUFFER_BYTES) as file:
+        scratch.unlink(missing_ok=True)  # "x" below writes through no link that lies there
+        with scratch.open("xb", buffering=_BUFFER_BYTES) as file:
             faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
         flush(scratch)
         scratch.replace(path)
@@ -45,23 +46,7 @@ def cannot_write(what: object, exc: Exception) -> str:
     """Say why something cannot be written, and what to do."""
     full = isinstance(exc, OSError) and exc.errno in _FULL
     remedy = "Free disk space" if full else "Put right what this says"
-    return f"{what} cannot be written ({_first_line(exc)}). {remedy} and try again."
-
-
-def read_index(path: Path) -> faiss.Index:
-    """Read an index file.
-
-    Raises
-    ------
-    AnnIndexError
-        If it is missing or damaged.
-    """
-    try:
-        index: faiss.Index = load_faiss().read_index(str(path))  # of its own type already
-    except RuntimeError as exc:
-        msg = f"{path} cannot be read ({_first_line(exc)}). Build the index again."
-        raise AnnIndexError(msg) from exc
-    return index
+    return f"{what} cannot be written ({first_line(exc)}). {remedy} and try again."
 
 
 def flush(path: Path) -> None:
@@ -73,6 +58,7 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _first_line(exc: Exception) -> str:
+def first_line(exc: Exception) -> str:
+    """Return what FAISS says happened."""
     # FAISS puts the C++ function and file first, and what happened last.
     return str(exc).strip().rsplit("Error: ", 1)[-1].splitlines()[0]

@@ -22,6 +22,7 @@ import numpy as np
 from stamp_index.errors import AnnIndexError
 from stamp_index.index.engine import allowed as filters
 from stamp_index.index.engine import gpu
+from stamp_index.index.engine.checks import require_places
 from stamp_index.index.engine.sources import Graph, Lists, Look
 from stamp_index.index.engine.structure import inner_lists
 from stamp_index.index.exact import check_queries, in_order, score, search_pieces
@@ -116,7 +117,7 @@ class Engine:
     Raises
     ------
     AnnIndexError
-        If the index does not hold as many vectors, of the same length.
+        If the index does not hold as many vectors, of the same length, each at its place.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Engine:
                 f"{vectors.shape}. Build the index again."
             )
             raise AnnIndexError(msg)
+        require_places(index, len(vectors))
         self.source = (Graph if inner_lists(index) is None else Lists)(index, vectors)
 
     def on_gpus(self, *, shard: bool = False) -> Engine:

@@ -13,6 +13,7 @@ from stamp_index.errors import SlideError
 from stamp_index.genes.reference.table import without_version
 from stamp_index.readers.common.confined import confined
 from stamp_index.readers.common.regular import regular
+from stamp_index.readers.common.unpacked import open_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +65,8 @@ class GeneTable:
             If it is damaged.
         """
         try:
-            table = pd.read_csv(regular(path), sep="\t", usecols=list(_COLUMNS), dtype=str).dropna()
+            with open_unpacked(path) as stream:
+                table = pd.read_csv(stream, sep="\t", usecols=list(_COLUMNS), dtype=str).dropna()
         except (OSError, EOFError, ValueError, zlib.error) as exc:
             msg = (
                 f"The gene names {path} cannot be read ({exc}). Copy the file again, or remove it."

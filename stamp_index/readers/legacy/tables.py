@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,8 @@ from scipy.sparse import csr_matrix
 from stamp_index.errors import BarcodeMismatchError, SlideError
 from stamp_index.keys import Keys
 from stamp_index.readers.common.regular import regular
+from stamp_index.readers.common.text_numbers import FLOATS
+from stamp_index.readers.common.unpacked import open_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _TAB, _POINT, _ZERO = b"\t.0"
 _LONGEST_HEADER: Final = 4096  # bytes
 _LONGEST_LINE: Final = 1 << 24
 _LONGEST_NAME: Final = 256
+_MOST_BYTES: Final = 1 << 33  # 100,000 spots of 40,000 genes
 
 
 def read_counts(path: Path) -> tuple[list[str], tuple[str, ...], csr_matrix]:
@@ -207,7 +209,7 @@ def read_spotfile(path: Path) -> pd.DataFrame:
         If a spot stands twice.
     """
     try:
-        table = pd.read_csv(regular(path), sep="\t")
+        table = pd.read_csv(regular(path), sep="\t", float_precision=FLOATS)
     except FileNotFoundError as exc:
         msg = (
             f"The positions {path} are missing; without them the counts have no place on the image."
@@ -242,6 +244,4 @@ def read_spotfile(path: Path) -> pd.DataFrame:
 
 def _open(path: Path) -> BinaryIO:
     """Open a table, gzipped or not."""
-    if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(regular(path), "rb"))
-    return regular(path).open("rb")
+    return open_unpacked(path, _MOST_BYTES)

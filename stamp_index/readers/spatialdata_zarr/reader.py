@@ -18,6 +18,7 @@ from stamp_index.readers.build import make_slide, sum_duplicate_genes
 from stamp_index.readers.common.confined import confined
 from stamp_index.readers.common.joining import join_all, under_tissue
 from stamp_index.readers.common.pixel_size import choose_mpp
+from stamp_index.readers.common.text_numbers import to_numeric
 from stamp_index.readers.common.visium_array import visium_pitch
 from stamp_index.readers.spatialdata_zarr.image import choose_image
 from stamp_index.readers.spatialdata_zarr.ngff import apply, scale_of
@@ -162,7 +163,7 @@ def _visium_pitch(obs: pd.DataFrame, centres: NDArray[np.float64]) -> float | No
     """Distance of neighbours on Visium's hexagonal array; None where the spots lie on no such array."""
     if not {"array_row", "array_col"} <= set(obs):
         return None
-    array = obs[["array_row", "array_col"]].apply(pd.to_numeric, errors="coerce")
+    array = obs[["array_row", "array_col"]].apply(to_numeric)
     if array.isna().any(axis=None):
         return None
     return visium_pitch(array.to_numpy(np.int64), centres)

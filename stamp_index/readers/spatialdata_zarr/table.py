@@ -156,6 +156,7 @@ def read_table(annotation: Annotation) -> Table:
     SlideError
         If it is damaged, or contradicts itself.
     """
+    from anndata._io.specs.registry import IORegistryError
     from anndata.io import read_elem
 
     path = annotation.path
@@ -168,7 +169,7 @@ def read_table(annotation: Annotation) -> Table:
             _refuse_bombs(path, group)
         obs, var = read_elem(group["obs"]), read_elem(group["var"])
         counts, place = _raw_counts(group)
-    except zarr_errors() as exc:
+    except (*zarr_errors(), IORegistryError) as exc:
         msg = f"The table {path} cannot be read ({exc}). Copy or write it again."
         raise SlideError(msg) from exc
     if counts.shape != (len(obs), len(var)):

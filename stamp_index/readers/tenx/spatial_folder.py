@@ -11,6 +11,7 @@ import pandas as pd
 from stamp_index.errors import BarcodeMismatchError, MissingPixelSizeError, SlideError
 from stamp_index.keys import Keys
 from stamp_index.readers.common.confined import confined
+from stamp_index.readers.common.text_numbers import FLOATS
 from stamp_index.readers.common.visium_array import agree, neighbour_steps, visium_mpp
 from stamp_index.readers.tenx.spatial_images import (
     SCALE_FACTORS,
@@ -110,9 +111,16 @@ def _read_positions(path: Path) -> pd.DataFrame:
         with path.open(encoding="utf-8") as stream:
             has_header = stream.readline().startswith("barcode,")
         names = None if has_header else list(_COLUMNS)
-        table = pd.read_csv(path, header=0 if has_header else None, names=names)
+        table = pd.read_csv(
+            path, header=0 if has_header else None, names=names, float_precision=FLOATS
+        )
         table = table[list(_COLUMNS)].astype({"barcode": str, **_POSITION_TYPES})
-    except (OSError, ValueError, KeyError) as exc:  # pandas' ParserError is a ValueError
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        OverflowError,
+    ) as exc:  # pandas' ParserError is a ValueError
         msg = (
             f"The positions {path} cannot be read ({exc}). Expected columns {', '.join(_COLUMNS)}."
         )

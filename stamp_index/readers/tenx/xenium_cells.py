@@ -11,6 +11,8 @@ import pandas as pd
 from stamp_index.errors import BarcodeMismatchError, SlideError
 from stamp_index.readers.common.joining import join_all
 from stamp_index.readers.common.parquet import ParquetTable
+from stamp_index.readers.common.text_numbers import FLOATS
+from stamp_index.readers.common.unpacked import open_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +167,13 @@ def _read_parquet(path: Path) -> dict[str, Any]:
 def _read_csv(path: Path) -> dict[str, Any]:
     wanted = {"cell_id", *_POSITIONS, *_LABELS}
     try:
-        table = pd.read_csv(path, usecols=lambda name: name in wanted, dtype={"cell_id": str})
+        with open_unpacked(path) as stream:
+            table = pd.read_csv(
+                stream,
+                usecols=lambda name: name in wanted,
+                dtype={"cell_id": str},
+                float_precision=FLOATS,
+            )
         missing = [name for name in ("cell_id", *_POSITIONS) if name not in table]
         if missing:
             msg = f"it lacks the columns {', '.join(missing)}"
