@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from stamp_index.crew import ENGINES, open_crew
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stamp_index.index import IndexCard, IndexRecipe
+    from stamp_index.crew import EngineName
+    from stamp_index.index import Fillers, IndexCard, IndexRecipe
     from stamp_index.index.engine import Progress
     from stamp_index.store import Modality, Store
 
@@ -51,6 +55,15 @@ def memory_size(text: str) -> int:
 @click.option("--modality", type=click.Choice(["image", "gene"]), help="By default both.")
 @click.option("--encoder", help="Its name in the store; by default the store's first.")
 @click.option("--max-memory", type=memory_size, help="For example 4G; mapped files not counted.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Who fills lists: this process, or workers on Ray.",
+)
+@click.option("--address", help="Ray cluster, for example host:6379; by default one of its own.")
+@click.option("--shards", type=click.IntRange(min=1), help="Parts that workers on Ray fill.")
 @click.option("--fold", is_flag=True, help="Only add newer rows to the indexes that there are.")
 @click.option("--estimate", is_flag=True, help="Only say what it will take.")
 @click.option("--seed", default=0, show_default=True)
@@ -61,6 +74,9 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
     modality: Modality | None,
     encoder: str | None,
     max_memory: int | None,
+    engine: EngineName,
+    address: str | None,
+    shards: int | None,
     *,
     fold: bool,
     estimate: bool,
@@ -71,12 +87,15 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
 
     Searches go on meanwhile. A build that was interrupted goes on where it was when it is started again.
     """
-    from stamp_index.index import build_index, fold_index, has_index, load_recipe
+    from stamp_index.index import fold_index, has_index, load_recipe
     from stamp_index.store import Store
     from stamp_index.store.schema import MODALITIES
 
-    if fold and (recipe or max_memory or estimate):
-        msg = "--fold adds to an index as it is: leave out --recipe, --max-memory and --estimate."
+    if fold and (recipe or max_memory or estimate or engine != "local"):
+        msg = "--fold adds to an index as it is: leave out --recipe, --max-memory, --estimate and --engine."
+        raise click.UsageError(msg)
+    if engine == "local" and (address or shards):
+        msg = "--address and --shards belong to --engine ray."
         raise click.UsageError(msg)
     store, wanted = Store.open(store_path, encoder=encoder), load_recipe(recipe or "auto")
     sides = MODALITIES if modality is None else (modality,)
@@ -87,18 +106,60 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
         click.echo(
             f"{store.place} has no {'indexes' if fold else 'embeddings'} yet; there is nothing to do."
         )
-    for side in found:
-        if estimate:
+    if estimate:
+        for side in found:
             _say_estimate(store, side, wanted)
-            continue
-        if fold:
-            card = fold_index(store, side)
-        else:
-            with _bars(side, quiet=quiet) as show:
-                card = build_index(
-                    store, side, wanted, seed=seed, max_memory_bytes=max_memory, progress=show
-                )
-        _say_card(side, card)
+    elif fold:
+        for side in found:
+            _say_card(side, fold_index(store, side))
+    elif found:
+        with _fillers(engine, address, shards) as fillers:
+            allowed = _Allowed(seed, max_memory, fillers, quiet)
+            for side in found:
+                _say_card(side, _build_one(store, side, wanted, allowed))
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """What a build is given besides the store and the recipe."""
+
+    seed: int
+    max_memory: int | None
+    fillers: Fillers | None
+    quiet: bool
+
+
+@contextmanager
+def _fillers(
+    engine: EngineName, address: str | None, shards: int | None
+) -> Iterator[Fillers | None]:
+    """Workers of an engine; None where this process does all."""
+    from stamp_index.index import Fillers
+
+    if engine == "local":
+        yield None
+        return
+    with open_crew(engine, address=address) as crew:
+        yield Fillers(crew, shards)
+
+
+def _build_one(store: Store, side: Modality, recipe: IndexRecipe, allowed: _Allowed) -> IndexCard:
+    from stamp_index.index import build_index
+
+    with _bars(side, quiet=allowed.quiet) as show:
+        card = build_index(
+            store,
+            side,
+            recipe,
+            seed=allowed.seed,
+            max_memory_bytes=allowed.max_memory,
+            fillers=allowed.fillers,
+            progress=show,
+        )
+    if allowed.fillers is not None and card.engine == "local":
+        why = "there is nothing to fill" if card.kind == "flat" else "a graph cannot be joined"
+        click.echo(f"{side}: {card.kind} was built without the workers: {why}.", err=True)
+    return card
 
 
 def _say_estimate(store: Store, side: Modality, recipe: IndexRecipe) -> None:

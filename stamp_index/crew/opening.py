@@ -43,6 +43,9 @@ def open_crew(
     Notes
     -----
     Where this process is connected to a Ray cluster already, that one is used and stays connected.
+
+    A Ray of its own takes some 600 MB and four seconds to start. Ray answers on all network interfaces; from 2.60 on it
+    asks for a token that it keeps in ``~/.ray``, as earlier releases may if ``RAY_AUTH_MODE=token`` is set. Whoever gets at an unprotected cluster can run any code on it.
     """
     _check(engine, address, n_workers)
     if engine == "local":

@@ -41,6 +41,8 @@ def connected(address: str | None, n_workers: int | None) -> Iterator[RayCrew]:
     ours = not ray.is_initialized()
     if ours:
         _start(ray, address, n_workers)
+    else:
+        _require_same(ray, address)
     crew = RayCrew(ray, n_workers)
     try:
         yield crew
@@ -82,9 +84,27 @@ def _start(ray: ModuleType, address: str | None, n_workers: int | None) -> None:
             ray.init(**ours, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
         if address is None:
-            msg = f"Ray cannot be started on this machine: {_first_line(exc)}"
+            msg = f"Ray cannot be started on this machine: {_first_line(exc)}."
             raise CrewError(msg) from exc
-        raise CrewError(_unreachable(address, _first_line(exc))) from exc
+        why = f"{_first_line(exc)}. If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
+        raise CrewError(_unreachable(address, why)) from exc
+
+
+def _require_same(ray: ModuleType, address: str | None) -> None:
+    """Refuse another cluster than the one that this process is connected to.
+
+    Raises
+    ------
+    CrewError
+        If it is another.
+    """
+    have = str(ray.get_runtime_context().gcs_address)
+    if address not in (None, "auto", have):
+        msg = (
+            f"This process is connected to the Ray cluster at {have}, not to {address!r}. Leave the address out to "
+            f"work there, or call ray.shutdown() first."
+        )
+        raise CrewError(msg)
 
 
 def _require_reachable(address: str) -> None:
@@ -115,4 +135,4 @@ def _unreachable(address: str, why: str) -> str:
 
 def _first_line(exc: Exception) -> str:
     text = str(exc).strip()
-    return text.splitlines()[0] if text else type(exc).__name__
+    return text.splitlines()[0].rstrip(".") if text else type(exc).__name__

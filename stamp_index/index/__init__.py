@@ -2,7 +2,7 @@
 
 from stamp_index.index.building import build_index
 from stamp_index.index.card import IndexCard
-from stamp_index.index.engine import Settings
+from stamp_index.index.engine import Fillers, Settings
 from stamp_index.index.every_recipe import MeasuredRecipe, measure_recipes
 from stamp_index.index.exact import ann_recall_at_k, exact_search
 from stamp_index.index.folder import has_index, index_folder
@@ -13,6 +13,7 @@ from stamp_index.index.recipes import IndexRecipe, load_recipe
 from stamp_index.index.upkeep import Keeper, keep_up
 
 __all__ = [
+    "Fillers",
     "Index",
     "IndexCard",
     "IndexRecipe",

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.index.difference import SlideFacts
-    from stamp_index.index.engine import Made, Progress
+    from stamp_index.index.engine import Fillers, Made, Progress
     from stamp_index.index.files import Segment
     from stamp_index.store import Modality, Store
 
@@ -76,6 +76,7 @@ def build_index(
     *,
     seed: int = 0,
     max_memory_bytes: int | None = None,
+    fillers: Fillers | None = None,
     progress: Progress | None = None,
 ) -> IndexCard:
     """Build an index over all rows that have the embedding, measure it and put it in place.
@@ -94,7 +95,10 @@ def build_index(
     seed : int
         Of the training sample and of the held-out queries.
     max_memory_bytes : int, optional
-        What the build may take besides pages of mapped files.
+        What the build may take besides pages of mapped files; each of its processes, where there are several.
+    fillers : Fillers, optional
+        Who fills inverted lists instead of this process, such as workers on Ray. The index has the same bytes then.
+        Training and measuring are done here all the same, and so are graphs, which cannot be joined.
     progress : Progress, optional
         Is told of every block of rows in the stages "read", "train", "fill", "write" and "measure".
 
@@ -107,6 +111,8 @@ def build_index(
         then), or the disk refuses.
     StoreBusyError
         If the index is being built already.
+    CrewError
+        If the fillers cannot be had, or are lost again and again.
     """
     check_modality(modality)
     _check(recipe, seed, max_memory_bytes)
@@ -122,7 +128,7 @@ def build_index(
         try:
             sweep(folder)
             job = _begin(store, modality, recipe or AutoRecipe(), seed)
-            job = replace(job, max_memory_bytes=max_memory_bytes)
+            job = replace(job, max_memory_bytes=max_memory_bytes, fillers=fillers)
             clock = _Clock(job.work / _SPENT, began, progress)
             vectors = _read_vectors(store, job, clock)
             queries = held_out(
@@ -135,6 +141,7 @@ def build_index(
                 held_out=queries,
                 seed=seed,
                 max_memory_bytes=max_memory_bytes,
+                fillers=fillers,
                 progress=clock,
             )
             card = _finish(store, job, made, clock)
@@ -195,6 +202,8 @@ class _Job:
         Slides of that version.
     max_memory_bytes : int or None
         What this run may take.
+    fillers : Fillers or None
+        Who fills lists in this run.
     """
 
     work: Path
@@ -204,6 +213,7 @@ class _Job:
     rows: NDArray[np.int64]
     slides: list[SlideFacts]
     max_memory_bytes: int | None = None
+    fillers: Fillers | None = None
 
 
 def _begin(store: Store, modality: Modality, recipe: IndexRecipe, seed: int) -> _Job:
@@ -350,7 +360,7 @@ def _card(
     n, dim = made.engine.vectors.shape
     target = job.recipe.target_recall
     choice = made.calibration.choice(target)
-    flat = made.path is None
+    flat, has_lists = made.path is None, isinstance(made.recipe, IvfRecipe)
     return IndexCard(
         format=FORMAT,
         recipe=job.recipe.to_dict(),
@@ -375,6 +385,7 @@ def _card(
         seed=job.plan["seed"],
         max_memory_bytes=job.max_memory_bytes,
         faiss_version="" if flat else load_faiss().__version__,
-        gpu=isinstance(made.recipe, IvfRecipe) and n_gpus() > 0,
+        gpu=has_lists and n_gpus() > 0,
         files=files,
+        engine=job.fillers.crew.engine if has_lists and job.fillers is not None else "local",
     )

@@ -74,6 +74,8 @@ class IndexCard:
         Whether FAISS saw a GPU, and the kind is one whose lists it trains there.
     files : dict of str to list of [int, str]
         Every file but this one and the plot in the stretches in which it was written: bytes and SHA-256 of each.
+    engine : {"local", "ray"}
+        Who filled its lists when it was built: one process, or workers on Ray. The files are the same.
     """
 
     format: int
@@ -101,6 +103,7 @@ class IndexCard:
     faiss_version: str
     gpu: bool
     files: dict[str, list[tuple[int, str]]]
+    engine: str = "local"  # of cards that were written before there was another
 
     def settings_for(self, recall: float) -> Settings:
         """Return the cheapest settings that were measured to find this share of the exact top 10.
@@ -147,7 +150,7 @@ class IndexCard:
             )
             raise AnnIndexError(msg)
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in values]
+        missing = [name for name in names if name not in values and name != "engine"]
         if missing:
             msg = f"The index's card lacks {', '.join(missing)}. Build the index again."
             raise AnnIndexError(msg)
@@ -155,4 +158,4 @@ class IndexCard:
         if wrong:
             msg = f"The index's card is damaged: {wrong}. Build the index again."
             raise AnnIndexError(msg)
-        return cls(**{name: values[name] for name in names})
+        return cls(**{name: values[name] for name in names if name in values})

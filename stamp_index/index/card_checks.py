@@ -38,6 +38,8 @@ def _flaws(values: Mapping[str, Any]) -> Iterator[str]:
         for name in names:
             if not fits(values[name]):
                 yield f"its {name} is {_short(values[name])}, expected {words}"
+    if values.get("engine", "local") not in ("local", "ray"):
+        yield f"its engine is {_short(values['engine'])}, expected local or ray"
     n, dim = values["n"], values["dim"]
     if not 1 <= dim <= _MOST_DIMENSIONS or n > _MOST_ROWS:
         yield f"it has {n} vectors of {dim} dimensions"

@@ -7,6 +7,7 @@ whole way. Vectors are float16 (n, d), usually a memory map; positions are row n
 from stamp_index.index.engine.allowed import Allowed
 from stamp_index.index.engine.building import Progress, build
 from stamp_index.index.engine.calibrate import calibrate, measure
+from stamp_index.index.engine.crewed import Fillers
 from stamp_index.index.engine.files import write_index
 from stamp_index.index.engine.gpu import n_gpus
 from stamp_index.index.engine.making import Made, make
@@ -19,6 +20,7 @@ __all__ = [
     "Allowed",
     "Calibration",
     "Engine",
+    "Fillers",
     "HeldOut",
     "Made",
     "Progress",

@@ -11,27 +11,32 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from stamp_index.errors import AnnIndexError
-from stamp_index.index.engine import gpu
+from stamp_index.index.engine import crewed, gpu
+from stamp_index.index.engine.adding import add_block
 from stamp_index.index.engine.files import write_index
 from stamp_index.index.engine.memory import share_out
+from stamp_index.index.engine.partial import Part, add_rows, cut, merge_files
 from stamp_index.index.engine.reading import read_index
 from stamp_index.index.engine.structure import inner_lists
 from stamp_index.index.engine.training import train
 from stamp_index.index.faiss_library import load_faiss
 from stamp_index.index.halves import as_float32
-from stamp_index.index.recipes import FlatRecipe, HnswSq8Recipe, IvfRabitqRecipe
+from stamp_index.index.recipes import ID_BYTES, FlatRecipe, HnswSq8Recipe, IvfRabitqRecipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from faiss import Index
     from numpy.typing import NDArray
 
+    from stamp_index.index.engine.crewed import Fillers
     from stamp_index.index.halves import Vectors
     from stamp_index.index.recipes import IndexRecipe
 
@@ -54,7 +59,7 @@ class Progress(Protocol):
         ...
 
 
-def build(
+def build(  # noqa: PLR0913 - what is built, and what the build may take
     vectors: Vectors,
     recipe: IndexRecipe,
     work: Path,
@@ -62,6 +67,7 @@ def build(
     seed: int = 0,
     leave_out: NDArray[np.int64] | None = None,
     max_memory_bytes: int | None = None,
+    fillers: Fillers | None = None,
     progress: Progress | None = None,
 ) -> Index | None:
     """Train and fill an index, or go on with what an earlier build left.
@@ -81,6 +87,9 @@ def build(
         Positions of rows that must not train the index.
     max_memory_bytes : int, optional
         What the build may take besides pages of the mapped vectors.
+    fillers : Fillers, optional
+        Who fills inverted lists instead of this process, with the same bytes in the end. Graphs are always built
+        here: they cannot be joined.
     progress : Progress, optional
         Is told of every block.
 
@@ -93,6 +102,8 @@ def build(
     ------
     AnnIndexError
         If it does not fit into `max_memory_bytes`, or the folder cannot be written or read.
+    CrewError
+        If the fillers cannot be had, or are lost again and again.
     """
     if isinstance(recipe, FlatRecipe):
         return None
@@ -108,8 +119,13 @@ def build(
         fresh = train(vectors, recipe, n_sample=budget.sample_rows, seed=seed, leave_out=leave_out)
         write_index(fresh, work / TRAINED)
         tell("train", budget.sample_rows, budget.sample_rows)
-    fill = _fill_graph if isinstance(recipe, HnswSq8Recipe) else _fill_lists
-    index = fill(_Job(vectors, work, budget.block_rows, tell, seed))
+    job = _Job(vectors, work, budget.block_rows, tell, seed)
+    if isinstance(recipe, HnswSq8Recipe):
+        index = _fill_graph(job)
+    elif fillers is None:
+        index = _fill_lists(job)
+    else:
+        index = _filled_by(fillers, job, max_memory_bytes)
     if isinstance(recipe, IvfRabitqRecipe):
         index = _packed(index)
     tell("write", 0, n)
@@ -143,41 +159,61 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _fill_lists(job: _Job) -> Index:
-    n, step = len(job.vectors), shard_rows(len(job.vectors))
-    whole = read_index(job.work / TRAINED)
-    filler = gpu.filler(whole)
-    for start in range(0, n, step):
-        path = job.work / f"shard-{start:012d}.faiss"
-        stop = min(start + step, n)
-        shard = _part(path)
-        if shard is None:
-            shard = None if filler is None else _filled_on_gpu(job, filler, start, stop)
+    n, trained = len(job.vectors), job.work / TRAINED
+    filler = gpu.filler(read_index(trained))
+    paths = []
+    for part in _shards(job):
+        path = job.work / f"shard-{part.start:012d}.faiss"
+        if _part(path) is None:
+            shard = None if filler is None else _filled_on_gpu(job, filler, part)
             if shard is None:
-                filler, shard = None, read_index(job.work / TRAINED)
-                _add(job, shard, start, stop)
+                filler, shard = None, read_index(trained)
+                _add(job, partial(add_block, shard), part)
             write_index(shard, path)
+            del shard  # or it would lie in memory beside the next, or the whole
         else:
-            job.tell("fill", stop, n)
-        inner_lists(whole).merge_from(inner_lists(shard), 0)
-        whole.ntotal = inner_lists(whole).ntotal
-    return whole
+            job.tell("fill", part.stop, n)
+        paths.append(path)
+    return merge_files(trained, paths)
 
 
-def _filled_on_gpu(job: _Job, filler: gpu.Filler, start: int, stop: int) -> Index | None:
+def _shards(job: _Job) -> list[Part]:
+    """Parts that one process fills."""
+    n = len(job.vectors)
+    step = shard_rows(n)
+    return cut(n, shard_rows=step, block_rows=job.block_rows, part_rows=step)
+
+
+def _filled_on_gpu(job: _Job, filler: gpu.Filler, part: Part) -> Index | None:
     """Return a shard; None where the GPU fails."""
     try:
-        _add(job, filler, start, stop)
+        _add(job, filler.add_with_ids, part)
         return filler.take()
     except gpu.FAILURES as exc:
         gpu.warn("Filling an index", exc)
         return None
 
 
-def _add(job: _Job, into: Index | gpu.Filler, start: int, stop: int) -> None:
-    for at in range(start, stop, job.block_rows):
-        end = min(at + job.block_rows, stop)
-        into.add_with_ids(as_float32(job.vectors[at:end]), np.arange(at, end, dtype=np.int64))
-        job.tell("fill", end, len(job.vectors))
+def _add(
+    job: _Job, add: Callable[[NDArray[np.float32], NDArray[np.int64]], object], part: Part
+) -> None:
+    n = len(job.vectors)
+    add_rows(add, job.vectors, part, lambda end: job.tell("fill", end, n))
+
+
+def _filled_by(fillers: Fillers, job: _Job, max_memory_bytes: int | None) -> Index:
+    n, trained = len(job.vectors), job.work / TRAINED
+    empty = read_index(trained)  # its lists are gone with it
+    row_bytes = int(inner_lists(empty).code_size) + ID_BYTES
+    layout = crewed.Layout(shard_rows(n), job.block_rows, row_bytes, max_memory_bytes)
+    paths = crewed.fill(
+        fillers,
+        trained,
+        job.vectors,
+        layout=layout,
+        heard=lambda done: job.tell("fill", done, n),
+    )
+    return merge_files(trained, paths)
 
 
 def _packed(index: Any) -> Index:  # noqa: ANN401 - an IndexPreTransform, whose stub lacks its fields
@@ -270,6 +306,6 @@ def _part(path: Path) -> Index | None:
 
 
 def _remove_parts(work: Path) -> None:
-    for pattern in ("shard-*.faiss", "graph-*.faiss", TRAINED, ".*.new"):
+    for pattern in ("shard-*.faiss", "part-*.faiss", "graph-*.faiss", TRAINED, ".*.new"):
         for path in work.glob(pattern):
             path.unlink()

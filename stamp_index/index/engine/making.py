@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stamp_index.index.engine.building import Progress
+    from stamp_index.index.engine.crewed import Fillers
     from stamp_index.index.engine.measured import Calibration, HeldOut
     from stamp_index.index.recipes import IndexRecipe
 
@@ -54,7 +55,7 @@ class Made:
     tried: dict[str, GivenUp]
 
 
-def make(
+def make(  # noqa: PLR0913 - what is made, and what that may take
     vectors: NDArray[np.float16],
     recipe: IndexRecipe,
     work: Path,
@@ -62,6 +63,7 @@ def make(
     held_out: Mapping[str, HeldOut],
     seed: int = 0,
     max_memory_bytes: int | None = None,
+    fillers: Fillers | None = None,
     progress: Progress | None = None,
 ) -> Made:
     """Build, measure, and fall back where ``auto`` may: also from what does not fit into the memory.
@@ -76,12 +78,12 @@ def make(
         Folder for what is finished so far, as in `build`; one folder in it for each kind.
     held_out : mapping of modality to HeldOut
         Queries; those that are rows of the index are kept out of training.
-    seed, max_memory_bytes, progress
+    seed, max_memory_bytes, fillers, progress
         As in `build`.
 
     Raises
     ------
-    AnnIndexError
+    AnnIndexError, CrewError
         As in `build`.
     """
     chain = recipe.chain_for(len(vectors)) if isinstance(recipe, AutoRecipe) else (recipe,)
@@ -94,6 +96,7 @@ def make(
         held_out=held_out,
         seed=seed,
         max_memory_bytes=max_memory_bytes,
+        fillers=fillers,
         progress=progress,
     )
     n, dim = vectors.shape
@@ -113,7 +116,7 @@ def make(
     return replace(attempt(chain[-1]), tried=tried)
 
 
-def _attempt(
+def _attempt(  # noqa: PLR0913 - as make
     vectors: NDArray[np.float16],
     recipe: IndexRecipe,
     *,
@@ -121,6 +124,7 @@ def _attempt(
     held_out: Mapping[str, HeldOut],
     seed: int,
     max_memory_bytes: int | None,
+    fillers: Fillers | None,
     progress: Progress | None,
 ) -> Made:
     """Build and measure one kind."""
@@ -132,6 +136,7 @@ def _attempt(
         seed=seed,
         leave_out=_own(held_out),
         max_memory_bytes=max_memory_bytes,
+        fillers=fillers,
         progress=progress,
     )
     engine = Engine(index, vectors)
