@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from queue import Empty
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
@@ -37,6 +40,7 @@ from stamp_index.index.recipes import IvfSq8Recipe
 from stamp_index.store import Store
 
 QUEUE = 16
+REPORT_S = 300  # that a process may need to end what it is at
 
 
 def main() -> None:
@@ -111,10 +115,25 @@ def mixed(server: Server, folder: Path, seconds: float, asked: argparse.Namespac
         time.sleep(0.5)
     crashed = sum(not process.is_alive() for process in started)
     stop.set()
-    said = [report.get(timeout=120) for _ in range(len(started) - crashed)]
+    said = heard(report, started, len(started) - crashed)
     for process in started:
         process.join(60)
-    return summary(said, server, crashed)
+    return summary(said, server, len(started) - len(said))
+
+
+def heard(
+    report: multiprocessing.Queue, started: list[multiprocessing.Process], n: int
+) -> list[tuple[str, tuple]]:
+    """Wait for the reports of so many processes; of those that give none in time, where they are is written to stderr."""
+    said = []
+    try:
+        while len(said) < n:
+            said.append(report.get(timeout=REPORT_S))
+    except Empty:
+        for process in started:
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGUSR1)  # faulthandler writes its stack
+    return said
 
 
 def summary(said: list[tuple[str, tuple]], server: Server, crashed: int) -> int:

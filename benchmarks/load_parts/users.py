@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import time
 from collections import Counter, defaultdict
 
@@ -207,6 +209,7 @@ class User:
 def use(url: str, folder: Path, signals, given: tuple[int, bool, float], report) -> None:  # noqa: ANN001
     """Be a user until told to stop; `given` is seed, whether as the app, and seconds between two requests."""
     (start, stop), (seed, as_app, pause_s) = signals, given
+    faulthandler.register(signal.SIGUSR1)
     user = User(url, folder, seed)
     start.wait()
     while not stop.is_set():

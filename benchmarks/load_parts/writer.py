@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
+
 
 import numpy as np
 
@@ -19,6 +22,7 @@ FOLD_EVERY, COMPACT_EVERY = 15, 40  # changes
 
 def write(folder: Path, start, stop, every_s: float, report) -> None:  # noqa: ANN001
     """Change the store until told to stop; what was committed is written down."""
+    faulthandler.register(signal.SIGUSR1)
     store, journal = Store.open(folder / "store"), Journal(folder / "journal")
     rng = np.random.default_rng(17)
     slides = store.slides()["slide_id"]
