@@ -25,6 +25,7 @@ def cluster():
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     with warnings.catch_warnings():  # of sockets and processes that Ray leaves to be collected
         warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "lance is not fork-safe")
         two = Cluster(initialize_head=True, head_node_args=node)
         two.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         yield two

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.errors import ShardError, StampIndexError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stamp_index.store import Modality
 
 _MARGIN_S: Final = 5.0  # besides the time that shards have
+_THREADS: Final = 32  # questions at a time
 
 
 class RayShards:
@@ -43,6 +45,7 @@ class RayShards:
         from ray.serve.exceptions import RayServeException
 
         self.address, self._timeout_s = address, timeout_s
+        self._waiting = ThreadPoolExecutor(_THREADS, thread_name_prefix="shards")
         try:
             self._front: Any = serve.get_app_handle(APP)
         except RayServeException as exc:
@@ -54,21 +57,20 @@ class RayShards:
 
     def plans(self) -> Mapping[str, Mapping[str, str]]:
         """See `ShardService`."""
-        plans: dict[str, dict[str, str]] = self._result(self._front.plans.remote())
+        plans: dict[str, dict[str, str]] = self._result(self._front.plans)
         return plans
 
     def ask(self, modality: Modality, question: Question) -> Reply:
         """See `ShardService`."""
-        return decode_reply(
-            self._result(self._front.ask.remote(modality, encode_question(question)))
-        )
+        return decode_reply(self._result(self._front.ask, modality, encode_question(question)))
 
-    def _result(self, response: Any) -> Any:  # noqa: ANN401 - of a DeploymentResponse
+    def _result(self, method: Any, *given: Any) -> Any:  # noqa: ANN401 - of a deployment
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
         try:
-            return response.result(timeout_s=self._timeout_s)
+            # In a thread, as Ray refuses to wait where an event loop runs: in notebooks one always does.
+            return self._waiting.submit(self._called, method, *given).result()
         except (RayError, RayServeException, TimeoutError, ConnectionError) as exc:
             cause = getattr(exc, "cause", None)
             if isinstance(cause, (StampIndexError, ValueError)):
@@ -78,3 +80,6 @@ class RayShards:
                 f"The shards at {self.address} cannot be reached ({why[0]}). Try again in a moment."
             )
             raise ShardError(msg) from exc
+
+    def _called(self, method: Any, *given: Any) -> Any:  # noqa: ANN401 - of a deployment
+        return method.remote(*given).result(timeout_s=self._timeout_s)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -332,7 +333,10 @@ def start_ray(address: str | None) -> bool:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
     options |= {"address": address} if address else {"include_dashboard": False}
     try:
-        ray.init(**options)
+        with warnings.catch_warnings():
+            # Ray forks to start its processes, which do nothing else than that.
+            warnings.filterwarnings("ignore", "lance is not fork-safe")
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
         msg = f"The Ray cluster at {address or 'this machine'} cannot be reached ({exc}). Check the address."
         raise ShardError(msg) from exc

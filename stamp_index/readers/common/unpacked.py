@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stamp_index.readers.common.regular import regular
 
 if TYPE_CHECKING:
+    from io import BufferedReader
     from pathlib import Path
     from typing import BinaryIO
 
@@ -28,21 +29,23 @@ def open_unpacked(path: Path, most_bytes: int = MOST_UNPACKED_BYTES) -> BinaryIO
         If it is missing or no regular file. Reading raises what gzip raises for damaged files, and ValueError where it
         holds more.
     """
-    stream = (gzip.open if path.suffix == ".gz" else open)(regular(path), "rb")
-    return io.BufferedReader(_Limited(stream, most_bytes))  # type: ignore[arg-type]
+    opened = gzip.open if path.suffix == ".gz" else open
+    stream: gzip.GzipFile | BufferedReader = opened(regular(path), "rb")
+    return io.BufferedReader(_Limited(stream, most_bytes))
 
 
 class _Limited(io.RawIOBase):
     """A stream that ends in an error after so many bytes."""
 
-    def __init__(self, stream: BinaryIO, most_bytes: int) -> None:
+    def __init__(self, stream: gzip.GzipFile | BufferedReader, most_bytes: int) -> None:
         self._stream, self._most, self._left = stream, most_bytes, most_bytes
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        part = self._stream.read(min(len(memoryview(buffer)), self._left + 1))
+        # read1 gives what there is before the place where a file was cut off; read would raise at once.
+        part = self._stream.read1(min(len(memoryview(buffer)), self._left + 1))
         if len(part) > self._left:
             msg = f"it unpacks to more than {self._most:,} bytes"
             raise ValueError(msg)
