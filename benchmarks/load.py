@@ -158,9 +158,12 @@ def summary(said: list[tuple[str, tuple]], server: Server, crashed: int) -> int:
     print(f"Refusals by status: {dict(errors) or 'none'}.")
     if recall:
         print(f"recall@10 of {len(recall):,} approximate searches: {np.mean(recall):.4f}.")
-    marks = [f"{value:.0f}" for _, value in server.memory]
-    print(f"Server's resident MiB: {' '.join(marks)}.")
-    print(f"Slope over the second half: {server.slope_mib_per_hour():+.1f} MiB/hour.\n")
+    marks = [f"{value:.0f} ({own:.0f})" for _, value, own in server.memory]
+    print(f"Server's resident MiB (without mapped files): {' '.join(marks)}.")
+    print(
+        f"Slope over the second half: {server.slope_mib_per_hour():+.1f} MiB/hour, without mapped files "
+        f"{server.slope_mib_per_hour(2):+.1f}.\n"
+    )
     bad = {status: n for status, n in errors.items() if not status.startswith(("429", "503"))}
     return len(wrong) + crashed + sum(bad.values())
 

@@ -35,7 +35,9 @@ class Server:
         found = re.search(r"http://\S+", line)
         require(found, f"the server did not start: {log.read_text()[-2000:]}")
         self.url, self.pid = found.group(), self._process.pid
-        self.memory: list[tuple[float, float]] = []  # seconds, MiB
+        self.memory: list[
+            tuple[float, float, float]
+        ] = []  # seconds, MiB resident, MiB of it its own
         self._stop = threading.Event()
 
     def __enter__(self) -> Server:
@@ -73,17 +75,21 @@ class Server:
 
         def watch() -> None:
             while not self._stop.is_set() and self.is_alive:
-                self.memory.append((time.monotonic() - began, self.resident_mib()))
+                self.memory.append(
+                    (time.monotonic() - began, self.resident_mib(), self.resident_mib("RssAnon"))
+                )
                 self._stop.wait(every_s)
 
         threading.Thread(target=watch, daemon=True).start()
 
-    def resident_mib(self) -> float:
-        """Memory that it holds now."""
+    def resident_mib(self, kind: str = "VmRSS") -> float:
+        """Memory that it holds now; of kind RssAnon without pages of mapped files, which the system may take back."""
         text = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
+        return int(re.search(rf"{kind}:\s+(\d+)", text).group(1)) / 1024
 
-    def slope_mib_per_hour(self) -> float:
-        """Growth of the memory over the second half, by least squares."""
+    def slope_mib_per_hour(self, column: int = 1) -> float:
+        """Growth over the second half, by least squares: of all (1), or of its own memory (2)."""
         half = np.array(self.memory[len(self.memory) // 2 :])
-        return float(np.polyfit(half[:, 0], half[:, 1], 1)[0] * 3600) if len(half) > 2 else np.nan
+        return (
+            float(np.polyfit(half[:, 0], half[:, column], 1)[0] * 3600) if len(half) > 2 else np.nan
+        )
