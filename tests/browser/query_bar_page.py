@@ -28,13 +28,14 @@ PAGE = b"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>bar
 <body style="margin:24px"><div id="bar"></div><button id="after">after</button><script type="module">
 import { mount } from "/index.js";
 const get = async (url) => (await fetch(url)).json();
-const log = (window.log = { change: [], submit: [], paste: [], asked: [] });
+const log = (window.log = { change: [], submit: [], paste: [], asked: [], answered: [] });
 const names = (terms) => terms.map((term) => term.gene).join();
 window.slow = {};
 const suggest = async (text) => {
   log.asked.push(text);
   const found = await get("/suggest?q=" + encodeURIComponent(text));
   await new Promise((done) => setTimeout(done, window.slow[text] || 0));
+  log.answered.push(text);
   return found;
 };
 const answered = async (text) => {
@@ -156,7 +157,7 @@ def chips(page) -> list[str]:
 
 
 def log(page, name: str) -> list[str]:
-    """What the bar has told so far: change, submit, paste or asked."""
+    """What the bar has told so far: change, submit, paste, asked or answered."""
     return page.evaluate(f"log.{name}")
 
 
@@ -176,4 +177,5 @@ def wait_change(page, wanted: str) -> None:
 def typed(page, text: str) -> None:
     """Type and wait for the list that belongs to it."""
     page.keyboard.type(text)
+    page.wait_for_function("text => log.answered.at(-1) === text", arg=text, timeout=10_000)
     page.locator(".gq-option").first.wait_for()

@@ -151,9 +151,12 @@ def test_an_answer_that_comes_late_is_ignored(bar):
 
 
 def test_fast_typing_asks_once(bar):
-    typed(bar, "EPCAM")
-    assert len(log(bar, "asked")) < 5
-    assert log(bar, "asked")[-1] == "EPCAM"
+    bar.evaluate(
+        """() => { const box = document.querySelector('input');
+        for (const letter of 'EPCAM') { box.value += letter; box.dispatchEvent(new InputEvent('input', {bubbles: true})); } }"""
+    )  # in one task of the page, however slow the machine
+    bar.get_by_role("option").first.wait_for()
+    assert log(bar, "asked") == ["EPCAM"]
 
 
 def test_an_answer_to_an_earlier_state_undoes_no_edit(bar):
