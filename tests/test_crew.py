@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import pickle
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,18 +16,15 @@ from stamp_index import errors
 from stamp_index.crew import Needs, open_crew, ray_crew, ray_hand
 from stamp_index.errors import AnnIndexError, CrewError, SlideError, StampIndexError
 from tests.crew_world import Failing, Mortal, Slow, Squares, begun, dead_worker, made, no_worker
+from tests.ray_world import crew_on_ray
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def on_ray():
-    pytest.importorskip("ray")
-    with open_crew("ray", n_workers=2) as crew:
+    with crew_on_ray() as crew:
         yield crew
-    with warnings.catch_warnings():  # of sockets and processes that Ray leaves to be collected
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(params=["local", "ray"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +16,7 @@ from stamp_index.embed.slide_adder import OpenedFrom, SlideAdder
 from stamp_index.readers import SlideOptions, read
 from stamp_index.store import Store
 from tests.public_files import write_encoder
+from tests.ray_world import lose_second, two_nodes
 from tests.space_ranger_run import Run
 
 N_SLIDES = 6
@@ -56,19 +55,8 @@ def assert_same(store, other):
 
 @pytest.fixture
 def cluster():
-    """Two nodes of one core each, with processes of their own."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    with warnings.catch_warnings():  # of sockets and processes that Ray leaves to be collected
-        warnings.simplefilter("ignore", ResourceWarning)
-        warnings.filterwarnings("ignore", "lance is not fork-safe")
-        two = Cluster(initialize_head=True, head_node_args=node)
-        two.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        yield two
-        two.shutdown()
-        gc.collect()
+    with two_nodes() as nodes:
+        yield nodes
 
 
 class Killer:
@@ -83,8 +71,7 @@ class Killer:
 
     def end(self, outcome):
         if not self.killed:
-            second = next(node for node in self.cluster.list_all_nodes() if not node.head)
-            self.cluster.remove_node(second, allow_graceful=False)
+            lose_second(self.cluster)
         self.killed += 1
 
 

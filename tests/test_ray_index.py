@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from stamp_index.store import Store
 from tests.crew_index_world import CountingCrew, fill_in_small_blocks
 from tests.engine_world import RECIPES, clustered
 from tests.index_world import KINDS, QUERIES, world
+from tests.ray_world import crew_on_ray
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = clustered().astype(np.float16)
@@ -46,12 +45,8 @@ def small_parts(monkeypatch):
 
 @pytest.fixture(scope="module")
 def on_ray():
-    pytest.importorskip("ray")
-    with open_crew("ray", n_workers=2) as crew:
+    with crew_on_ray() as crew:
         yield crew
-    with warnings.catch_warnings():  # of sockets and processes that Ray leaves to be collected
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(params=["local", "ray"])

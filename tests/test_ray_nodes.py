@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
-
 import numpy as np
 import pytest
 
@@ -12,25 +9,15 @@ from stamp_index.crew import open_crew
 from stamp_index.index.engine import Fillers, build
 from tests.crew_index_world import SlowCrew, fill_in_small_blocks
 from tests.engine_world import RECIPES, clustered
+from tests.ray_world import lose_second, two_nodes
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def cluster():
-    """Two nodes of one core each, with processes of their own."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    with warnings.catch_warnings():  # of sockets and processes that Ray leaves to be collected
-        warnings.simplefilter("ignore", ResourceWarning)
-        warnings.filterwarnings("ignore", "lance is not fork-safe")
-        two = Cluster(initialize_head=True, head_node_args=node)
-        two.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        yield two
-        two.shutdown()
-        gc.collect()
+    with two_nodes() as nodes:
+        yield nodes
 
 
 def test_a_node_that_is_killed_in_the_middle_changes_no_byte(cluster, tmp_path, monkeypatch):
@@ -39,15 +26,14 @@ def test_a_node_that_is_killed_in_the_middle_changes_no_byte(cluster, tmp_path, 
     np.save(tmp_path / "v.npy", vectors)
     notes = tmp_path / "notes"
     notes.mkdir()
-    second = next(node for node in cluster.list_all_nodes() if not node.head)
     killed, filled = [], []
 
     def heard(done):
         filled.append(done)
         begun = {path.name.split("-")[0] for path in notes.iterdir()}
         if not killed and len(begun) == 2:  # both are at work
-            killed.append(second)
-            cluster.remove_node(second, allow_graceful=False)
+            killed.append(True)
+            lose_second(cluster)
 
     with open_crew("ray", address=cluster.address) as crew:
         fillers = Fillers(SlowCrew(crew, notes, heard), 12)

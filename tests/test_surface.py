@@ -17,7 +17,7 @@ from stamp_index.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
-    "errors": 0, "keys": 0, "resources": 0, "machine": 0, "remote": 1, "crew": 1, "training": 1, "genes": 1, "slides": 1, "readers": 2, "phantom": 2,
+    "errors": 0, "keys": 0, "resources": 0, "machine": 0, "process_memory": 0, "remote": 1, "crew": 1, "training": 1, "genes": 1, "slides": 1, "readers": 2, "phantom": 2,
     "encoders": 3, "store": 4, "index": 5, "shards": 5, "search": 6, "embed": 6, "evaluate": 7, "demo": 8,
     "app_launcher": 8, "export": 4, "view": 7, "addresses": 1, "cli_export": 8, "cli_import": 8, "cli_add": 8, "cli_inspect": 8, "cli_store": 8, "cli_build": 8, "cli_search": 8, "cli_shard": 8, "serve": 8, "client": 7, "cli_serve": 8, "cli_evaluate": 8, "cli_benchmark": 8, "cli": 9,
 }  # fmt: skip

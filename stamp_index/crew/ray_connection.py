@@ -37,10 +37,10 @@ def connected(address: str | None, n_workers: int | None) -> Iterator[RayCrew]:
     CrewError
         If Ray is not installed, or there is no cluster at the address.
     """
-    ray = _load_ray()
+    ray = load_ray()
     ours = not ray.is_initialized()
     if ours:
-        _start(ray, address, n_workers)
+        start(ray, address, cores=n_workers or 0, object_store_memory=_OBJECT_STORE_BYTES)
     else:
         _require_same(ray, address)
     crew = RayCrew(ray, n_workers)
@@ -52,7 +52,14 @@ def connected(address: str | None, n_workers: int | None) -> Iterator[RayCrew]:
             ray.shutdown()
 
 
-def _load_ray() -> ModuleType:
+def load_ray() -> ModuleType:
+    """Import Ray, set up as this package needs it.
+
+    Raises
+    ------
+    CrewError
+        If it is not installed.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     # Workers that did not ask for a GPU see none, in releases to come as well.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
@@ -66,12 +73,36 @@ def _load_ray() -> ModuleType:
     return ray
 
 
-def _start(ray: ModuleType, address: str | None, n_workers: int | None) -> None:
+def start(
+    ray: ModuleType,
+    address: str | None,
+    *,
+    cores: int = 0,
+    object_store_memory: int | None = None,
+) -> None:
+    """Connect to a cluster, or start one on this machine.
+
+    Parameters
+    ----------
+    ray : module
+        Of `load_ray`, not connected yet.
+    address : str or None
+        As `open_crew` says; None starts a Ray of its own.
+    cores : int
+        Of a Ray of its own, at least.
+    object_store_memory : int, optional
+        Bytes of a Ray of its own for what its processes send each other; by default as Ray decides.
+
+    Raises
+    ------
+    CrewError
+        If there is no cluster at the address, or none can be started.
+    """
     if address is None:
         ours: dict[str, Any] = {
             "address": "local",
-            "num_cpus": max(usable_cores(), n_workers or 0),
-            "object_store_memory": _OBJECT_STORE_BYTES,
+            "num_cpus": max(usable_cores(), cores),
+            "object_store_memory": object_store_memory,
             "include_dashboard": False,
         }
     else:

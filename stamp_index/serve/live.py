@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stamp_index.errors import StampIndexError
 from stamp_index.index import Index, has_index
+from stamp_index.process_memory import give_back
 from stamp_index.search import Searcher
 from stamp_index.search.indexes import index_at
 from stamp_index.search.vector_searcher import VectorSearcher
-from stamp_index.serve.memory import give_back
 from stamp_index.serve.problems import RefusedError
 from stamp_index.store import Store
 from stamp_index.store.schema import MODALITIES

@@ -63,8 +63,8 @@ def run_server(
 
     name = encoder if isinstance(encoder, str) else None
     Store.open(store_path, encoder=name)  # refuses before anything listens
+    from stamp_index.process_memory import be_frugal
     from stamp_index.serve.application import make_app
-    from stamp_index.serve.memory import be_frugal
 
     be_frugal()
     app = make_app(store_path, place=place, access=access, limits=limits, encoder=encoder)

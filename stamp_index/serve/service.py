@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 
 from stamp_index.errors import QueryError
+from stamp_index.process_memory import resident_mb
 from stamp_index.serve.lanes import Lane
-from stamp_index.serve.memory import resident_mb
 from stamp_index.serve.plain import to_json
 from stamp_index.serve.problems import Problem, RefusedError
 

@@ -10,12 +10,12 @@ import asyncio
 import hashlib
 import hmac
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stamp_index.errors import QueryError, ShardError, StalePlanError
+from stamp_index.crew.ray_connection import load_ray, start
+from stamp_index.errors import CrewError, QueryError, ShardError, StalePlanError
 from stamp_index.shards.gather import TIMEOUT_S, joined, part_questions, raise_refusals
 from stamp_index.shards.http_client import ROUTE, TOKEN_VARIABLE
 from stamp_index.shards.messages import MOST_BYTES, decode_question, encode_reply
@@ -321,23 +321,10 @@ def start_ray(address: str | None) -> bool:
         If Ray is not installed, or the cluster cannot be reached.
     """
     try:
-        import ray
-    except ImportError as exc:
-        msg = (
-            "Serving shards needs Ray, which is not installed. Run: pip install 'stamp-index[ray]'"
-        )
-        raise ShardError(msg) from exc
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
-    options |= {"address": address} if address else {"include_dashboard": False}
-    try:
-        with warnings.catch_warnings():
-            # Ray forks to start its processes, which do nothing else than that.
-            warnings.filterwarnings("ignore", "lance is not fork-safe")
-            ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
-        msg = f"The Ray cluster at {address or 'this machine'} cannot be reached ({exc}). Check the address."
-        raise ShardError(msg) from exc
+        ray = load_ray()
+        if ray.is_initialized():
+            return False
+        start(ray, address)
+    except CrewError as exc:
+        raise ShardError(str(exc)) from exc
     return True
