@@ -4,9 +4,10 @@
 
 Makes a store of 50,000 spots of 128 numbers with an index of each modality in FOLDER, and serves it in a process of its
 own. Other processes search it by vector, gene, spot and region through the Python client, with and without filters, and
-read what the app's pages read, while a writer adds and deletes slides, folds the indexes, compacts and cleans up. Each
-answer is compared with brute force over the very version of the store that it names. At the end the store is compared
-with the shadow, row by row. Then ten times more clients than the queue holds ask at once.
+read what the app's pages read, while a writer adds and deletes slides, keeps the indexes up as ``stamp-index add`` does
+(new rows are folded in, and an index is built again when too many have gone), compacts and cleans up. Each answer is
+compared with brute force over the very version of the store that it names. At the end the store is compared with the
+shadow, row by row. Then ten times more clients than the queue holds ask at once.
 
 Prints Markdown for RESULTS.md, and exits with 1 if an answer was wrong, a row lost, or the server failed.
 """

@@ -1,4 +1,4 @@
-"""The writer: a process that adds and deletes slides, folds the indexes, compacts and cleans up."""
+"""The writer: a process that adds and deletes slides, keeps the indexes up, compacts and cleans up."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 
 from load_parts import world
 from load_parts.shadow import Journal
-from stamp_index.index import fold_index
+from stamp_index.index.upkeep import keep_up
 from stamp_index.store import Store
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOLD_EVERY, COMPACT_EVERY = 15, 40  # changes
+LOOK_EVERY, COMPACT_EVERY = 15, 40  # changes
+FOLD_ROWS = 2_500
 
 
 def write(folder: Path, start, stop, every_s: float, report) -> None:  # noqa: ANN001
@@ -28,7 +29,7 @@ def write(folder: Path, start, stop, every_s: float, report) -> None:  # noqa: A
     slides = store.slides()["slide_id"]
     held = [int(one[1:]) for one in slides]
     base, number, n_changes = len(held), max(held) + 1, 0
-    counts = {"add": 0, "delete": 0, "fold": 0, "compact": 0}
+    counts = {"add": 0, "delete": 0, "fold": 0, "build": 0, "compact": 0}
     start.wait()
     while not stop.wait(every_s):
         n_changes += 1
@@ -43,10 +44,11 @@ def write(folder: Path, start, stop, every_s: float, report) -> None:  # noqa: A
             gone = held.pop(int(rng.integers(world.KEPT, len(held))))
             journal.write(store.delete(world.slide_id(gone)), delete=gone)
             counts["delete"] += 1
-        if n_changes % FOLD_EVERY == 0:
+        if n_changes % LOOK_EVERY == 0:
             for side in ("image", "gene"):
-                fold_index(store, side)
-            counts["fold"] += 1
+                card = keep_up(store, side, fold_rows=FOLD_ROWS)
+                if card is not None:
+                    counts["build" if card.n == card.n_trained else "fold"] += 1
         if n_changes % COMPACT_EVERY == 0:
             journal.write(store.compact())
             store.clean_up(keep=2)
