@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from stamp_index.remote.redacted import redacted
 from stamp_index.store import Store
 from stamp_index.store.doctor import examine
 from stamp_index.store.places import place_of
+from stamp_index.store.reading import open_table
 from tests.s3_world import SECRET, environment, make_bucket, s3_server
 from tests.store_world import CARD, after, assert_is, change, made, random_step
 
@@ -80,6 +82,56 @@ def test_young_versions_stay_as_nobody_knows_who_reads_them(store):
         store.add(made(f"S{number}", number))
     assert store.clean_up(keep=1) == 0
     assert Store.open(store.place, version=2).n_spots == made("S0", 0).slide.n_spots
+
+
+def test_a_connection_that_breaks_as_a_version_is_created_is_told_as_what_it_is(store, monkeypatch):
+    put = obstore.put
+
+    def broken(objects, path, text, *, mode):
+        if path.startswith("versions/"):
+            put(objects, path, text, mode=mode)
+            raise obstore.exceptions.GenericError("connection reset")
+        return put(objects, path, text, mode=mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(obstore, "put", broken)
+        with pytest.raises(StoreError, match=r"Whether version 2 .* written is not known.*reset"):
+            store.add(made("S1", 1))
+    assert_is(Store.open(store.place), {"S1": 1})
+
+
+def test_a_version_stays_for_its_time_after_another_took_its_place_however_old_it_is(
+    store, monkeypatch
+):
+    from stamp_index.store import remote_place
+
+    store.add(made("S1", 1))
+    time.sleep(2.1)  # S3 tells times to the second
+    store.add(made("S2", 2))
+    monkeypatch.setattr(remote_place, "RETAINED", timedelta(seconds=2))
+    assert store.clean_up(keep=1) == 1  # the empty one; the next was the newest until just now
+    assert store.versions == [2, 3]
+    assert_is(Store.open(store.place, version=2), {"S1": 1})
+
+
+def test_what_a_writer_left_in_a_table_stays_for_as_long(store, monkeypatch):
+    from stamp_index.store import remote_place
+    from stamp_index.store.transaction import Transaction
+
+    def table_versions():
+        return [one["version"] for one in open_table(store.place, "spots").versions()]
+
+    draft = store.draft(made("S1", 1))
+    Transaction(store.place).append("spots", draft.fragments("spots"))
+    store.add(made("S2", 2))
+    before = table_versions()
+    store.clean_up()
+    assert table_versions() == before
+    store.add_draft(draft)  # its files are there
+    monkeypatch.setattr(remote_place, "RETAINED", timedelta(0))
+    store.clean_up()
+    assert len(table_versions()) == 1
+    assert_is(Store.open(store.place), {"S2": 2, "S1": 1})
 
 
 # ---- several writers ---------------------------------------------------------------------------
@@ -156,6 +208,29 @@ def test_a_writer_that_is_gone_keeps_the_others_waiting_for_the_lease_only(store
     assert_is(store, {"S1": 1})
     gone.give_back()  # it is not its own any more
     store.add(made("S2", 2))
+
+
+@pytest.mark.parametrize("when", ["it is taken", "it is kept alive"])
+def test_a_lease_outlives_an_answer_that_was_lost(store, monkeypatch, when):
+    """The request arrived, and whoever sent it does not know."""
+    from stamp_index.store import remote_lock
+
+    monkeypatch.setattr(remote_lock, "LEASE_S", 0.4)
+    put, lost = obstore.put, []
+
+    def lossy(objects, path, text, *, mode):
+        done = put(objects, path, text, mode=mode)
+        if path == "writer.json" and not lost and (mode == "create") == (when == "it is taken"):
+            lost.append(path)
+            return put(objects, path, text, mode=mode)  # as clients repeat what was not answered
+        return done
+
+    monkeypatch.setattr(obstore, "put", lossy)
+    with store.place.writing(0.3):
+        time.sleep(1.2)
+        assert lost
+        with pytest.raises(StoreBusyError), store.place.writing(0.3):
+            pass
 
 
 def test_a_writer_that_is_there_is_named_to_who_waits(store):
@@ -249,8 +324,6 @@ def test_a_local_file_that_somebody_changed_is_fetched_again(store, monkeypatch,
 
 
 def test_clean_up_removes_old_objects_that_no_folder_has(store, monkeypatch):
-    from datetime import timedelta
-
     from stamp_index.store import remote_place
 
     def objects():

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from lance.commit import CommitConflictError
 
 from stamp_index.errors import DuplicateSlideError, StoreBusyError, StoreError
 from stamp_index.store import Store
 from stamp_index.store.adding import _append
+from stamp_index.store.housekeeping import _compact
 from stamp_index.store.local_place import LocalPlace
+from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import OvertakenError, Transaction, transact
 from tests.store_world import CARD, assert_is, empty_store, made
 
@@ -62,12 +65,66 @@ def test_of_two_that_get_through_one_creates_the_version_and_the_other_is_told(s
     assert_is(store, {"S0": 0, "S2": 2, "S1": 1})
 
 
-def test_a_compaction_beside_which_somebody_wrote_is_taken_back(store):
+def before_and_after(store, step):
+    """Begin a compaction, have somebody else take a step, and go on."""
     slow = Transaction(store.place)
-    table = slow.table("labels")
+    for name in TABLES:
+        slow.table(name)
+    step()
+    for name in TABLES:
+        slow.rewrite_table(name, lambda table: table.optimize.compact_files())
+
+
+def half_added(store, draft):
+    """Another writer that has got as far as the spots."""
+    Transaction(store.place).append("spots", draft.fragments("spots"))
+
+
+def half_filled(store):
+    """Another writer that has got as far as the columns of another encoder."""
+    table = Transaction(store.place).table("spots")
+    table.add_columns(pa.schema([pa.field("other", pa.float32())]))
+
+
+@pytest.mark.parametrize("step", ["added", "half added", "half filled", "deleted"])
+def test_a_compaction_beside_which_somebody_wrote_is_taken_back(store, step):
     store.add(made("S1", 1))
-    with pytest.raises(OvertakenError, match="wrote to table 'labels'"):
-        slow.rewrite_table("labels", type(table)(table.uri))
+    (draft,) = drafted(store, "S2")
+    steps = {
+        "added": lambda: store.add_draft(draft),
+        "half added": lambda: half_added(store, draft),
+        "half filled": lambda: half_filled(store),
+        "deleted": lambda: store.delete("S1"),
+    }
+    with pytest.raises((OvertakenError, OSError), match="wrote to table|commit conflict"):
+        before_and_after(store, steps[step])
+    there = {"S0": 0, "S1": 1, "S2": 2}
+    there = {name: there[name] for name in store.slides()["slide_id"]}
+    assert_is(store, there)
+    store.compact()
+    if "S2" not in there:
+        store.add_draft(draft)
+        there["S2"] = 2
+    assert_is(store, there)
+
+
+def test_a_writer_that_a_compaction_overtook_adds_its_slide_once(store):
+    """The compaction takes what is half written for rows of the store, if it does not look."""
+    store.add(made("S1", 1))
+    (draft,) = drafted(store, "S2")
+    compaction = Transaction(store.place)
+    for name in TABLES:
+        compaction.table(name)
+    other = Transaction(store.place)
+    other.append("spots", draft.fragments("spots"))
+    with pytest.raises(OvertakenError, match="wrote to table 'spots'"):
+        _compact(compaction)
+    Store.open(Unlocked(store.path)).compact()  # as who is overtaken does
+    other.append("expression", draft.fragments("expression"))
+    with pytest.raises(OvertakenError, match="written by another process"):
+        other.commit("added S2")
+    store.add_draft(draft)
+    assert_is(store, {"S0": 0, "S1": 1, "S2": 2})
 
 
 def test_writers_without_any_lock_lose_nothing_and_double_nothing(tmp_path):

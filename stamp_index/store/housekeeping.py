@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.errors import StoreError
@@ -13,6 +14,8 @@ from stamp_index.store.schema import TABLES
 from stamp_index.store.transaction import transact
 
 if TYPE_CHECKING:
+    import lance
+
     from stamp_index.store.manifest import Manifest
     from stamp_index.store.places import Place, Where
     from stamp_index.store.transaction import Transaction
@@ -34,18 +37,20 @@ def compact(where: Where, lock_timeout_s: float) -> Manifest:
 
 def _compact(change: Transaction) -> Manifest:
     for name in TABLES:
-        table = change.table(name)
-        table.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
-        table.optimize.optimize_indices()
-        change.rewrite_table(name, open_table(change.place, name))
+        change.rewrite_table(name, _compact_table)
     return change.commit("compacted")
+
+
+def _compact_table(table: lance.LanceDataset) -> None:
+    table.optimize.compact_files(target_rows_per_fragment=_SMALL_ROWS)
+    table.optimize.optimize_indices()
 
 
 def clean_up(where: Where, keep: int, lock_timeout_s: float) -> int:
     """Remove all but the newest `keep` versions, and files that no version names; returns how many went.
 
-    A version that somebody has open stays, in whatever process; in object storage, where nobody can tell, versions and
-    files of the last seven days stay.
+    A version that somebody has open stays, in whatever process. In object storage, where nobody can tell, a version stays
+    for seven days after a newer one took its place, and so do files that no version names after they were written.
 
     Raises
     ------
@@ -60,7 +65,8 @@ def clean_up(where: Where, keep: int, lock_timeout_s: float) -> int:
     place = place_of(where)
     with place.writing(lock_timeout_s):
         versions = stored_versions(place)
-        gone = [one for one in versions[:-keep] if place.remove_version(one)]
+        older = list(pairwise(versions))[: len(versions) - keep]
+        gone = [one for one, next_one in older if place.remove_version(one, next_one)]
         clean_tables(place)
         place.sweep()
         return len(gone)
@@ -77,8 +83,10 @@ def clean_tables(place: Place) -> None:
 def _clean_table(place: Place, name: str, needed: set[int], *, unverified: bool) -> None:
     """Remove a table's versions that are not needed; `unverified` files are those of no version, however young."""
     table = open_table(place, name)
-    unneeded = [one["version"] for one in table.versions() if one["version"] not in needed]
-    unneeded = [one for one in unneeded if one != table.version]  # Lance keeps the newest
+    until = datetime.now(UTC) - place.retained  # written later, somebody may be about to name it
+    held: list[Any] = table.versions()
+    old = {one["version"] for one in held if one["timestamp"].astimezone(UTC) <= until}
+    unneeded = sorted(old - needed - {table.version})  # Lance keeps the newest
     which: dict[str, Any] = {"versions": unneeded} if unneeded else {"older_than": _NEVER}
     table.cleanup_old_versions(**which, delete_unverified=unverified)
 

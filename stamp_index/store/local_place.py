@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,8 @@ class LocalPlace(Place):
     folder : Path
         It need not exist.
     """
+
+    retained = timedelta(0)  # a lock keeps clean-up from who writes
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +77,7 @@ class LocalPlace(Place):
             # a hard link appears complete, and never replaces a file that is already there
             os.link(file.name, self.version_path(number))
 
-    def remove_version(self, number: int) -> bool:
+    def remove_version(self, number: int, successor: int) -> bool:
         return remove_if_free(self.version_path(number))
 
     def hold_version(self, number: int) -> object | None:

@@ -14,6 +14,7 @@ from stamp_index.remote.addresses import address_of, is_address
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
 
 class Place(ABC):
@@ -25,10 +26,13 @@ class Place(ABC):
         The folder or the address, for messages; holds no secret.
     folder : Path
         A local folder with the store's checkpoints and indexes: the store itself, or a copy that `fetch` fills.
+    retained : timedelta
+        For how long clean-up leaves alone what no version names, as somebody may be about to name it.
     """
 
     name: str
     folder: Path
+    retained: timedelta
 
     def __str__(self) -> str:
         return self.name
@@ -70,8 +74,8 @@ class Place(ABC):
         """Write a version, whole or not at all. Raises FileExistsError where it is there already."""
 
     @abstractmethod
-    def remove_version(self, number: int) -> bool:
-        """Remove a version that nobody reads; False where somebody does, or may."""
+    def remove_version(self, number: int, successor: int) -> bool:
+        """Remove a version in whose place `successor` came, if nobody reads it; False where somebody does, or may."""
 
     @abstractmethod
     def hold_version(self, number: int) -> object | None:

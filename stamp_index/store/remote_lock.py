@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stamp_index.errors import StoreBusyError
 
@@ -51,6 +51,14 @@ def held_lock(objects: ObjectStore, name: str, timeout_s: float) -> Iterator[Non
         lease.give_back()
 
 
+class _Found(NamedTuple):
+    """A lease that is there: its tag, whose it is, and how people call them."""
+
+    tag: str
+    id: str
+    holder: str
+
+
 class _Lease:
     def __init__(self, objects: ObjectStore, name: str) -> None:
         self._objects, self._name = objects, name
@@ -77,31 +85,35 @@ class _Lease:
                 pass
             else:
                 return
-            tag, holder = self._look()
-            if tag != seen:
-                seen, since = tag, time.monotonic()
-            elif tag and time.monotonic() - since > LEASE_S and self._replace(tag):
+            found = self._look()
+            if found.id == self._id:  # the answer to our own request was lost
+                self._tag = found.tag
+                return
+            if found.tag != seen:
+                seen, since = found.tag, time.monotonic()
+            elif found.tag and time.monotonic() - since > LEASE_S and self._replace(found.tag):
                 return
             if time.monotonic() >= deadline:
-                msg = f"The store at {self._name} is being written by {holder}, waited {timeout_s:g} s for it. Try again when it is done."
+                msg = f"The store at {self._name} is being written by {found.holder}, waited {timeout_s:g} s for it. Try again when it is done."
                 raise StoreBusyError(msg)
             # At random, so that those who wait do not ask in step.
             time.sleep(_POLL_S * (0.5 + random.random()))
 
-    def _look(self) -> tuple[str, str]:
-        """Tag of the lease that is there, and who holds it; empty where it went meanwhile."""
+    def _look(self) -> _Found:
+        """Read the lease that is there; empty where it went meanwhile."""
         import obstore
 
         try:
             found = obstore.get(self._objects, _LEASE)
             text = bytes(found.bytes())
         except FileNotFoundError:
-            return "", "nobody"
+            return _Found("", "", "nobody")
         try:
-            holder = str(json.loads(text)["holder"])[:200]
-        except (ValueError, KeyError, TypeError):
-            holder = "somebody"
-        return found.meta["e_tag"] or "", holder
+            said = json.loads(text)
+            id_, holder = str(said["id"]), str(said["holder"])[:200]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            id_, holder = "", "somebody"
+        return _Found(found.meta["e_tag"] or "", id_, holder)
 
     def _replace(self, tag: str) -> bool:
         """Write over the lease if it is still the one with this tag."""
@@ -111,8 +123,10 @@ class _Lease:
         try:
             put = obstore.put(self._objects, _LEASE, self._text(), mode={"e_tag": tag})
         except (PreconditionError, NotModifiedError, FileNotFoundError):
-            self._tag = None
-            return False
+            # Somebody else's, or ours of a request whose answer was lost.
+            found = self._look()
+            self._tag = found.tag if found.id == self._id else None
+            return self._tag is not None
         self._tag = put["e_tag"]
         return True
 
@@ -133,5 +147,5 @@ class _Lease:
         from obstore.exceptions import BaseError
 
         with suppress(BaseError, OSError):  # it ends by itself
-            if self._tag is not None and self._look()[0] == self._tag:
+            if self._tag is not None and self._look().id == self._id:
                 obstore.delete(self._objects, _LEASE)

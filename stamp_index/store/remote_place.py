@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from stamp_index.errors import StoreError
 from stamp_index.remote.objects import open_objects, unreachable
 from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from obstore.store import ObjectStore
 
-# Somebody on another machine may read a version, or may be about to name a file, for so long.
+# Somebody on another machine may read a version for so long after a newer one came, or may be about to name a file for so
+# long after it was written.
 RETAINED: Final = timedelta(days=7)
 _VERSION: Final = re.compile(r"versions/(\d{8})\.json$")
 
@@ -56,6 +58,10 @@ class RemotePlace(Place):
     def folder(self) -> Path:  # type: ignore[override]
         return mirror_of(self.name)
 
+    @property
+    def retained(self) -> timedelta:  # type: ignore[override]
+        return RETAINED
+
     def table(self, table: str) -> str:
         return f"{self.name}/{table}.lance"
 
@@ -84,20 +90,27 @@ class RemotePlace(Place):
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with unreachable(self.name):
-            try:
-                obstore.put(self._objects, _version(number), text.encode(), mode="create")
-            except AlreadyExistsError as exc:
-                if self.read_version(number) == text:
-                    return  # an answer was lost on the way, and the request repeated
-                raise FileExistsError(_version(number)) from exc
+        try:
+            with unreachable(self.name):
+                try:
+                    obstore.put(self._objects, _version(number), text.encode(), mode="create")
+                    return
+                except AlreadyExistsError:
+                    pass
+        except StoreError as exc:
+            msg = f"Whether version {number} of the store was written is not known. {exc} Then look what the store holds."
+            raise StoreError(msg) from None
+        # Where it is what was to be written, an answer was lost on the way, and the request repeated.
+        if self.read_version(number) != text:
+            raise FileExistsError(_version(number))
 
-    def remove_version(self, number: int) -> bool:
+    def remove_version(self, number: int, successor: int) -> bool:
         import obstore
 
         with unreachable(self.name):
-            written = obstore.head(self._objects, _version(number))["last_modified"]
-            if datetime.now(UTC) - written < RETAINED:
+            # Until the successor came, everybody who opened the store opened this one, however old it was.
+            superseded = obstore.head(self._objects, _version(successor))["last_modified"]
+            if datetime.now(UTC) - superseded < RETAINED:
                 return False
             obstore.delete(self._objects, _version(number))
             return True

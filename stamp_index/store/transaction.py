@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import lance
+    from numpy.typing import NDArray
 
     from stamp_index.store.places import Where
 
@@ -129,17 +130,24 @@ class Transaction:
         self.require_next(name, self.table(name).version, table.version)
         self._touched[name] = table
 
-    def rewrite_table(self, name: str, table: lance.LanceDataset) -> None:
-        """Go on from a version that holds the same rows, after any number of steps.
+    def rewrite_table(self, name: str, rewrite: Callable[[lance.LanceDataset], object]) -> None:
+        """Write a table's files anew; its rows and columns stay what they are.
+
+        Lance puts such a step behind whatever others have committed meanwhile, so numbers that follow each other say
+        nothing here: row ids are compared instead, which are given once and stay.
 
         Raises
         ------
         OvertakenError
-            If it does not hold as many rows.
+            If somebody else wrote to the table.
         """
-        if table.count_rows() != self.table(name).count_rows():
+        table = self.table(name)
+        schema, rows = table.schema, _row_ids(table)
+        rewrite(table)
+        after = open_table(self.place, name)
+        if after.schema != schema or not np.array_equal(_row_ids(after), rows):
             raise OvertakenError(self._overtaken(name))
-        self._touched[name] = table
+        self._touched[name] = after
 
     def require_next(self, name: str, before: int, after: int) -> None:
         """Refuse a version of a table that does not follow the one that was read.
@@ -184,6 +192,12 @@ class Transaction:
             )
             raise OvertakenError(msg) from exc
         return after
+
+
+def _row_ids(table: lance.LanceDataset) -> NDArray[np.uint64]:
+    """Ids of the rows that are there, ascending."""
+    ids = table.scanner(columns=[], with_row_id=True).to_table().column(ROW_ID)
+    return np.sort(ids.to_numpy())
 
 
 def transact(where: Where, lock_timeout_s: float, step: Callable[[Transaction], T]) -> T:
