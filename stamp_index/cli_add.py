@@ -14,11 +14,13 @@ from stamp_index.cli_build import memory_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stamp_index.crew import News
     from stamp_index.embed.add import Outcome
     from stamp_index.embed.manifest import Entry
 
 _PATH = click.Path(path_type=Path)
-_STATES = ("added", "replaced", "filled", "there", "failed")
+_EMBEDDED = ("added", "replaced", "filled")
+_STATES = (*_EMBEDDED, "there", "failed")
 
 
 @click.command()
@@ -144,21 +146,22 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     if report is not None:
         report.write_bytes(table_csv(summary(outcomes)))
     click.echo(_table(outcomes))
-    n = sum(one.n_spots for one in outcomes if one.state in ("added", "replaced", "filled"))
+    n = sum(one.n_spots for one in outcomes if one.state in _EMBEDDED)
     speed = f" {n / (time.perf_counter() - began):,.0f} spots a second." if n else ""
     click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.{speed}")
     sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)
 
 
 class Bars:
-    """A bar for all slides and one for the slide at hand, on stderr; nothing in a file or a pipe, or if `quiet`."""
+    """A bar for all slides and one for the slide at hand, on stderr; no bars in a file or a pipe, and nothing if `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         from tqdm import tqdm
 
         self.outcomes: list[Outcome] = []
+        self._quiet, self._n_lost, self._n_spots = quiet, 0, 0
         off = True if quiet else None
-        layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
+        layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         self._slides = tqdm(desc="slides", bar_format=layout, disable=off, position=0)
         self._steps = tqdm(
             total=1, bar_format="{l_bar}{bar}| [{elapsed}<{remaining}]", disable=off, position=1
@@ -181,8 +184,23 @@ class Bars:
         """Count the slide, and say at once what is wrong with it."""
         self.outcomes.append(outcome)
         self._slides.update(1)
+        self._n_spots += outcome.n_spots if outcome.state in _EMBEDDED else 0
         if outcome.state == "failed" and not self._slides.disable:
             self._slides.write(f"{outcome.path}: {outcome.reason}", file=sys.stderr)
+
+    def hear(self, news: News, n: int) -> None:
+        """Show how many slides are worked at and how fast spots come; say at once that a worker was lost."""
+        if news.lost > self._n_lost and not self._quiet:
+            said = f"Workers lost so far: {news.lost}. Their slides go to others."
+            self._slides.write(said, file=sys.stderr)
+        self._n_lost = news.lost
+        if not self._slides.disable:
+            self._slides.total = n
+            speed = self._n_spots / max(self._slides.format_dict["elapsed"], 1.0)
+            lost = f", {news.lost} lost" if news.lost else ""
+            self._slides.set_postfix_str(
+                f"{news.running} begun, {news.workers} workers{lost}, {speed:,.0f} spots/s"
+            )
 
     def __enter__(self) -> Bars:
         return self

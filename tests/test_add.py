@@ -312,3 +312,42 @@ def test_a_full_disk_ends_the_run(store, runs, monkeypatch):
     monkeypatch.setattr("stamp_index.embed.slide_adder.ingest", full)
     with pytest.raises(StoreError, match="No space left"):
         add_slides(store.path, entries_of(runs))
+
+
+class Hears:
+    """A watcher that notes what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def begin(self, entry, at, n): ...
+
+    def step(self, done, total): ...
+
+    def end(self, outcome):
+        self.heard.append(outcome.state)
+
+    def hear(self, news, n):
+        self.heard.append((news.done, news.running, n))
+
+
+def test_a_watcher_hears_where_the_run_stands_before_a_slide_has_ended(store, runs):
+    watcher = Hears()
+    add_slides(store.path, entries_of(runs[:2]), watcher=watcher)
+    one, other = (0, 1, 2), (1, 1, 2)
+    assert watcher.heard == [one, (1, 0, 2), "added", other, (2, 0, 2), "added"]
+
+
+def test_workers_that_were_lost_are_told_of_once(capsys):
+    from stamp_index.cli_add import Bars
+    from stamp_index.crew import News
+
+    with Bars(quiet=False) as bars:
+        for lost in (0, 1, 1, 3):
+            bars.hear(News(0, 2, 2, lost), 5)
+    said = capsys.readouterr().err
+    assert said.count("Workers lost so far: 1. Their slides go to others.") == 1
+    assert said.count("Workers lost so far: 3.") == 1
+    with Bars(quiet=True) as bars:
+        bars.hear(News(0, 2, 2, 1), 5)
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +12,14 @@ from click.testing import CliRunner
 
 from stamp_index.cli import main
 from stamp_index.crew import open_crew
+from stamp_index.embed import slide_adder
 from stamp_index.embed.add import AddSettings, add_slides
 from stamp_index.embed.manifest import Entry, entries_of
 from stamp_index.embed.slide_adder import OpenedFrom, SlideAdder
+from stamp_index.errors import StoreBusyError
 from stamp_index.readers import SlideOptions, read
 from stamp_index.store import Store
+from stamp_index.store.lock import WAIT_S
 from tests.public_files import write_encoder
 from tests.ray_world import lose_second, two_nodes
 from tests.space_ranger_run import Run
@@ -69,6 +74,9 @@ class Killer:
 
     def step(self, done, total): ...
 
+    def hear(self, news, n):
+        self.lost = news.lost
+
     def end(self, outcome):
         if not self.killed:
             lose_second(self.cluster)
@@ -119,6 +127,44 @@ def test_a_slide_whose_worker_was_lost_after_its_commit_is_found_there(opened):
     again = SlideAdder.open(where, settings)(entry)
     assert (again.state, again.reason) == ("there", "a worker that was lost had added it")
     assert store.refresh() == version
+
+
+def test_a_slide_that_another_worker_adds_while_this_one_embeds_is_found_there(opened):
+    root, store, where = opened
+    entry = entries_of([root / "slides" / "S0"])[0]
+    late, early = (SlideAdder.open(where, AddSettings()) for _ in range(2))
+    told, todo = [], [early]
+
+    def meanwhile(done, total):
+        if todo:
+            told.append(todo.pop()(entry))
+
+    late.tell = meanwhile
+    outcome = late(entry)
+    assert [one.state for one in told] == ["added"]
+    assert (outcome.state, outcome.reason) == ("there", "a worker that was lost had added it")
+    assert outcome.embedded == told[0].embedded
+    store.refresh()
+    assert store.slides()["slide_id"].tolist() == ["S0"]
+
+
+def test_a_busy_store_is_waited_for_longer_than_others_wait(opened, monkeypatch):
+    root, store, where = opened
+    entries = entries_of([root / "slides" / "S0", root / "slides" / "S1"])
+    adder = SlideAdder.open(where, AddSettings())
+    assert slide_adder._BUSY_S > 10 * WAIT_S
+    monkeypatch.setattr(slide_adder, "_BUSY_S", 0.2)
+    with (
+        store.place.writing(1.0),
+        pytest.raises(StoreBusyError, match=r"waited 0\.2 s"),
+    ):
+        adder(entries[0])
+    monkeypatch.setattr(slide_adder, "_BUSY_S", 30.0)
+    with ThreadPoolExecutor(1) as pool:
+        with store.place.writing(1.0):
+            waiting = pool.submit(adder, entries[1])
+            time.sleep(0.5)
+        assert waiting.result(30).state == "added"
 
 
 def test_two_slides_of_one_id_are_told_apart_whoever_adds_them(opened):

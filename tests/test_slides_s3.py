@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from stamp_index.embed.add import add_slides
 from stamp_index.embed.manifest import entries_of
 from stamp_index.errors import ImageFormatError, SlideError
 from stamp_index.readers import read
+from stamp_index.remote import slide_copies
 from stamp_index.remote.objects import open_objects
 from stamp_index.remote.slide_copies import SlideCopy, origin_of
 from stamp_index.slides.stored import open_stored
@@ -130,6 +133,134 @@ def test_a_slide_that_does_not_fit_beside_what_is_read_is_refused(bucket, monkey
     with pytest.raises(SlideError, match=r"b\.svs has 1e-06 GB; the cache .* STAMP_INDEX_CACHE_GB"):
         SlideCopy.of(f"{bucket}/b.svs")
     assert kept.path.is_file()
+
+
+# ---- several processes ---------------------------------------------------------------------------
+
+
+def in_the_middle_of_a_copy(monkeypatch, do):
+    """Have something done when the first copy has begun."""
+    get, todo = obstore.get, [do]
+
+    def get_late(*what):
+        if todo:
+            todo.pop()()
+        return get(*what)
+
+    monkeypatch.setattr(obstore, "get", get_late)
+
+
+def test_of_two_who_copy_the_same_slide_the_first_keeps_what_it_reads(
+    bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(2500 / 1e9))
+    for name in "abc":
+        send(name.encode() * 1000, f"{bucket}/{name}.svs")
+    first = []
+    in_the_middle_of_a_copy(monkeypatch, lambda: first.append(SlideCopy.of(f"{bucket}/a.svs")))
+    second = SlideCopy.of(f"{bucket}/a.svs")
+    assert second.path == first[0].path
+    assert len(copies(tmp_path)) == 1
+    del second
+    gc.collect()
+    for name in "bc":  # there is room for one of them
+        SlideCopy.of(f"{bucket}/{name}.svs")
+        gc.collect()
+        assert first[0].path.read_bytes() == b"a" * 1000
+
+
+def test_two_copies_at_once_pass_the_limit_no_more_than_one_after_the_other(bucket, monkeypatch):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(1500 / 1e9))
+    for name in "ab":
+        send(name.encode() * 1000, f"{bucket}/{name}.svs")
+    told = []
+
+    def other():
+        with pytest.raises(SlideError, match=r"b\.svs has 1e-06 GB; the cache") as error:
+            SlideCopy.of(f"{bucket}/b.svs")
+        told.append(str(error.value))
+
+    in_the_middle_of_a_copy(monkeypatch, other)
+    assert SlideCopy.of(f"{bucket}/a.svs").path.is_file()
+    assert len(told) == 1
+
+
+KILLED = """
+import os, sys
+import obstore
+from stamp_index.remote.slide_copies import SlideCopy
+obstore.get = lambda *_: os._exit(9)
+SlideCopy.of(sys.argv[1])
+"""
+
+
+def drafts(tmp_path):
+    return [path for path in (tmp_path / "cache" / "slides").glob(".*") if path.is_dir()]
+
+
+def test_what_a_killed_process_was_copying_goes(bucket, tmp_path):
+    send(b"a" * 1000, f"{bucket}/a.svs")
+    address = f"{bucket}/a.svs"
+    assert subprocess.run([sys.executable, "-c", KILLED, address], check=False).returncode == 9
+    assert len(drafts(tmp_path)) == 1
+    assert SlideCopy.of(address).path.read_bytes() == b"a" * 1000
+    assert drafts(tmp_path) == []
+
+
+def test_a_slide_that_does_not_fit_at_all_takes_no_other_ones_place(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(1500 / 1e9))
+    for name, size in (("a", 1000), ("b", 2000)):
+        send(b"x" * size, f"{bucket}/{name}.svs")
+    SlideCopy.of(f"{bucket}/a.svs")
+    gc.collect()
+    with pytest.raises(SlideError, match=r"b\.svs has 2e-06 GB"):
+        SlideCopy.of(f"{bucket}/b.svs")
+    assert len(copies(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("now", [None, b"x" * 5000])
+def test_an_object_that_changes_while_it_is_copied_is_refused(bucket, tmp_path, monkeypatch, now):
+    address = f"{bucket}/a.svs"
+    send(b"a" * 1000, address)
+    listed = slide_copies._listed
+
+    def change(where):
+        found = listed(where)
+        objects = open_objects(bucket)
+        obstore.delete(objects, "a.svs") if now is None else obstore.put(objects, "a.svs", now)
+        return found
+
+    monkeypatch.setattr(slide_copies, "_listed", change)
+    with pytest.raises(SlideError, match="changed while it was copied"):
+        SlideCopy.of(address)
+    assert list((tmp_path / "cache" / "slides").glob("*/*")) == []
+
+
+PLAY = """
+import random, sys
+from stamp_index.remote.slide_copies import SlideCopy
+from stamp_index.errors import SlideError
+rng = random.Random(sys.argv[2])
+for _ in range(12):
+    name = rng.choice("abc")
+    try:
+        copy = SlideCopy.of(f"{sys.argv[1]}/{name}")
+    except SlideError as exc:
+        assert "being read" in str(exc), exc
+        continue
+    for part in range(3):
+        assert (copy.path / f"{part}.bin").read_bytes() == name.encode() * 500
+    del copy
+"""
+
+
+def test_processes_that_share_a_cache_that_is_too_small_read_whole_slides(bucket, monkeypatch):
+    monkeypatch.setenv("STAMP_INDEX_CACHE_GB", str(3100 / 1e9))  # of 4500
+    for name in "abc":
+        for part in range(3):
+            send(name.encode() * 500, f"{bucket}/{name}/{part}.bin")
+    players = [subprocess.Popen([sys.executable, "-c", PLAY, bucket, str(n)]) for n in range(3)]
+    assert [player.wait(60) for player in players] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("limit", ["many", "5 GB"])

@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+import traceback
 from datetime import timedelta
 
 import numpy as np
@@ -67,6 +68,114 @@ def test_there_is_one_store_at_an_address(store, bucket):
         Store.create(f"{bucket}/a/store", CARD)
     with pytest.raises(StoreError, match=r"There is no store at s3://.*/nowhere"):
         Store.open(f"{bucket}/nowhere")
+
+
+def test_a_making_that_was_killed_leaves_no_place_that_can_be_neither_made_nor_opened(
+    bucket, monkeypatch, tmp_path
+):
+    from stamp_index.store import creating, remote_lock
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    monkeypatch.setattr(remote_lock, "LEASE_S", 0.5)
+    address = f"{bucket}/a/store"
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "model.json").write_text("{}")
+    for last in (creating.write_manifest, creating.copy_checkpoint):
+        with monkeypatch.context() as patch:
+            patch.setattr(creating, last.__name__, die)
+            patch.setattr(remote_lock._Lease, "give_back", lambda *_: None)
+            with pytest.raises(Killed):
+                Store.create(address, CARD, checkpoint=checkpoint)
+        with pytest.raises(StoreError, match="There is no store at"):
+            Store.open(address)
+    store = Store.create(address, CARD, checkpoint=checkpoint)
+    store.add(made("S1", 1))
+    assert_is(Store.open(address), {"S1": 1})
+    assert (store.encoder_path / "model.json").read_text() == "{}"
+    assert examine(store.place) == []
+
+
+def test_of_two_who_make_a_store_at_once_one_does(bucket):
+    address, outcomes = f"{bucket}/a/store", []
+
+    def create():
+        try:
+            outcomes.append(Store.create(address, CARD))
+        except StoreError as exc:
+            outcomes.append(str(exc))
+
+    threads = [threading.Thread(target=create) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    said = [one for one in outcomes if isinstance(one, str)]
+    assert len(outcomes) == 3
+    assert len(said) == 2
+    assert all("something at" in one for one in said)
+    store = Store.open(address)
+    store.add(made("S1", 1))
+    assert_is(Store.open(address), {"S1": 1})
+
+
+@pytest.mark.parametrize("first", ["awake", "asleep"])
+def test_a_maker_that_slept_through_its_lease_harms_no_store(bucket, monkeypatch, first):
+    """Another makes one meanwhile, with another encoder; whichever creates version 1 has the store."""
+    from dataclasses import replace
+
+    from stamp_index.store import creating, remote_lock
+
+    monkeypatch.setattr(remote_lock, "LEASE_S", 0.4)
+    monkeypatch.setattr(remote_lock._Lease, "keep", lambda *_: None)  # nothing beats
+    address, told = f"{bucket}/a/store", {}
+    pause = {name: (threading.Event(), threading.Event()) for name in ("asleep", "awake")}
+    write = creating.write_manifest
+
+    def sleepy(*what):
+        reached, go_on = pause[threading.current_thread().name]
+        reached.set()
+        assert go_on.wait(30)
+        write(*what)
+
+    monkeypatch.setattr(creating, "write_manifest", sleepy)
+
+    def create(card):
+        try:
+            told[threading.current_thread().name] = Store.create(address, card)
+        except StoreError as exc:
+            told[threading.current_thread().name] = str(exc)
+
+    other = replace(CARD, name="other", dim=2 * CARD.dim, fingerprint="f" * 12)
+    cards = {"asleep": other, "awake": other, first: CARD}
+    threads = {
+        name: threading.Thread(target=create, args=(cards[name],), name=name)
+        for name in ("asleep", "awake")
+    }
+    for name, thread in threads.items():
+        thread.start()
+        assert pause[name][0].wait(30)
+    for name in (first, "awake" if first == "asleep" else "asleep"):
+        pause[name][1].set()
+        threads[name].join(60)
+    second = told["awake" if first == "asleep" else "asleep"]
+    assert "Somebody else made a store at" in second
+    store = Store.open(address)
+    assert list(store.encoders) == [CARD.name]
+    store.add(made("S1", 1))
+    assert_is(Store.open(address), {"S1": 1})
+    assert examine(store.place) == []
+
+
+def test_a_prefix_with_something_else_is_left_alone(bucket):
+    obstore.put(place_of(f"{bucket}/a/store")._objects, "slides.csv", b"mine")
+    with pytest.raises(StoreError, match="something at"):
+        Store.create(f"{bucket}/a/store", CARD)
 
 
 def test_a_version_is_created_once_also_where_an_answer_was_lost(store):
@@ -343,6 +452,114 @@ def test_clean_up_removes_old_objects_that_no_folder_has(store, monkeypatch):
     assert Store.open(store.place).n_spots == made("S1", 1).slide.n_spots
 
 
+def objects_of(store):
+    listed = obstore.list(store.place._objects, prefix="objects").collect()
+    return {one["path"]: one["last_modified"] for one in listed}
+
+
+def test_an_object_that_was_dropped_just_now_stays_however_old_it_is(store, monkeypatch):
+    from stamp_index.store import remote_folders
+
+    age, aged = remote_folders._age, set()
+    monkeypatch.setattr(
+        remote_folders, "_age", lambda one: age(one) + timedelta(days=8 * (one["path"] in aged))
+    )
+
+    def sweep():
+        remote_folders.sweep_objects(store.place._objects, timedelta(days=7))
+        return set(objects_of(store))
+
+    push(store, {"a.txt": "first"})
+    (old,) = objects_of(store)
+    aged.add(old)
+    push(store, {"a.txt": "second"})
+    assert old in sweep()  # who read the listing before is fetching it
+    aged.add(old.replace("objects", "dropped"))
+    assert len(sweep()) == 1
+    assert old not in sweep()
+    assert obstore.list(store.place._objects, prefix="dropped").collect() == []
+
+
+def test_an_object_that_nobody_names_is_written_anew_before_it_is_named(store, monkeypatch):
+    from stamp_index.store import remote_folders
+
+    push(store, {"a.txt": "first", "b.txt": "stays"})
+    before = objects_of(store)
+    push(store, {"b.txt": "stays"})
+    monkeypatch.setattr(remote_folders, "_YOUNG", timedelta(0))
+    time.sleep(1.1)  # times of the storage are in seconds
+    push(store, {"a.txt": "first", "b.txt": "stays"})
+    after = objects_of(store)
+    assert (
+        sum(before[one] < after[one] for one in before) == 1
+    )  # what its listing names is not sent again
+
+
+def test_a_sweep_in_the_middle_of_a_push_takes_nothing_that_is_named_after_it(
+    store, monkeypatch, tmp_path
+):
+    from stamp_index.store import remote_folders
+
+    files = {"CURRENT": "g-1", "vectors.f16": "v" * 100}
+    put = obstore.put
+
+    def put_late(objects, path, *rest, **more):
+        if path.startswith("folders/"):
+            remote_folders.sweep_objects(objects, timedelta(seconds=-1))
+        return put(objects, path, *rest, **more)
+
+    monkeypatch.setattr(obstore, "put", put_late)
+    push(store, files)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    assert read(other.place.fetch("indexes/x")) == files
+
+
+def test_who_fetches_what_another_process_fetches_waits_for_it(store, monkeypatch, tmp_path):
+    from stamp_index.store import remote_folders
+
+    files = {"CURRENT": "g-1", "vectors.f16": "v" * 100}
+    push(store, files)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    begun, go_on = threading.Event(), threading.Event()
+    fetch = remote_folders._fetch
+
+    def slowly(*what):
+        begun.set()
+        assert go_on.wait(30)
+        fetch(*what)
+
+    monkeypatch.setattr(remote_folders, "_fetch", slowly)
+    first = threading.Thread(target=other.place.fetch, args=("indexes/x",))
+    first.start()
+    assert begun.wait(30)
+    monkeypatch.setattr(remote_folders, "_FETCH_WAIT_S", 0.2)
+    with pytest.raises(StoreBusyError, match=r"local copy .* waited 0\.2 s"):
+        other.place.fetch("indexes/x")
+    monkeypatch.setattr(remote_folders, "_FETCH_WAIT_S", 30.0)
+    threading.Timer(0.3, go_on.set).start()
+    assert read(other.place.fetch("indexes/x")) == files
+    first.join(30)
+
+
+def test_a_folder_that_somebody_builds_in_is_not_touched(store, monkeypatch, tmp_path):
+    from stamp_index.index.folder import builder
+
+    push(store, {"CURRENT": "g-1"})
+    other = elsewhere(store, monkeypatch, tmp_path)
+    with builder(other.path / "indexes" / "x"):
+        assert read(other.place.fetch("indexes/x")) == {}
+    assert read(other.place.fetch("indexes/x")) == {"CURRENT": "g-1"}
+
+
+def test_an_object_that_is_gone_is_named(store, monkeypatch, tmp_path):
+    push(store, {"a.txt": "as written"})
+    (gone,) = objects_of(store)
+    obstore.delete(store.place._objects, gone)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    with pytest.raises(StoreError, match=r"a\.txt of x is not in the storage any more"):
+        other.place.fetch("indexes/x")
+
+
 def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypatch, tmp_path):
     push(store, {"a.txt": "as written"})
     objects = [
@@ -417,6 +634,27 @@ def test_a_storage_that_cannot_be_reached_says_so_without_secrets(bucket, monkey
         Store.open("s3://no-such-bucket/a")
     assert SECRET not in str(error.value)
     assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("PUT {url} refused"), ValueError("LanceError(IO): PUT {url} refused")]
+)
+def test_what_lance_says_of_a_refusal_is_told_without_secrets(store, error, monkeypatch):
+    import lance.fragment
+
+    def refuse(*_, **__):
+        url = f"https://s3/x?X-Amz-Signature={SECRET}"
+        raise type(error)(str(error).format(url=url))
+
+    monkeypatch.setattr(lance.fragment, "write_fragments", refuse)
+    with pytest.raises(StoreError, match=r"could not be written \(.*refused\)") as caught:
+        store.add(made("S1", 1))
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "X-Amz-Signature" not in shown
+    monkeypatch.setattr(lance, "write_dataset", refuse)
+    with pytest.raises(StoreError, match="No store can be made") as caught:
+        Store.create(f"{store.place}-2", CARD)
+    assert "X-Amz-Signature" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_secrets_are_taken_out_of_messages(monkeypatch):

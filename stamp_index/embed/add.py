@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from stamp_index.crew import Crew
+    from stamp_index.crew import Crew, News
     from stamp_index.embed.manifest import Entry
     from stamp_index.store import Store
     from stamp_index.store.places import Where
@@ -42,6 +42,12 @@ class Watcher(Protocol):
     def end(self, outcome: Outcome) -> None:
         """Hear that the slide is done, whatever became of it."""
 
+    def hear(self, news: News, n: int) -> None:
+        """Hear where the run of `n` slides stands: how many are worked at, by how many workers, and how many died.
+
+        The slide of a worker that died goes to another. Called whenever something has changed, and also between.
+        """
+
 
 class _Nobody:
     """Listens to nothing."""
@@ -51,6 +57,8 @@ class _Nobody:
     def step(self, done: int, total: int) -> None: ...
 
     def end(self, outcome: Outcome) -> None: ...
+
+    def hear(self, news: News, n: int) -> None: ...
 
 
 def add_slides(
@@ -110,10 +118,15 @@ def add_slides(
         make_worker = partial(_elsewhere, _opened_from(store, encoder_path), said)
     outcomes: list[Outcome | None] = [None] * len(entries)
     jobs = enumerate(entries)
+    run = work.run(
+        make_worker,
+        jobs,
+        needs=said.needs,
+        name=lambda job: str(job[1].path),
+        progress=lambda news: told.hear(news, len(entries)),
+    )
     with Keeper(store.place, store.encoder) as keeper:
-        for n, done in enumerate(
-            work.run(make_worker, jobs, needs=said.needs, name=lambda job: str(job[1].path))
-        ):
+        for n, done in enumerate(run):
             at, entry = done.job
             if work.engine != "local":
                 told.begin(entry, n, len(entries))

@@ -16,6 +16,7 @@ from stamp_index.slides import PatchSpec
 from stamp_index.slides.jpeg import jpeg_bytes
 from stamp_index.slides.read_ahead import Batch, read_ahead
 from stamp_index.store import SlideRows
+from stamp_index.store.lock import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ def ingest(  # noqa: PLR0913 - what a slide's rows are made of, and who is told
     request: Mapping[str, object] | None = None,
     genes: GeneSettings | None = None,
     before: Callable[[], object] | None = None,
+    lock_timeout_s: float = WAIT_S,
 ) -> int:
     """Embed one slide and add it to a store, all of it or nothing.
 
@@ -70,6 +72,8 @@ def ingest(  # noqa: PLR0913 - what a slide's rows are made of, and who is told
         How the slide's genes meet the encoder's.
     before : callable, optional
         Called when all is embedded and nothing is written yet; raises where it should not be.
+    lock_timeout_s : float
+        Seconds to wait for other writers, with what was embedded and written.
 
     Returns
     -------
@@ -114,7 +118,9 @@ def ingest(  # noqa: PLR0913 - what a slide's rows are made of, and who is told
         )
         if before is not None:
             before()
-        return store.fill(rows) if lacking else store.add(rows, replace=replace)
+        if lacking:
+            return store.fill(rows, lock_timeout_s=lock_timeout_s)
+        return store.add(rows, replace=replace, lock_timeout_s=lock_timeout_s)
 
 
 def embed_slide(

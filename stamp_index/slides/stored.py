@@ -60,7 +60,8 @@ def open_stored(
         variable ``STAMP_INDEX_IMAGES`` are opened.
     store : Path or str
         The store's folder, or its address: images of its own bucket are then opened too, and those below the addresses
-        of the environment variable ``STAMP_INDEX_IMAGE_ADDRESSES``.
+        of the environment variable ``STAMP_INDEX_IMAGE_ADDRESSES``, with an overview or without. They are copied whole
+        first, into a cache of bounded size: see `SlideCopy`.
 
     Returns
     -------

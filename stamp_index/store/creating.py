@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
-from stamp_index.remote.redacted import redacted
 from stamp_index.store.drafts import draft_of
 from stamp_index.store.encoders import ENCODERS, copy_checkpoint
+from stamp_index.store.guarded import unwritten
 from stamp_index.store.local_place import LocalPlace
+from stamp_index.store.lock import WAIT_S
 from stamp_index.store.manifest import Manifest, write_manifest
 from stamp_index.store.places import place_of
 from stamp_index.store.schema import (
@@ -28,6 +29,7 @@ from stamp_index.store.schema import (
     slides_schema,
     spots_schema,
 )
+from stamp_index.store.unfinished import can_be_made, names_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,10 +46,12 @@ _PLAIN: Final = re.compile(r"[\w\-]{1,100}")
 def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> None:
     """Write version 1: a folder beside the place and move it there at the end, or version 1 as the last of the objects.
 
+    What somebody left in an object storage who was killed before version 1 is written over: see `unfinished`.
+
     Raises
     ------
     StoreError
-        If there is something already, or `checkpoint` is not a folder.
+        If there is something already, somebody else makes a store there meanwhile, or `checkpoint` is not a folder.
     """
     place = place_of(where)
     if checkpoint is not None and not checkpoint.is_dir():
@@ -57,22 +61,26 @@ def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> No
         msg = f"The store {place} would lie in the checkpoint {checkpoint}, which is copied into it. Choose another path."
         raise StoreError(msg)
     _check_card(card)
-    if not place.is_empty():
+    _require_free(place)
+    to_do = "Choose another path, or open the store that somebody else is making there."
+    with unwritten(place, f"No store can be made at {place}", to_do):
+        _make(place, card, checkpoint)
+
+
+def _require_free(place: Place) -> None:
+    if not can_be_made(place):
         msg = (
-            f"There is something at {place} already. Open it with Store.open, or choose a path "
-            f"that does not exist."
+            f"There is something at {place} already. Open it with Store.open if it is a store, or choose a path that does "
+            f"not exist."
         )
         raise StoreError(msg)
-    try:
-        _make(place, card, checkpoint)
-    except (OSError, ValueError) as exc:  # Lance raises either where a storage refuses
-        msg = f"No store can be made at {place}: {redacted(str(exc))}. Choose another path."
-        raise StoreError(msg) from exc
 
 
 def _make(place: Place, card: EncoderCard, checkpoint: Path | None) -> None:
     if not isinstance(place, LocalPlace):
-        _fill(place, card, checkpoint)
+        with place.writing(WAIT_S):  # who makes one at the same time finds this one
+            _require_free(place)
+            _fill(place, card, checkpoint)
         return
     path = place.folder
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,41 +108,54 @@ def _check_card(card: EncoderCard) -> None:
             raise StoreError(msg)
 
 
-def _fill(draft: Place, card: EncoderCard, checkpoint: Path | None) -> None:
+def _make_table(draft: Place, name: str, schema: pa.Schema, *, over: bool) -> int:
+    """Make an empty table with its indexes, `over` one that was left there; returns its version."""
     import lance
 
+    table = lance.write_dataset(
+        schema.empty_table(),
+        draft.table(name),
+        schema=schema,
+        enable_stable_row_ids=True,
+        mode="overwrite" if over else "create",
+    )
+    if name == SPOTS:
+        for column in BITMAP_COLUMNS:
+            table.create_scalar_index(column, "BITMAP")
+        for column in BTREE_COLUMNS:
+            table.create_scalar_index(column, "BTREE")
+    version: int = table.version
+    return version
+
+
+def _fill(draft: Place, card: EncoderCard, checkpoint: Path | None) -> None:
     schemas: dict[str, pa.Schema] = {
         SLIDES: slides_schema(),
         SPOTS: spots_schema({card.name: card.dim}),
         EXPRESSION: expression_schema(),
         LABELS: labels_schema(),
     }
-    versions = {}
-    for name, schema in schemas.items():
-        empty = schema.empty_table()
-        table = lance.write_dataset(
-            empty, draft.table(name), schema=schema, enable_stable_row_ids=True
-        )
-        if name == SPOTS:
-            for column in BITMAP_COLUMNS:
-                table.create_scalar_index(column, "BITMAP")
-            for column in BTREE_COLUMNS:
-                table.create_scalar_index(column, "BTREE")
-        versions[name] = table.version
+    left = names_at(draft)
+    versions = {
+        name: _make_table(draft, name, schema, over=f"{name}.lance" in left)
+        for name, schema in schemas.items()
+    }
     if checkpoint is not None:
         copy_checkpoint(checkpoint, draft.folder / ENCODERS / card.name)
         draft.push(f"{ENCODERS}/{card.name}")
-    write_manifest(
-        draft,
-        Manifest(
-            store_id=uuid.uuid4().hex,
-            version=1,
-            tables=versions,
-            n_slides=0,
-            n_spots=0,
-            n_rows=0,
-            encoders={card.name: card.to_dict()},
-            change="created",
-            created_at=datetime.now(UTC).isoformat(),
-        ),
+    first = Manifest(
+        store_id=uuid.uuid4().hex,
+        version=1,
+        tables=versions,
+        n_slides=0,
+        n_spots=0,
+        n_rows=0,
+        encoders={card.name: card.to_dict()},
+        change="created",
+        created_at=datetime.now(UTC).isoformat(),
     )
+    try:
+        write_manifest(draft, first)
+    except FileExistsError:
+        msg = f"Somebody else made a store at {draft} meanwhile. Open it with Store.open, or choose another path."
+        raise StoreError(msg) from None

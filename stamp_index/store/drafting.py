@@ -19,6 +19,7 @@ from stamp_index.store.arrow import (
     source_labels,
     spots_batches,
 )
+from stamp_index.store.guarded import unwritten
 from stamp_index.store.reading import open_table
 from stamp_index.store.rows import SlideRows, check_rows, check_slide, content_hash
 from stamp_index.store.schema import EXPRESSION, SPOTS
@@ -110,14 +111,9 @@ def _write(
 
     if isinstance(part, pa.Table) and part.num_rows == 0:
         return ()
-    try:
+    what = f"The store at {place} could not be written"
+    with unwritten(place, what, "It is as it was; make room or mend the disk, and try again."):
         made = write_fragments(part, table, mode="append", enable_stable_row_ids=True)
-    except OSError as exc:
-        msg = (
-            f"The store at {place} could not be written ({exc}). It is as it was; make room or mend the disk, and try "
-            f"again."
-        )
-        raise StoreError(msg) from exc
     return tuple(json.dumps(one.to_json()) for one in made)
 
 

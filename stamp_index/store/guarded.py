@@ -1,4 +1,4 @@
-"""A Lance table for reading, whose every failure is a StoreError."""
+"""What Lance raises, in words: a table for reading whose every failure is a StoreError, and the same for what is written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import StoreError
+from stamp_index.remote.addresses import is_address
+from stamp_index.remote.redacted import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
     import lance
     import pyarrow as pa
 
+    from stamp_index.store.places import Place
+
 _PANIC = "PanicException"  # what Rust's panics become; no Exception, and in no module that can be imported
+_LANCE = "LanceError("  # how the ValueErrors begin that it raises where a storage refuses
 
 
 class GuardedTable:
@@ -67,13 +72,13 @@ class GuardedTable:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        with refused(self._what):
+        with refused(self._what, remote=is_address(self.dataset.uri)):
             yield
 
 
 @contextmanager
-def refused(what: str) -> Iterator[None]:
-    """Turn what Lance raises into a StoreError.
+def refused(what: str, *, remote: bool) -> Iterator[None]:
+    """Turn what Lance raises into a StoreError; of a `remote` place, its own error is not passed on.
 
     Raises
     ------
@@ -83,16 +88,53 @@ def refused(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, MemoryError) as exc:
-        raise _damaged(what, exc) from exc
+        raise _damaged(what, exc) from (None if remote else exc)
     except BaseException as exc:
         if type(exc).__name__ != _PANIC:
             raise
-        raise _damaged(what, exc) from exc
+        raise _damaged(what, exc) from (None if remote else exc)
 
 
 def _damaged(what: str, exc: BaseException) -> StoreError:
-    # Lance's own words name folders, and an error's text may be sent to a browser; they stay in its cause.
+    # Lance's own words name folders, and an error's text may be sent to a browser; they stay in its cause. Of an object
+    # storage they may hold signed addresses, and are left out.
     return StoreError(
         f"{what} cannot be read ({type(exc).__name__}). Its files are damaged, gone or cannot be reached: restore the store from a copy or "
         "ingest the slides again."
     )
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether an error of Lance, or of the disk, says that something could not be written; not that a value is wrong."""
+    return isinstance(exc, OSError) or (isinstance(exc, ValueError) and str(exc).startswith(_LANCE))
+
+
+@contextmanager
+def unwritten(place: Place, what: str, to_do: str) -> Iterator[None]:
+    """Turn what is raised where a disk or a storage refuses into a StoreError.
+
+    Parameters
+    ----------
+    place : Place
+        Where is written.
+    what : str
+        What could not be done, such as ``"The store at X could not be written"``.
+    to_do : str
+        Sentences that end the message: how things are now, and what to do.
+
+    Raises
+    ------
+    StoreError
+        ``what (words of Lance, without secrets). to_do``. Of an object storage, Lance's own error is not passed on: it
+        may hold signed addresses.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        if not is_refusal(exc):
+            raise
+        msg = f"{what} ({redacted(str(exc))}). {to_do}"
+        raise StoreError(msg) from (None if is_address(place.name) else exc)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import MissingGenesError, StoreError
+from stamp_index.remote.addresses import is_address
 from stamp_index.store.guarded import GuardedTable, refused
 from stamp_index.store.layout import Layout
 from stamp_index.store.places import place_of
@@ -54,7 +55,7 @@ def open_table(store: Where, table: str, version: int | None = None) -> lance.La
 
     place = place_of(store)
     at = "" if version is None else f", at its version {version},"
-    with refused(f"Table '{table}' of the store at {place}{at}"):
+    with refused(f"Table '{table}' of the store at {place}{at}", remote=is_address(place.name)):
         dataset = lance.dataset(place.table(table), version=version)
     elsewhere = [base.path for base in dataset.base_paths().values()]
     if elsewhere:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stamp_index.errors import StoreBusyError, StoreError
-from stamp_index.remote.redacted import redacted
+from stamp_index.store.guarded import is_refusal, unwritten
 from stamp_index.store.manifest import Manifest, read_manifest, write_manifest
 from stamp_index.store.places import place_of
 from stamp_index.store.reading import ROW_ID, Tables, open_table
@@ -185,12 +186,12 @@ class Transaction:
         )
         try:
             write_manifest(self.place, after)
-        except FileExistsError as exc:
+        except FileExistsError:
             msg = (
                 f"Version {after.version} of the store at {self.place} was written by another process meanwhile. "
                 f"Open the store again and repeat."
             )
-            raise OvertakenError(msg) from exc
+            raise OvertakenError(msg) from None
         return after
 
 
@@ -219,21 +220,10 @@ def transact(where: Where, lock_timeout_s: float, step: Callable[[Transaction], 
     StoreError
         If the store is damaged, or the disk refuses what is written; then the store is as it was.
     """
-    from lance.commit import CommitConflictError
-
     place = place_of(where)
     for _ in range(_ATTEMPTS):
-        with place.writing(lock_timeout_s):
-            begun = Transaction(place)
-            try:
-                return step(begun)
-            except (OvertakenError, CommitConflictError):
-                pass
-            except (OSError, ValueError) as exc:
-                if isinstance(exc, ValueError) and not str(exc).startswith("LanceError("):
-                    raise
-                if _CONFLICT.search(str(exc)) is None:
-                    raise StoreError(_unwritten(begun, exc)) from exc
+        with place.writing(lock_timeout_s), suppress(OvertakenError):
+            return _taken(Transaction(place), step)
         time.sleep(_PAUSE_S * random.random())  # so that two do not meet again
     msg = (
         f"Others wrote to the store at {place} {_ATTEMPTS} times while this change was made. It is as they left it; "
@@ -242,8 +232,18 @@ def transact(where: Where, lock_timeout_s: float, step: Callable[[Transaction], 
     raise StoreBusyError(msg)
 
 
-def _unwritten(begun: Transaction, exc: Exception) -> str:
-    return (
-        f"The store at {begun.place} could not be written ({redacted(str(exc))}). It is as it was at version "
-        f"{begun.before.version}; make room or mend the disk, and try again."
-    )
+def _taken(begun: Transaction, step: Callable[[Transaction], T]) -> T:
+    """Take a step; what the disk refuses is a StoreError, and of it what another writer caused an OvertakenError."""
+    from lance.commit import CommitConflictError
+
+    what = f"The store at {begun.place} could not be written"
+    to_do = f"It is as it was at version {begun.before.version}; make room or mend the disk, and try again."
+    with unwritten(begun.place, what, to_do):
+        try:
+            return step(begun)
+        except (OSError, ValueError) as exc:
+            conflict = isinstance(exc, CommitConflictError) or _CONFLICT.search(str(exc))
+            if not conflict or not is_refusal(exc):
+                raise
+            msg = f"Somebody else wrote to the store at {begun.place} meanwhile."
+            raise OvertakenError(msg) from None
