@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StampIndexError, StoreError
+from stamp_index.machine import LOCAL_HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 READY_WITHIN_S: Final = 60.0
 STOP_WITHIN_S: Final = 5.0
 

@@ -76,13 +76,19 @@ def serve_shards(
 
     Every machine of the cluster must find the store at the same path. Ask them with `stamp-index search STORE --shards
     http://HOST:PORT`, and the same of `stamp-index app`. Over HTTP a bearer token is asked for if the environment variable
-    STAMP_INDEX_SHARD_TOKEN is set; other addresses than this machine's own need one.
+    STAMP_INDEX_SHARD_TOKEN is set; other addresses than this machine's own need one, and a proxy in front that gives TLS:
+    the token is sent to other machines by https:// alone. Services of others on the cluster are left alone, and where Ray
+    Serve runs there already, --host and --port must be its own.
     """
     from stamp_index.shards import ray_serve
+    from stamp_index.shards.patience import MOST_TIMEOUT_S
     from stamp_index.store import Store
 
-    if replicas < 1 or not timeout_s > 0:
-        msg = f"--replicas is {replicas} and --timeout {timeout_s:g}; expected 1 or more, and seconds above 0."
+    if replicas < 1 or not 0 < timeout_s <= MOST_TIMEOUT_S:
+        msg = (
+            f"--replicas is {replicas} and --timeout {timeout_s:g}; expected 1 or more, and seconds above 0, at most "
+            f"{MOST_TIMEOUT_S:,.0f}."
+        )
         raise click.UsageError(msg)
     store = Store.open(store_path, encoder=encoder)
     served = ray_serve.Served(host, port, replicas, timeout_s)

@@ -14,6 +14,7 @@ from stamp_index.index import Index, Settings, fold_index
 from stamp_index.index.recipes import FlatRecipe, HnswSq8Recipe, IvfSq8Recipe
 from stamp_index.shards import LocalShards, ShardedIndex, read_plan, shard_index, shards_folder
 from stamp_index.shards.grouping import divide
+from stamp_index.shards.messages import Question
 from stamp_index.shards.part import Part
 from stamp_index.store import SlideRows, Store
 from tests.index_world import QUERIES, add, clustered, world
@@ -22,6 +23,7 @@ from tests.shard_world import (
     assert_at_least_as_good,
     assert_identical,
     divided,
+    mutable,
 )
 from tests.store_world import CARD
 from tests.support import _plain_slide, random_store
@@ -125,6 +127,17 @@ def test_wrong_arguments_are_refused_as_by_an_index(three, bad):
             index.search(QUERIES[:, :3], 5)
         with pytest.raises(ValueError, match="filter"):
             index.search(QUERIES, 5, allowed=np.ones(3, np.bool_))
+
+
+def test_queries_without_direction_are_refused_before_any_shard_is_asked(three):
+    store, _, _ = three
+    service, parts = mutable(store)
+    plan = parts[0].part.plan
+    for kind in ("search", "cosines"):
+        question = Question(plan.name, kind, np.zeros((1, plan.dim), np.float32), k=3)
+        with pytest.raises(ValueError, match="no direction"):
+            service.ask("image", question)
+    assert [part.n_asked for part in parts] == [0] * len(parts)
 
 
 def test_equal_scores_come_by_ascending_row_across_shards(tmp_path):

@@ -24,6 +24,7 @@ from stamp_index.shards import read_plan, shard_index, shards_folder
 from stamp_index.shards.http_client import ROUTE, TOKEN_VARIABLE, HttpShards
 from stamp_index.shards.messages import Question, encode_question
 from stamp_index.shards.plan import part_folder
+from stamp_index.shards.ray_client import RayShards
 from stamp_index.store import Store
 from tests.index_world import add
 from tests.ray_world import collect
@@ -41,6 +42,7 @@ pytestmark = [
 ]
 QUERIES = clustered(6, 7)
 TOKEN = "a token of the test"
+SHARD_S = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,14 @@ def service(tmp_path_factory):
         port = probe.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(TOKEN_VARIABLE, TOKEN)
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-        started = ray_serve.serve_shards(store, ray_serve.Served(port=port, timeout_s=3.0))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+        )
+        started = ray_serve.serve_shards(store, ray_serve.Served(port=port, timeout_s=SHARD_S))
         yield store, started.url
         started.stop()
         ray.shutdown()
@@ -198,6 +206,15 @@ def test_a_plan_that_is_not_served_is_refused_with_both_names(service):
     question = Question("p-0123456789ab", "search", QUERIES, k=3)
     with pytest.raises(StalePlanError, match=rf"p-0123456789ab.*{plan.name}.*{plan.generation}"):
         HttpShards(url).ask("image", question)
+
+
+def test_clients_wait_as_long_as_shards_have_and_longer(service):
+    store, url = service
+    for client in (HttpShards(url), RayShards("ray://auto")):
+        assert client._patience.wait_s > 2 * SHARD_S
+        assert set(client.plans()) == {"image", "gene"}
+        assert SHARD_S < client._patience.wait_s <= SHARD_S + 5
+        assert client.plans()["image"] == read_plan(shards_folder(store, "image")).facts
 
 
 def test_nobody_listening_is_one_sentence_with_the_address(service):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from stamp_index.app_launcher import Served, app_command
 from stamp_index.cli import main
+from stamp_index.errors import QueryError
 from stamp_index.index import Index
 from stamp_index.index.recipes import FlatRecipe
 from stamp_index.search import Searcher
@@ -78,6 +79,20 @@ def test_a_searcher_takes_the_address_and_every_query_is_as_before(store):
         np.testing.assert_array_equal(one.rows, other.rows)
         np.testing.assert_array_equal(one.table["percentile"], other.table["percentile"])
         assert one.notes == other.notes
+
+
+def test_more_hits_than_one_answer_holds_are_refused_with_and_without_shards(store, monkeypatch):
+    run("shard", store.path)
+    for module in ("search.selection", "shards.messages", "shards.engine"):
+        monkeypatch.setattr(f"stamp_index.{module}.MOST_HITS", 20)
+    said = set()
+    for shards in (None, "local"):
+        searcher = Searcher.open(store.path, encoder=ToyEncoder(), shards=shards)
+        assert len(searcher.search_genes("CD8A high", k=20)) == 20
+        with pytest.raises(QueryError) as refused:
+            searcher.search_genes("CD8A high", k=21)
+        said.add(str(refused.value))
+    assert said == {"21 hits were asked for; one answer holds at most 20. Ask for fewer."}
 
 
 def test_the_app_is_told_where_the_shards_are(store):

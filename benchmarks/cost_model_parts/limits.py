@@ -78,7 +78,7 @@ def limits(model: Model) -> list[Limit]:
         ("training, on one machine", "`index/engine/training.py` `train`: one clustering of sqrt(n) centres", "24 CPU h", stage_h("train"), 24),
         ("float32 copies of the training sample", "`index/engine/structure.py` `TRAIN_COPIES`", "16 GiB", training_gib, 16),
         ("filling, which workers can share", "`index/engine/building.py` `_fill_lists`: every row against 4 sqrt(n) centres", "24 CPU h", stage_h("fill"), 24),
-        ("memory while the parts of an index are joined", "`index/engine/building.py` `_fill_lists`, `merge_from`: twice the file", "32 GiB", lambda n: 2 * model.index_bytes(n) / GIB, 32),
+        ("memory of one machine while the parts of an index are joined, divided afterwards or not", "`index/engine/partial.py` `merge_files`: the whole index, whose parts are mapped", "32 GiB", lambda n: model.index_bytes(n) / GIB, 32),
         (f"a fold of {FOLD_ROWS:,} rows: CPU for reading, writing and hashing the whole file", "`index/folding.py` `_fold`", "60 CPU s", fold_s, 60),
         (f"the same in object storage: bytes sent for each byte of the {FOLD_ROWS:,} vectors, as the sidecar is one object", "`store/remote_folders.py` `push_folder`", "100 times", lambda n: (2 * n * dim + model.index_bytes(n)) / (2 * FOLD_ROWS * dim), 100),
         ("compaction in object storage, so many reads side by side: Lance reads each picture on its own", "`store/housekeeping.py` `_compact`; `store/schema.py` `thumbnail`, a blob column", "1 h", lambda n: laws["compaction: reads"](1.0, n) * model.prices("latency", "object_get_ms") / 1e3 / model.prices("latency", "gets_at_once") / HOUR_S, 1),

@@ -28,6 +28,9 @@ ROWS_BYTES: Final = (
 )
 # `SearchEngine` keeps 8 filters and 8 selections of one byte a row, and of each selection one bit a row and index.
 FILTER_BYTES: Final = 8 + 8 + 8 * 2 / 8
+PART_FILTER_BYTES: Final = (
+    8 * 2 / 8
+)  # `Part` keeps 8 filters of each index: a bit a row as sent, and one as searched
 MERGED: Final = 48  # hits that each shard sends
 _GRID: Final = 200  # sizes of a shard that are tried
 
@@ -41,11 +44,11 @@ class Plan:
     n_spots, n_slides, n_shards, rows_per_shard : int
         Its size and how it is divided.
     bound_by : str
-        What keeps a shard from being larger.
+        What keeps a shard from being larger; "latency missed" where no division brings a query below the bar.
     nprobe, n_rerank : float
-        Settings in a shard, from the laws of the card's choices.
-    ram_bytes, sidecar_bytes, store_bytes : float
-        Of serving processes; of float16 vectors on NVMe; of tables and indexes in object storage.
+        Settings in every shard: those of the undivided index, from the laws of the card's choices.
+    ram_bytes, asker_bytes, sidecar_bytes, store_bytes : float
+        Of the shards and one process that asks them; of that process; of float16 vectors on NVMe; of tables and indexes in object storage.
     hosts_by_ram, hosts_by_latency, hosts_by_load, hosts_by_disk : int
         Hosts that each bound asks for; `n_hosts` is the most of them.
     build_cpu_h, write_cpu_h, embed_cpu_h, embed_gpu_h : float
@@ -72,6 +75,7 @@ class Plan:
     nprobe: float
     n_rerank: float
     ram_bytes: float
+    asker_bytes: float
     sidecar_bytes: float
     store_bytes: float
     hosts_by_ram: int
@@ -125,7 +129,7 @@ class Model:
         self.recipe, self.dim = IvfPqRecipe(), int(prices("workload", "dim"))
         self.modalities = int(prices("workload", "modalities"))
 
-    # ---- one shard -------------------------------------------------------------------------------
+    # ---- one index, and a shard of it ------------------------------------------------------------
 
     def settings(self, n: float) -> tuple[float, float]:
         """Return lists looked into and candidates ranked in an index of n rows."""
@@ -134,15 +138,28 @@ class Model:
         return min(probes, nlist), self.laws[f"ranked at {self.target}"](n / 1e6)
 
     def query_ms(self, n: float) -> float:
-        """CPU ms of one query in an index of n rows."""
+        """CPU ms of one query in an undivided index of n rows."""
+        return self.part_query_ms(n, n)
+
+    def part_query_ms(self, rows: float, n: float) -> float:
+        """CPU ms of one query in a shard of so many rows of an index of n.
+
+        Its lists are those of the undivided index: it compares a query with all centres, looks into as many lists, each
+        with its share of their rows, and ranks as many candidates.
+        """
         nlist, code = self.recipe.lists_for(int(n)), self.recipe.code_bytes(self.dim)
-        features = query_features(n, self.dim, nlist, code, self.settings(n))
-        return self.laws["query"](*features) * self.prices("host", "slower_search")
+        features = query_features(rows, self.dim, nlist, code, self.settings(n))
+        besides = self.prices("latency", "shard_ms") if rows < n else 0.0
+        return self.laws["query"](*features) * self.prices("host", "slower_search") + besides
 
     def index_bytes(self, n: float) -> float:
-        """Bytes of one FAISS file."""
+        """Bytes of one undivided FAISS file."""
+        return self.part_bytes(n, n)
+
+    def part_bytes(self, rows: float, n: float) -> float:
+        """Bytes of the FAISS file of a shard, which holds the centres of all n rows."""
         nlist, code = self.recipe.lists_for(int(n)), self.recipe.code_bytes(self.dim)
-        return self.laws["index file"](n, n * code, nlist * self.dim, self.dim**2)
+        return self.laws["index file"](rows, rows * code, nlist * self.dim, self.dim**2)
 
     def stage_s(self, stage: str, n: float) -> float:
         """CPU seconds of "train", "fill" or "measure settings" of one index."""
@@ -159,26 +176,33 @@ class Model:
         """CPU seconds of building one index."""
         return sum(self.stage_s(stage, n) for stage in ("train", "fill", "measure settings"))
 
-    def ram_bytes(self, n: float) -> float:
-        """Memory of a process that serves one shard with all its indexes."""
+    def part_ram_bytes(self, rows: float, n: float) -> float:
+        """Memory of what answers for one shard of each index; it opens no tables."""
+        each = self.part_bytes(rows, n) + (LIST_OF_BYTES + PART_FILTER_BYTES) * rows
+        return self.modalities * each
+
+    def asker_bytes(self, n: float) -> float:
+        """Memory of a process that searches a store of n spots, without indexes: it holds something of every row."""
         opened = MIB * self.laws["open, memory held"](1.0, n / self._per_slide(), n)
-        of_indexes = self.modalities * (self.index_bytes(n) + LIST_OF_BYTES * n)
-        return opened + of_indexes + (self.modalities - 1) * ROWS_BYTES * n + FILTER_BYTES * n
+        return opened + (self.modalities - 1) * ROWS_BYTES * n + FILTER_BYTES * n
 
     def shard_rows(self, n: int) -> tuple[int, str]:
         """Most rows that one shard of a store of n may have, and why not more."""
         most = self.prices("bounds", "shard_rows")
+        bar = self.prices("bounds", "shard_cpu_ms")
         ram = self.prices("host", "ram_gib") * GIB * self.prices("bounds", "ram_share")
-        best, why = 1.0, "latency"
-        for rows in np.geomspace(10_000, min(n, most), _GRID):
-            if self.query_ms(rows) > self.prices("bounds", "shard_cpu_ms"):
+        sizes = np.geomspace(10_000, min(n, most), _GRID)
+        can_meet = self.part_query_ms(sizes[0], n) <= bar  # else the centres alone take as long
+        best, why = 1.0, "memory"
+        for rows in sizes:
+            if can_meet and self.part_query_ms(rows, n) > bar:
                 why = "latency"
                 break
-            if self.ram_bytes(rows) > ram:
+            if self.part_ram_bytes(rows, n) > ram:
                 why = "memory"
                 break
             best, why = rows, "all" if rows < most * 0.999 else "shard_rows"
-        return round(best), why
+        return round(best), why if can_meet else "latency missed"
 
     # ---- the whole -------------------------------------------------------------------------------
 
@@ -188,18 +212,17 @@ class Model:
         n_shards = ceil(n / rows)
         each = n / n_shards
         n_slides = ceil(n / self._per_slide())
-        probes, depth = self.settings(each)
-        ram = n_shards * self.ram_bytes(each)
+        probes, depth = self.settings(n)
+        ram = n_shards * self.part_ram_bytes(each, n) + self.asker_bytes(n)
         sidecar = 2.0 * n * self.dim * self.modalities
-        shard_ms = self.query_ms(each)
+        shard_ms = self.part_query_ms(each, n)
         hosts = self._hosts(n_shards, ram, sidecar, shard_ms)
         cached = min(1.0, max(hosts["n"] * self._host_ram() - ram, 0.0) / sidecar)
         cold_ms = depth * (1 - cached) * self.prices("latency", "nvme_read_us") / 1e3
-        warm = self._latency(n_shards, hosts["n"], shard_ms) + self._hits_ms(each)
-        bytes_held = self._store_bytes(n) + self.modalities * n_shards * self.index_bytes(each)
-        bytes_held += sidecar
-        reads, writes = self._requests(n_slides, n_shards, hosts["n"])
-        build_h = self.modalities * n_shards * self.build_s(each) / HOUR_S
+        warm = self._latency(n_shards, hosts["n"], shard_ms) + self._hits_ms(n)
+        bytes_held = self._store_bytes(n) + self.modalities * self.index_bytes(n) + sidecar
+        reads, writes = self._requests(n_slides, hosts["n"])
+        build_h = self.modalities * self.build_s(n) / HOUR_S
         write_h = n * self.laws["add, a row"](1.0, self._genes()) / 1e6 / HOUR_S
         cpu_h = n / self.prices("embedding", "spots_per_core_s") / HOUR_S
         gpu_h = n / self.prices("embedding", "spots_per_gpu_s") / HOUR_S
@@ -219,6 +242,7 @@ class Model:
             nprobe=probes,
             n_rerank=depth,
             ram_bytes=ram,
+            asker_bytes=self.asker_bytes(n),
             sidecar_bytes=sidecar,
             store_bytes=bytes_held,
             hosts_by_ram=hosts["ram"],
@@ -312,12 +336,12 @@ class Model:
         vectors = 2 * 2 * (self.dim - MEASURED_DIM)
         return n * (spots + vectors + self.laws["expression table"](self._genes()))
 
-    def _requests(self, n_slides: int, n_shards: int, n_hosts: int) -> tuple[float, float]:
-        """Count reads and writes a month; a shard is a store that is compacted before it has more files than were measured."""
-        held, met = min(n_slides / n_shards, MEASURED_FILES), slides_met(n_slides)
+    def _requests(self, n_slides: int, n_hosts: int) -> tuple[float, float]:
+        """Count reads and writes a month; the store is compacted before it has more files than were measured."""
+        held, met = min(n_slides, MEASURED_FILES), slides_met(n_slides)
         added = n_slides * self.prices("workload", "share_added")
         asked = self.prices("workload", "queries_per_month")
-        opened = n_hosts * self.prices("workload", "opens_per_host") * ceil(n_shards / n_hosts)
+        opened = n_hosts * self.prices("workload", "opens_per_host")
         often = (
             ("a slide added", added, held),
             ("48 hits with two genes", asked, met),

@@ -100,6 +100,7 @@ def _simulated_size(model: Model) -> str:
                 f"{plan.n_slides:,}",
                 f"{plan.n_shards} of {_spots(plan.rows_per_shard)} ({plan.bound_by})",
                 f"{plan.ram_bytes / GIB:,.1f}",
+                f"{plan.asker_bytes / GIB:,.1f}",
                 f"{plan.sidecar_bytes / 1e9:,.1f}",
                 f"{plan.store_bytes / 1e9:,.0f}",
                 f"{plan.n_hosts} ({plan.hosts_by_ram}, {plan.hosts_by_latency}, {plan.hosts_by_load}, {plan.hosts_by_disk})",
@@ -109,7 +110,14 @@ def _simulated_size(model: Model) -> str:
                 f"{plan.embed_gpu_h:,.1f}",
             ]
         )
-    head = ["spots", "slides", "shards of rows (bound by)", "RAM, GiB", "vectors on NVMe, GB"]
+    head = [
+        "spots",
+        "slides",
+        "shards of rows (bound by)",
+        "RAM, GiB",
+        "of it who asks",
+        "vectors on NVMe, GB",
+    ]
     head += ["object storage, GB", "hosts (by RAM, latency, load, disk)", "index builds, CPU h"]
     head += ["writing, CPU h", "embedding, CPU h", "or GPU h (not measured)"]
     return table(head, rows)
@@ -164,12 +172,11 @@ def _shards(model: Model) -> str:
                 f"{plan.query_cpu_ms:,.0f}",
                 f"{plan.latency_ms:,.1f}",
                 f"{plan.sidecar_reads:,.0f}",
-                f"{plan.build_cpu_h:,.0f}",
                 f"{plan.ram_bytes / GIB:,.0f}",
             ]
         )
     head = ["rows of a shard", "shards", "CPU ms of one", "CPU ms of a query", "latency, ms"]
-    return table([*head, "rows ranked exactly", "build, CPU h", "RAM, GiB"], rows)
+    return table([*head, "rows ranked exactly", "RAM, GiB"], rows)
 
 
 def _limits(model: Model) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from stamp_index import errors
 from stamp_index.errors import RemoteError, StampIndexError
+from stamp_index.machine import goes_in_clear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ _LONGEST_WAIT_S: Final = 30
 _CONNECT_S: Final = 10.0
 _BUILTIN: Final = ("ValueError", "TypeError")
 _CONNECTIONS: Final = 16  # kept open; more threads than these open their own
-_LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 
 
 class Connection:
@@ -62,7 +62,7 @@ class Connection:
         if parts.username or parts.password:
             msg = "The server's address holds a name or password. Pass a token instead."
             raise ValueError(msg)
-        if token and parts.scheme == "http" and parts.hostname not in _LOCAL:
+        if token and goes_in_clear(url):
             msg = (
                 f"A token for {parts.hostname} would cross the network in the clear. Use https://."
             )

@@ -9,6 +9,7 @@ import numpy as np
 
 from stamp_index.errors import QueryError
 from stamp_index.search.sources import Findable
+from stamp_index.shards.messages import MOST_HITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def select(
 
 
 def check_k(store: Store, k: int) -> None:
-    """Refuse more hits than the store has spots.
+    """Refuse more hits than the store has spots, or than one answer holds, with shards as without.
 
     Raises
     ------
@@ -138,6 +139,9 @@ def check_k(store: Store, k: int) -> None:
             f"{k} hits were asked for, but the store at {store.place} has {store.n_spots} spots. "
             f"Ask for at most that many."
         )
+        raise QueryError(msg)
+    if k > MOST_HITS:
+        msg = f"{k:,} hits were asked for; one answer holds at most {MOST_HITS:,}. Ask for fewer."
         raise QueryError(msg)
 
 

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from stamp_index.errors import StampIndexError
-from stamp_index.machine import usable_cores
+from stamp_index.machine import LOCAL_HOSTS, usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 AUTH_KINDS: Final = ("none", "token", "oidc", "proxy")
 
 

@@ -21,8 +21,8 @@ def connect(address: str, store: StoreView) -> ShardService:
     ----------
     address : str
         ``"local"`` to open them in this process; ``http://host:port`` or ``https://...`` of the service, with the bearer
-        token of the environment variable STAMP_INDEX_SHARD_TOKEN if it is set; or ``ray://host:port`` of the cluster
-        that it runs on (``ray://auto`` for the one that this machine is a part of).
+        token of the environment variable STAMP_INDEX_SHARD_TOKEN if it is set (to another machine by https alone); or
+        ``ray://host:port`` of the cluster that it runs on (``ray://auto`` for the one that this machine is a part of).
     store : StoreView
         Whose shards they are; whether those served are is seen by `ShardedIndex.connect`.
 
@@ -33,7 +33,7 @@ def connect(address: str, store: StoreView) -> ShardService:
     AnnIndexError
         If the store has no shards to open here.
     ValueError
-        If the address is none of these.
+        If the address is none of these, or a token would be sent in the clear.
     """
     scheme = address.partition("://")[0].lower()
     if address == LOCAL:

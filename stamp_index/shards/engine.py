@@ -156,6 +156,8 @@ class ShardedEngine:
             replies = [self._ask(block, k, settings, allowed) for block in blocks]
             if len(blocks) == 1 or skipped(self.plan) == before:  # else some are of fewer shards
                 break
+        if len(replies) == 1:
+            return replies[0].scores, replies[0].positions
         scores, positions = (
             np.concatenate([getattr(reply, name) for reply in replies])
             for name in ("scores", "positions")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from stamp_index.errors import QueryError, StalePlanError, StampIndexError
-from stamp_index.index.exact import in_order
+from stamp_index.index.exact import check_queries, in_order
 from stamp_index.shards.messages import Reply
 from stamp_index.shards.part import PartQuestion
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Hits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-TIMEOUT_S: Final = 5.0  # for a shard to answer
 _SHOWN: Final = 10  # names in a sentence
 
 _log = logging.getLogger(__name__)
@@ -32,12 +31,16 @@ _log = logging.getLogger(__name__)
 def part_questions(question: Question, plan: ShardPlan) -> dict[int, PartQuestion]:
     """Return what each shard is asked that may have an answer, by number; those to skip are not left out.
 
+    Queries are checked here, once for all shards.
+
     Raises
     ------
     StalePlanError
         If another plan is asked, naming both.
     QueryError
         If the question does not fit the plan.
+    ValueError
+        If its queries have no direction.
     """
     if question.plan != plan.name:
         msg = (
@@ -52,11 +55,16 @@ def part_questions(question: Question, plan: ShardPlan) -> dict[int, PartQuestio
     if strange:
         msg = f"A filter is for shard {strange[0]}; there are {len(plan.parts)}, counted from 0."
         raise QueryError(msg)
-    return (_of_cosines if question.kind == "cosines" else _of_search)(question, plan)
+    alone = replace(
+        question,
+        queries=check_queries(question.queries, plan.dim, max(question.k, 1)),
+        filters={},
+        positions=np.empty(0, np.int64),
+    )
+    return (_of_cosines if question.kind == "cosines" else _of_search)(question, plan, alone)
 
 
-def _of_search(question: Question, plan: ShardPlan) -> dict[int, PartQuestion]:
-    alone = replace(question, filters={}, positions=np.empty(0, np.int64))
+def _of_search(question: Question, plan: ShardPlan, alone: Question) -> dict[int, PartQuestion]:
     out = {}
     for number in range(len(plan.parts)):
         allowed = question.filters.get(number)
@@ -65,14 +73,13 @@ def _of_search(question: Question, plan: ShardPlan) -> dict[int, PartQuestion]:
     return out
 
 
-def _of_cosines(question: Question, plan: ShardPlan) -> dict[int, PartQuestion]:
+def _of_cosines(question: Question, plan: ShardPlan, alone: Question) -> dict[int, PartQuestion]:
     at = question.positions
     if len(at) and not (at.min() >= 0 and at.max() < plan.n):
         msg = (
             f"The index has {plan.n} rows; positions from {at.min()} to {at.max()} were asked for."
         )
         raise QueryError(msg)
-    alone = replace(question, filters={}, positions=np.empty(0, np.int64))
     part_of = _part_of(at, plan)
     starts = [part.start for part in plan.parts]
     numbers = np.unique(part_of).tolist()
@@ -104,6 +111,8 @@ def joined(
         for number, (values, _) in answers.items():
             scores[0, part_of == number] = values[0]
         return Reply(scores, np.empty((1, 0), np.int64), quiet)
+    if len(answers) == 1:  # in order as it is
+        return Reply(*next(iter(answers.values())), quiet)
     n_queries = len(question.queries)
     empty = np.empty((n_queries, 0), np.float32), np.empty((n_queries, 0), np.int64)
     found = [empty, *(answers[number] for number in sorted(answers))]

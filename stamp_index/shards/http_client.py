@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from stamp_index.errors import QueryError, ShardError, StalePlanError
-from stamp_index.shards.gather import TIMEOUT_S
+from stamp_index.machine import goes_in_clear
 from stamp_index.shards.messages import MOST_REPLY_BYTES, decode_reply, encode_question
+from stamp_index.shards.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE: Final = "STAMP_INDEX_SHARD_TOKEN"
 ROUTE: Final = "/stamp-index-shards"
-_MARGIN_S: Final = 5.0  # besides the time that shards have, for the way there and back
 _STALE: Final = 409
 
 
@@ -35,17 +35,17 @@ class HttpShards:
     token : str, optional
         Sent as a bearer token, to this address alone; by default the environment variable
         STAMP_INDEX_SHARD_TOKEN.
-    timeout_s : float
-        For an answer.
+    timeout_s : float, optional
+        For an answer; by default what the service gives its shards, and a margin.
 
     Raises
     ------
     ValueError
-        If the address is none of http or https.
+        If the address is none of http or https, or a token would be sent in the clear to another machine.
     """
 
     def __init__(
-        self, address: str, *, token: str | None = None, timeout_s: float = TIMEOUT_S + _MARGIN_S
+        self, address: str, *, token: str | None = None, timeout_s: float | None = None
     ) -> None:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -57,19 +57,22 @@ class HttpShards:
         self._path = parts.path.rstrip("/") or ROUTE
         self._where = parts.scheme, parts.hostname, parts.port
         self._token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
-        self._timeout_s = timeout_s
+        if self._token and goes_in_clear(address):
+            msg = (
+                f"The token of the shards ({TOKEN_VARIABLE}) for {parts.hostname} would cross the network in the clear. "
+                f"Use https://, which a proxy in front of them answers."
+            )
+            raise ValueError(msg)
+        self._patience = Patience(timeout_s)
         self._open: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue()
 
     def plans(self) -> Mapping[str, Mapping[str, str]]:
         """See `ShardService`."""
         body = self._request("GET", self._path, b"")
         try:
-            plans = json.loads(body)
+            return self._patience.hear(json.loads(body))
         except ValueError as exc:
             raise ShardError(self._strange(exc)) from exc
-        if not isinstance(plans, dict) or not all(isinstance(one, dict) for one in plans.values()):
-            raise ShardError(self._strange("no plans"))
-        return plans
 
     def ask(self, modality: Modality, question: Question) -> Reply:
         """See `ShardService`."""
@@ -78,6 +81,11 @@ class HttpShards:
             return decode_reply(body)
         except QueryError as exc:
             raise ShardError(self._strange(exc)) from exc
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        while (connection := self._kept()) is not None:
+            connection.close()
 
     # ---- helpers -----------------------------------------------------------------------------
 
@@ -112,6 +120,9 @@ class HttpShards:
         headers = {"Content-Type": "application/octet-stream"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        connection.timeout = self._patience.wait_s
+        if connection.sock is not None:  # open since before the service said how long to wait
+            connection.sock.settimeout(connection.timeout)
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         answer = response.read(MOST_REPLY_BYTES + 1)
@@ -130,7 +141,7 @@ class HttpShards:
     def _fresh(self) -> http.client.HTTPConnection:
         scheme, host, port = self._where
         kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=self._timeout_s)
+        return kind(host, port, timeout=self._patience.wait_s)
 
     def _unreached(self, why: object) -> str:
         return (

@@ -12,7 +12,6 @@ from stamp_index.errors import AnnIndexError, QueryError, StalePlanError
 from stamp_index.index.engine import Engine, read_index
 from stamp_index.index.engine.search import compare_ns
 from stamp_index.index.engine.sources import Lists, Look, least_breadth, lists_cost_ns
-from stamp_index.index.exact import check_queries
 from stamp_index.index.files import check_file, read_stamps
 from stamp_index.index.folder import FAISS, ROWS
 from stamp_index.index.generation import map_vectors
@@ -40,6 +39,8 @@ class PartQuestion:
 
     Attributes
     ----------
+    whole : Question
+        Without filters and positions; its queries are what `check_queries` returned.
     allowed : ndarray or None
         What `packed` made of the rows of the shard that may be found; None for all.
     positions : ndarray of shape (m,), int64
@@ -78,13 +79,11 @@ class PartEngine(Engine):
         super().__init__(index, vectors)
         self._plan = plan
 
-    def find(
-        self, question: Question, queries: NDArray[np.float32], allowed: Allowed | None
-    ) -> Hits:
+    def find(self, question: Question, allowed: Allowed | None) -> Hits:
         """Find the best rows: scores and positions in the shard, as `Engine.search`."""
         if allowed is not None and allowed.n == len(self):
             allowed = None
-        n = len(self) if allowed is None else allowed.n
+        queries, n = question.queries, len(self) if allowed is None else allowed.n
         k = min(question.k, n)
         source = self.source
         if question.exactly or k == 0 or len(queries) == 0 or not isinstance(source, Lists):
@@ -185,7 +184,6 @@ class Part:
         if whole.plan != self.plan.name:
             msg = f"Shard {self.number} is of plan {self.plan.name}; {whole.plan} was asked."
             raise StalePlanError(msg)
-        queries = check_queries(whole.queries, self.plan.dim, max(whole.k, 1))
         if whole.kind == "cosines":
             at = question.positions
             if len(at) and not (at.min() >= 0 and at.max() < n):
@@ -193,9 +191,9 @@ class Part:
                     f"Shard {self.number} has {n} rows; positions up to {at.max()} were asked for."
                 )
                 raise QueryError(msg)
-            return self._engine.cosines(at, queries[0])[None], np.empty((1, 0), np.int64)
+            return self._engine.cosines(at, whole.queries[0])[None], np.empty((1, 0), np.int64)
         allowed = None if question.allowed is None else self._ready(_Filter(question.allowed))
-        scores, at = self._engine.find(whole, queries, allowed)
+        scores, at = self._engine.find(whole, allowed)
         return scores, at + self.facts.start
 
     def _prepared(self, asked: _Filter) -> Allowed:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.errors import ShardError, StampIndexError
-from stamp_index.shards.gather import TIMEOUT_S
 from stamp_index.shards.messages import decode_reply, encode_question
+from stamp_index.shards.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stamp_index.shards.messages import Question, Reply
     from stamp_index.store import Modality
 
-_MARGIN_S: Final = 5.0  # besides the time that shards have
 _THREADS: Final = 32  # questions at a time
 
 
@@ -28,8 +27,8 @@ class RayShards:
     ----------
     address : str
         Such as ``ray://host:10001``; ``ray://auto`` for the cluster that this machine is a part of.
-    timeout_s : float
-        For an answer.
+    timeout_s : float, optional
+        For an answer; by default what the service gives its shards, and a margin.
 
     Raises
     ------
@@ -37,14 +36,14 @@ class RayShards:
         If the cluster cannot be reached, or runs no such service.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S + _MARGIN_S) -> None:
+    def __init__(self, address: str, *, timeout_s: float | None = None) -> None:
         from stamp_index.shards.ray_serve import APP, start_ray
 
         start_ray("auto" if address == "ray://auto" else address)
         from ray import serve
         from ray.serve.exceptions import RayServeException
 
-        self.address, self._timeout_s = address, timeout_s
+        self.address, self._patience = address, Patience(timeout_s)
         self._waiting = ThreadPoolExecutor(_THREADS, thread_name_prefix="shards")
         try:
             self._front: Any = serve.get_app_handle(APP)
@@ -57,8 +56,7 @@ class RayShards:
 
     def plans(self) -> Mapping[str, Mapping[str, str]]:
         """See `ShardService`."""
-        plans: dict[str, dict[str, str]] = self._result(self._front.plans)
-        return plans
+        return self._patience.hear(self._result(self._front.plans))
 
     def ask(self, modality: Modality, question: Question) -> Reply:
         """See `ShardService`."""
@@ -82,4 +80,4 @@ class RayShards:
             raise ShardError(msg) from exc
 
     def _called(self, method: Any, *given: Any) -> Any:  # noqa: ANN401 - of a deployment
-        return method.remote(*given).result(timeout_s=self._timeout_s)
+        return method.remote(*given).result(timeout_s=self._patience.wait_s)

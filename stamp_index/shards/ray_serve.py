@@ -10,16 +10,19 @@ import asyncio
 import hashlib
 import hmac
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stamp_index.crew.ray_connection import load_ray, start
 from stamp_index.errors import CrewError, QueryError, ShardError, StalePlanError
-from stamp_index.shards.gather import TIMEOUT_S, joined, part_questions, raise_refusals
+from stamp_index.machine import LOCAL_HOSTS
+from stamp_index.shards.gather import joined, part_questions, raise_refusals
 from stamp_index.shards.http_client import ROUTE, TOKEN_VARIABLE
 from stamp_index.shards.messages import MOST_BYTES, decode_question, encode_reply
 from stamp_index.shards.part import Part
+from stamp_index.shards.patience import TIMEOUT_S, announced, check_timeout
 from stamp_index.shards.plan import has_plan, read_plan, shards_folder
 from stamp_index.store.schema import MODALITIES
 
@@ -36,7 +39,6 @@ if TYPE_CHECKING:
     from stamp_index.store.view import StoreView
 
 APP: Final = "stamp-index-shards"
-_LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 _THREADS: Final = 4  # searches that a replica runs at once
 _WAITING: Final = 64  # that wait for one; more are refused
 
@@ -105,27 +107,33 @@ class Front:
             side: [next(left) for _ in plan.parts] for side, plan in self._plans.items()
         }
 
-    async def plans(self) -> dict[str, dict[str, str]]:
-        """See `ShardService.plans`."""
-        return {side: plan.facts for side, plan in self._plans.items()}
+    async def plans(self) -> dict[str, Mapping[str, str]]:
+        """See `ShardService.plans`; what `Patience.hear` reads."""
+        facts = {side: plan.facts for side, plan in self._plans.items()}
+        return announced(facts, self._timeout_s)
 
     async def ask(self, modality: str, body: bytes) -> bytes:
         """See `ShardService.ask`; question and reply as bytes.
 
         Raises
         ------
-        QueryError, StalePlanError
+        QueryError, StalePlanError, ValueError
             As there.
         """
-        question = await asyncio.to_thread(decode_question, body)
+        # Not in the thread that hears all others: many queries take a while to be read and checked.
+        question, plan, asked = await asyncio.to_thread(self._read, modality, body)
+        return await self._gathered(question, plan, asked)
+
+    def _read(
+        self, modality: str, body: bytes
+    ) -> tuple[Question, ShardPlan, dict[int, PartQuestion]]:
+        question = decode_question(body)
         plan = self._plans.get(modality)
         if plan is None:
             msg = f"There are no shards of {modality[:20]!r} here; served are {', '.join(self._plans)}."
             raise QueryError(msg)
-        asked = {
-            n: one for n, one in part_questions(question, plan).items() if n not in question.skip
-        }
-        return await self._gathered(question, plan, asked)
+        asked = part_questions(question, plan)
+        return question, plan, {n: one for n, one in asked.items() if n not in question.skip}
 
     async def _gathered(
         self, question: Question, plan: ShardPlan, asked: Mapping[int, PartQuestion]
@@ -142,7 +150,6 @@ class Front:
         failed = {n: _cause(one) for n, one in by_number.items() if isinstance(one, BaseException)}
         raise_refusals(plan, failed)
         found = {n: one for n, one in by_number.items() if n not in failed}
-        # Not in the thread that hears all others.
         return await asyncio.to_thread(lambda: encode_reply(joined(question, plan, found, failed)))
 
     async def __call__(self, request: Request) -> Response:
@@ -224,12 +231,15 @@ class RayService:
     plans : dict of str to ShardPlan
         What it serves, by modality.
     owns_ray : bool
-        Whether Ray itself was started for it.
+        Whether Ray itself was started for it; a cluster that was joined has other people's services too.
+    has_joined : bool
+        Whether this process was connected to Ray for it.
     """
 
     url: str
     plans: Mapping[Modality, ShardPlan]
     owns_ray: bool
+    has_joined: bool
 
     def stop(self) -> None:
         """End the service, and what else was started for it."""
@@ -239,6 +249,7 @@ class RayService:
         serve.delete(APP)
         if self.owns_ray:
             serve.shutdown()  # type: ignore[no-untyped-call]
+        if self.has_joined:
             ray.shutdown()
 
 
@@ -264,14 +275,17 @@ def serve_shards(
     Raises
     ------
     ShardError
-        If Ray is not installed, the cluster cannot be reached, or everybody who reaches `host` could ask, as there is
-        no token.
+        If Ray is not installed, the cluster cannot be reached, Ray Serve listens elsewhere on it, or everybody who
+        reaches `host` could ask, as there is no token.
     AnnIndexError
         If the store has no shards.
+    ValueError
+        If shards have no time to answer, or more than an hour.
     """
     served = served or Served()
+    check_timeout(served.timeout_s)
     token = os.environ.get(TOKEN_VARIABLE, "")
-    if served.host not in _LOCAL_HOSTS and not token:
+    if served.host not in LOCAL_HOSTS and not token:
         msg = (
             f"Everybody who reaches {served.host} could ask these shards. Set the environment variable {TOKEN_VARIABLE} here "
             f"and where they are asked, or listen on 127.0.0.1."
@@ -280,10 +294,43 @@ def serve_shards(
     plans = {s: read_plan(shards_folder(store, s)) for s in MODALITIES if has_plan(store, s)}
     if not plans:
         read_plan(shards_folder(store, MODALITIES[0]))  # says what is to be done
-    owns_ray = start_ray(address)
+    has_joined = start_ray(address)
+    with ExitStack() as on_failure:
+        if has_joined:
+            on_failure.callback(load_ray().shutdown)
+        _listen(served)
+        _deploy(store, served, plans, token)
+        on_failure.pop_all()
+    return RayService(served.url, plans, has_joined and address is None, has_joined)
+
+
+def _listen(served: Served) -> None:
+    """Start Ray Serve, or take the one that the cluster has; what it was started with cannot be changed.
+
+    Raises
+    ------
+    ShardError
+        If it listens elsewhere.
+    """
     from ray import serve
+    from ray.serve.context import _get_global_client  # nothing public says it
 
     serve.start(http_options={"host": served.host, "port": served.port})
+    options = _get_global_client().http_config  # type: ignore[union-attr]
+    if (options.host, options.port) != (served.host, served.port):
+        msg = (
+            f"Ray Serve runs on this cluster already and listens on {options.host}:{options.port}, not on "
+            f"{served.host}:{served.port}. Give that host and port (--host, --port), or end it with `serve shutdown` where "
+            f"nobody else needs it."
+        )
+        raise ShardError(msg)
+
+
+def _deploy(
+    store: StoreView, served: Served, plans: Mapping[Modality, ShardPlan], token: str
+) -> None:
+    from ray import serve
+
     shards = [
         _deployed(ShardReplica, f"{side}-{number}", served.replicas).bind(
             str(shards_folder(store, plan.modality).absolute()), number, plan.name
@@ -295,7 +342,6 @@ def serve_shards(
     serve.run(
         front.bind(plans, sha256_of(token), served.timeout_s, *shards), name=APP, route_prefix=ROUTE
     )
-    return RayService(served.url, plans, owns_ray)
 
 
 def _deployed(kind: type, name: str, replicas: int) -> Any:  # noqa: ANN401 - a Deployment
@@ -313,7 +359,7 @@ def _deployed(kind: type, name: str, replicas: int) -> Any:  # noqa: ANN401 - a 
 
 
 def start_ray(address: str | None) -> bool:
-    """Join a cluster, or start Ray here; whether it was started or joined by this call.
+    """Join a cluster, or start Ray here; whether this process was connected to it by this call.
 
     Raises
     ------
