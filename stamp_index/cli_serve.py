@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stamp_index.serve.settings import AUTH_KINDS, Access, Limits, Place
+from stamp_index.serve.settings import AUTH_KINDS, Access, Address, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PATH = click.Path(path_type=Path)
+_PEM = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 
 
 def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,8 +33,8 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("store_path", metavar="STORE", type=_PATH, required=False)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8600, show_default=True, help="0 for any that is free.")
-@click.option("--certificate", type=_PATH, help="PEM file, to speak TLS.")
-@click.option("--key", type=_PATH, help="PEM file of the certificate's key.")
+@click.option("--certificate", type=_PEM, help="PEM file, to speak TLS.")
+@click.option("--key", type=_PEM, help="PEM file of the certificate's key.")
 @click.option("--encoder", help="Its name in the store [the store's first].")
 @click.option("--auth", type=click.Choice(AUTH_KINDS), default="none", show_default=True,
               help="Who is answered: anybody, who sends a token of --tokens, who sends a token of the OpenID Connect "
@@ -70,7 +71,7 @@ def serve(store_path: Path | None, *, new_token: str | None, **given: Any) -> No
 
     run_server(
         store_path,
-        place=part(Place),
+        address=part(Address),
         access=part(Access),
         limits=part(Limits, "limit_"),
         encoder=given["encoder"],

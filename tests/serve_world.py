@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from stamp_index.serve.application import make_app
 from stamp_index.serve.server import make_server
-from stamp_index.serve.settings import Limits, Place
+from stamp_index.serve.settings import Address, Limits
 from tests.support import ToyEncoder
 
 WITHIN_S = 30
@@ -32,7 +32,7 @@ def served(store_path, **given):
     app = make_app(store_path, **{"encoder": ToyEncoder(), **given})
     found, ready = [], threading.Event()
     server, listening = make_server(
-        app, Place(port=0), limits, lambda url: (found.append(url), ready.set())
+        app, Address(port=0), limits, lambda url: (found.append(url), ready.set())
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import stamp_index as si
-from stamp_index.errors import QueryError, RemoteError
+from stamp_index.errors import RemoteError
 from stamp_index.index import build_index
 from stamp_index.index.recipes import IvfSq8Recipe
 from stamp_index.search import Region, RegionSettings, Searcher, parse_filter, predict_expression
-from stamp_index.serve.settings import Access, Limits
-from stamp_index.serve.tokens import new_token
+from stamp_index.serve.settings import Limits
 from tests.serve_world import served, until
 from tests.support import TOY_GENES, ToyEncoder, toy_rows, toy_slide, toy_slides, toy_store
 
@@ -317,121 +312,8 @@ def test_the_store_is_described_anew_when_an_answer_is_of_a_newer_version(tmp_pa
         assert "S9" not in set(before.store.slides()["slide_id"])
 
 
-# ---- how it is asked --------------------------------------------------------------------------------
-
-
-def test_a_token_opens_the_door(store, tmp_path):
-    token, line = new_token("me")
-    (tmp_path / "tokens").write_text(line)
-    access = Access(auth="token", tokens=tmp_path / "tokens")
-    with served(store.path, access=access) as url:
-        with si.connect(url, token=token) as there:
-            assert len(there.search_genes("CD8A", k=2)) == 2
-            assert token not in repr(there._connection)
-        with pytest.raises(RemoteError, match="not known here") as found:
-            si.connect(url, token="sti_wrong")
-        assert (found.value.status, found.value.kind) == (401, "AuthenticationError")
-
-
-def test_a_server_that_is_not_there_is_one_sentence():
-    with pytest.raises(RemoteError, match="does not answer"):
-        si.connect("http://127.0.0.1:9")
-
-
-@pytest.mark.parametrize(
-    "url", ["stamp.example", "ftp://a.example", "http://me:secret@a.example", "http://"]
-)
-def test_addresses_that_are_none_are_refused(url):
-    with pytest.raises(ValueError, match="address"):
-        si.connect(url)
-
-
-def test_a_token_never_crosses_a_network_in_the_clear():
-    with pytest.raises(ValueError, match="in the clear"):
-        si.connect("http://stamp.example", token="sti_x")
-
-
-def test_a_limit_of_the_server_is_a_query_error(store):
-    with (
-        served(store.path, limits=Limits(k=10)) as url,
-        si.connect(url) as there,
-        pytest.raises(QueryError, match="at most 10"),
-    ):
-        there.search_genes("CD8A", k=11)
-
-
-class Odd:
-    """A server that answers what it is told."""
-
-    def __init__(self, answers):
-        self.left, self.n_asked = list(answers), 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.n_asked += 1
-                status, headers, body = outer.left.pop(0) if outer.left else (200, {}, b"{}")
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def busy(status=429, **headers):
-    return (
-        status,
-        headers,
-        json.dumps({"error": {"type": "BusyError", "message": "later"}}).encode(),
-    )
-
-
-def test_a_busy_server_is_asked_again_a_few_times_when_it_says_so():
-    from stamp_index.client.connection import Connection
-
-    again = {"Retry-After": "0"}
-    with Odd([busy(**again), busy(503, **again)]) as odd:
-        assert Connection(odd.url).get("store") == {}
-        assert odd.n_asked == 3
-    with Odd([busy(**again)] * 50) as odd:
-        with pytest.raises(RemoteError, match="later"):
-            Connection(odd.url).get("store")
-        assert odd.n_asked == 6
-    for first in (busy(), busy(500, **again), busy(504, **again)):
-        with Odd([first]) as odd:
-            with pytest.raises(RemoteError, match="later"):
-                Connection(odd.url).get("store")
-            assert odd.n_asked == 1
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        (200, {}, b"<html>"),
-        (200, {}, b"[1]"),
-        (404, {}, b"nothing"),
-        (400, {}, b'{"error": 3}'),
-        (400, {}, b'{"error": {"type": "SystemExit", "message": "x"}}'),
-        (400, {}, b'{"error": {"type": "RemoteError", "message": "x"}}'),
-        (302, {"Location": "http://127.0.0.1:1/elsewhere"}, b""),
-    ],
-)
-def test_answers_of_other_servers_are_remote_errors(answer):
-    with Odd([answer]) as odd, pytest.raises(RemoteError):
-        si.connect(odd.url)
+def test_labels_are_asked_for_in_parts_that_the_server_allows(store, here, monkeypatch):
+    monkeypatch.setattr("stamp_index.client.store._CELLS_AT_ONCE", 10)
+    rows = np.arange(25)
+    with served(store.path, limits=Limits(cells=10)) as url, si.connect(url) as there:
+        pd.testing.assert_frame_equal(there.store.labels(rows), here.store.labels(rows))

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from stamp_index.cli import main
-from stamp_index.serve.oidc import REFETCH_S, Provider
+from stamp_index.serve.oidc import KEEP_S, LONGEST_S, REFETCH_S, Provider
 from stamp_index.serve.problems import RefusedError
 from stamp_index.serve.settings import Access, ServeError
 from stamp_index.serve.tokens import TokenFile, new_token
@@ -285,6 +285,45 @@ def test_keys_are_kept_and_an_unknown_one_is_looked_for_once_a_minute(issuer):
     for number in range(5):  # made-up keys do not make us ask
         refused(provider, issuer.token(RSAKey.generate_key(2048, {"kid": f"x{number}"})))
     assert issuer.asked.count("/keys") == 2
+
+
+def test_a_token_that_is_nested_without_end_is_refused(store, issuer):
+    endless = _text(b"[" * 10_000)
+    access = Access(auth="oidc", issuer=issuer.url, audience=AUDIENCE)
+    with asked(store.path, access=access) as client:
+        for token in (endless, f"{endless}.e30.x"):
+            answer = client.get("/v1/store", headers=bearer(token))
+            assert problem(answer) == (401, "AuthenticationError")
+
+
+def test_a_key_that_is_taken_back_is_forgotten_within_an_hour(issuer):
+    now = [time.time()]
+    provider = Provider(issuer.url, AUDIENCE, now=lambda: now[0])
+    token = issuer.token(exp=int(now[0]) + 10**6)
+    provider.user_of(token)
+    issuer.keys = [RSAKey.generate_key(2048, {"kid": "two", "use": "sig"})]
+    now[0] += KEEP_S
+    refused(provider, token)
+
+
+def test_old_keys_count_on_for_a_day_while_the_provider_is_down(issuer):
+    now = [time.time()]
+    provider = Provider(issuer.url, AUDIENCE, now=lambda: now[0])
+    token = issuer.token(exp=int(now[0]) + 10**6)
+    provider.user_of(token)
+    issuer.is_down, n_asked = True, len(issuer.asked)
+    now[0] += KEEP_S
+    for _ in range(5):
+        assert provider.user_of(token) == "u1"
+    assert len(issuer.asked) == n_asked + 1
+    now[0] += LONGEST_S - 2 * KEEP_S
+    assert provider.user_of(token) == "u1"
+    now[0] += KEEP_S
+    for _ in range(2):
+        refused(provider, token, 503)
+    issuer.is_down = False
+    now[0] += REFETCH_S
+    assert provider.user_of(token) == "u1"
 
 
 def test_a_provider_that_is_down_is_said_and_not_hammered(issuer):

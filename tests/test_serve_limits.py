@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
 
-from stamp_index.serve import memory
+from stamp_index.process_memory import resident_mb
 from stamp_index.serve.lanes import Lane
 from stamp_index.serve.problems import RefusedError
-from stamp_index.serve.settings import Access, Limits, Place, ServeError
-from tests.serve_world import asked, problem, served
+from stamp_index.serve.settings import Access, Address, Limits, ServeError
+from tests.serve_world import asked, problem, served, until
 from tests.support import ToyEncoder, toy_store
 
 
@@ -90,6 +92,82 @@ def test_headers_that_are_too_long_are_refused(store):
         assert talk(url, endless).startswith(b"HTTP/1.1 4")
 
 
+def untaken(url, request, times=1, held=4_096):
+    """Ask, and take nothing of the answers."""
+    where = urlsplit(url)
+    wire = socket.socket()
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, held)
+    wire.connect((where.hostname, where.port))
+    wire.settimeout(1)
+    with contextlib.suppress(TimeoutError):  # the server does not read on
+        wire.sendall(request * times)
+    return wire
+
+
+LARGE = {"cells": 500_000, "rows": 25_000}
+
+
+def large_answer(url, *lines):
+    """Ask for more than the system itself holds of what is not taken."""
+    body = json.dumps({"rows": [*range(100)] * 250, "genes": ["CD8A"] * 20}).encode()
+    asks = head(url, f"Content-Length: {len(body)}", *lines).replace(b"search/genes", b"expression")
+    return asks + body
+
+
+def others_get_their_place(url):
+    until(lambda: talk(url, get(url, "/healthz", "Connection: close")).startswith(b"HTTP/1.1 2"))
+
+
+@pytest.mark.parametrize("lines", [[], ["Connection: close"]])
+def test_readers_that_take_nothing_are_left(store, lines):
+    with served(store.path, limits=Limits(send_s=0.5, connections=4, **LARGE)) as url:
+        wires = [untaken(url, large_answer(url, *lines)) for _ in range(3)]
+        others_get_their_place(url)
+        for wire in wires:
+            wire.close()
+
+
+def test_who_asks_on_and_on_and_takes_nothing_is_left(store):
+    limits = Limits(send_s=0.5, connections=3, header_s=1_000.0)
+    with served(store.path, limits=limits) as url:
+        wires = [untaken(url, get(url, "/openapi.json"), 300), untaken(url, b"")]
+        time.sleep(0.3)  # until all buffers are full
+        others_get_their_place(url)
+        for wire in wires:
+            wire.close()
+
+
+def test_a_slow_reader_gets_all_of_its_answer(store):
+    with served(store.path, limits=Limits(send_s=0.2, **LARGE)) as url:
+        request = large_answer(url, "Connection: close")
+        wire, found = untaken(url, request, held=65_536), 0
+        while part := wire.recv(65_536):
+            found += len(part)
+            time.sleep(0.02)
+        wire.close()
+        assert found == len(talk(url, request))
+
+
+def get(url, path, *lines):
+    return "\r\n".join(
+        [f"GET {path} HTTP/1.1", f"Host: {urlsplit(url).netloc}", *lines, "", ""]
+    ).encode()
+
+
+@pytest.mark.parametrize("lines", [["Content-Length: 1"], ["Transfer-Encoding: chunked"]])
+def test_nothing_is_held_of_who_has_not_logged_in(store, lines):
+    with served(store.path) as url:
+        for path in ("/healthz", "/readyz"):
+            assert talk(url, get(url, path, *lines)).startswith(b"HTTP/1.1 413")
+
+
+def test_the_name_of_the_server_is_known_however_it_is_written(store):
+    access = Access(allowed_hosts=("Stamp.Example",))
+    with asked(store.path, access=access) as client:
+        for name in ("stamp.example", "STAMP.example:443", "LocalHost"):
+            assert client.get("/v1/store", headers={"host": name}).status_code == 200
+
+
 def test_another_name_of_the_server_is_refused(store):
     with asked(store.path) as client:
         for name in ("evil.example", "localhost.evil.example", ""):
@@ -142,7 +220,7 @@ def test_no_search_begins_while_there_is_no_memory(store, monkeypatch):
         assert problem(answer) == (503, "BusyError")
         assert "retry-after" in answer.headers
         assert client.get("/v1/slides").status_code == 200
-    assert 10 < memory.resident_mb() < 100_000
+    assert 10 < resident_mb() < 100_000
 
 
 def test_large_bodies_at_the_same_time_are_bounded(store):
@@ -164,8 +242,108 @@ def test_large_bodies_at_the_same_time_are_bounded(store):
             assert search(client).status_code == 200
 
 
+def test_json_of_many_values_is_refused_and_a_large_picture_is_not(store):
+    with asked(store.path, limits=Limits(json_values=100)) as client:
+        for values in ([0] * 120, [[]] * 60, [{}] * 60, [{"a": 1}] * 40):
+            answer = client.post("/v1/search/genes", json={"signature": values})
+            assert problem(answer) == (413, "TooLargeError")
+        picture = {"image_base64": "A" * 1_000_000, "mpp": 1.0}
+        assert problem(client.post("/v1/search/image", json=picture)) == (400, "ImageFormatError")
+        file = client.post(
+            "/v1/search/picture?mpp=1", content=b",,," * 99, headers={"content-type": "image/png"}
+        )
+        assert problem(file) == (400, "ImageFormatError")
+
+
+def test_what_the_limits_allow_fits_into_a_body():
+    most = Limits()
+    spot = "GSE000000_breast_section_12:AACACCTACTATCGAA-1"
+    number = -0.12345678901234567
+    bodies = [
+        {"vectors": [[number] * 1_536] * most.queries, "k": 700, "genes": [], "against": "image"},
+        {"spot_ids": [spot] * most.region_spots},
+        {"rows": [10**9] * most.region_spots},
+        {"polygons": [[[[number * 1e6] * 2] * most.vertices]] * most.polygons},
+        {"counts": {f"ENSG{i:011d}": 12_345.0 for i in range(60_000)}},
+        {"rows": [10**9] * most.rows, "genes": ["HLA-DRB1"] * most.genes},
+        {"image_base64": "A" * 19_000_000, "mpp": 0.5, "filters": ",[:" * 3_000},
+    ]
+    for body in bodies:
+        text = json.dumps(body).encode()
+        assert len(text) <= most.body_bytes
+        assert sum(map(text.count, (b",", b":", b"[", b"{"))) <= most.json_values
+
+
+def test_many_values_at_the_same_time_are_bounded(store):
+    encoder, found = Waiting(), []
+    limits = Limits(searches=1, json_values=100)
+    with asked(store.path, encoder=encoder, limits=limits) as client:
+        genes = ["CD8A"] * 80
+        threads = [
+            threading.Thread(target=lambda: found.append(search(client, genes=genes)))
+            for _ in range(11)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: b'lane_held{lane="searches"} 11.0' in client.get("/metrics").content)
+        answer = search(client, genes=genes)
+        assert problem(answer) == (503, "BusyError")
+        assert "large requests" in answer.text
+        encoder.go.set()
+        for thread in threads:
+            thread.join(30)
+        assert search(client).status_code == 200
+    assert {one.status_code for one in found} == {200}
+
+
 @pytest.mark.parametrize(
-    ("access", "place"),
+    "body",
+    [
+        {"rows": ["a"] * 50_000},
+        {"rows": [True] * 50_000},
+        {"rows": [0], "names": [0] * 50_000},
+        {str(name): 0 for name in range(50_000)},
+    ],
+)
+def test_of_many_wrong_values_the_first_is_told(store, body):
+    with asked(store.path) as client:
+        answer = client.post("/v1/labels", json=body)
+        assert problem(answer) == (422, "ValueError")
+        assert "more." not in answer.text
+        many = client.post("/v1/search/profile", json={"counts": dict.fromkeys(map(str, range(50_000)), "a")})  # fmt: skip
+        assert problem(many) == (422, "ValueError")
+        assert "more." not in many.text
+
+
+@pytest.mark.parametrize("subject", ["vectors", "spots"])
+def test_an_answer_is_bounded_by_queries_times_hits_times_genes(store, subject):
+    body = {"vectors": [[1.0] * 32] * 3} if subject == "vectors" else {"spot_ids": ["S1:B0001-1"] * 3}  # fmt: skip
+    with asked(store.path, limits=Limits(cells=59)) as client:
+        for genes, status in (([], 200), (["CD8A"] * 4, 200), (["CD8A"] * 5, 400)):
+            said = {**body, "k": 4, "genes": genes}
+            assert client.post(f"/v1/search/{subject}", json=said).status_code == status
+
+
+def test_a_table_is_bounded_by_rows_times_columns_and_each_is_read_once(store):
+    with asked(store.path, limits=Limits(cells=10)) as client:
+        for path, named, name in (("labels", "names", "domain"), ("spots", "columns", "spot_id")):
+            body = {"rows": [0] * 10, named: [name] * 1_000}
+            answer = client.post(f"/v1/{path}", json=body)
+            assert list(answer.json()["columns"]) == [name]
+            answer = client.post(f"/v1/{path}", json=body | {"rows": [0] * 11})
+            assert problem(answer) == (400, "QueryError")
+        assert problem(client.post("/v1/spots", json={"rows": [0]})) == (400, "QueryError")
+
+
+def test_the_spots_of_all_regions_are_bounded(store):
+    body = {"rows": list(range(8)), "k": 2}
+    for most, status in ((1_000, 200), (3, 400)):
+        with asked(store.path, limits=Limits(found_spots=most)) as client:
+            assert client.post("/v1/search/region", json=body).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("access", "address"),
     [
         ({}, {"host": "0.0.0.0"}),
         ({"auth": "magic"}, {}),
@@ -178,13 +356,13 @@ def test_large_bodies_at_the_same_time_are_bounded(store):
         ({}, {"certificate": "cert.pem"}),
     ],
 )
-def test_settings_that_let_in_too_many_or_nobody_are_refused(access, place):
+def test_settings_that_let_in_too_many_or_nobody_are_refused(access, address):
     with pytest.raises(ServeError):
-        Place(**place).check(Access(**access))
+        Address(**address).check(Access(**access))
 
 
 def test_a_network_without_a_log_in_must_be_wanted():
-    Place(host="0.0.0.0").check(Access(anyone=True))
+    Address(host="0.0.0.0").check(Access(anyone=True))
 
 
 @pytest.mark.parametrize(

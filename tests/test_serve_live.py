@@ -119,6 +119,67 @@ def test_a_store_that_cannot_be_opened_leaves_the_version_before(store, live):
     assert live.now().store.version == store.version - 1
 
 
+class Failing(Live):
+    """Fails a few times with what nobody thought of."""
+
+    left = 3
+
+    def refresh(self):
+        if self.left:
+            self.left -= 1
+            msg = "of a library"
+            raise RuntimeError(msg)
+        super().refresh()
+
+
+def test_whatever_fails_newer_versions_are_looked_for(store, caplog):
+    live = Failing(store.path, encoder=ToyEncoder(), check_every_s=0.01)
+    live.start()
+    until(lambda: live.is_ready)
+    store.add(toy_rows(toy_slide("S9", 40, 99)))
+    until(lambda: live.now().store.version == store.version)
+    live.close()
+    assert caplog.text.count("of a library") == 1  # said once
+
+
+def test_an_encoder_is_loaded_once_while_an_index_cannot_be_opened(store, monkeypatch):
+    from stamp_index.serve import live as module
+
+    build_index(store, "image", FlatRecipe())
+    card = next(store.path.rglob("card.json"))
+    good = card.read_text()
+    loaded, frozen = [], []
+    carried = module._carried
+    monkeypatch.setattr(module, "_carried", lambda of: (loaded.append(1), carried(of))[1])
+    monkeypatch.setattr(module.gc, "freeze", lambda: frozen.append(1))
+    live = Live(store.path)
+    card.write_text("{")
+    for _ in range(3):
+        with pytest.raises(Exception, match=r"card\.json"):
+            live.refresh()
+    card.write_text(good)
+    live.refresh()
+    assert set(live.now().searcher.indexes) == {"image"}
+    assert (len(loaded), len(frozen)) == (1, 1)
+    live.close()
+
+
+def test_a_server_tells_for_how_long_it_has_not_seen_the_newest_version(store, live):
+    store.add(toy_rows(toy_slide("S9", 40, 99)))
+    newest = store.path / "versions" / f"{store.version:08d}.json"
+    good, before = newest.read_text(), live.unseen_s
+    newest.write_text("{")
+    with pytest.raises(Exception, match="not a readable store version"):
+        live.refresh()
+    after = live.unseen_s
+    assert after > before
+    newest.write_text(good)
+    live.refresh()
+    assert live.unseen_s < after
+    with asked(store.path) as client:
+        assert "stamp_index_store_unseen_seconds " in client.get("/metrics").text
+
+
 def test_requests_do_not_fail_while_versions_change(store):
     found, stop = [], threading.Event()
     with asked(store.path) as client:

@@ -163,7 +163,7 @@ def test_bodies_that_are_no_json_object_are_refused(client, content, kind, expec
     assert problem(answer) == expected
 
 
-def test_a_refusal_never_repeats_values_of_fields(client):
+def test_a_refusal_never_repeats_values_of_a_wrong_type(client):
     for body in ({"signature": ["SECRET-8731"]}, {"signature": "CD8A", "k": "SECRET-8731"}):
         assert "SECRET" not in post(client, "search/genes", **body).text
 

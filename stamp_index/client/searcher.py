@@ -9,7 +9,7 @@ import numpy as np
 
 from stamp_index.client.connection import Connection
 from stamp_index.client.store import RemoteStore
-from stamp_index.client.tables import floats, hits_of, regions_of
+from stamp_index.client.tables import as_many, floats, hits_of, regions_of
 from stamp_index.client.wire import against_of, image_of, plain_numbers, region_of
 from stamp_index.search.asking import DEFAULT_K, DEFAULT_RECALL, Against, OnePer
 from stamp_index.search.regions.search import DEFAULT_REGIONS
@@ -179,7 +179,9 @@ class RemoteSearcher:
     ) -> list[Hits]:
         """Find spots for many embeddings: see `VectorSearcher.search_vectors`."""
         asked = _asked(against, k=k, filters=filters, genes=genes, one_per=one_per, recall=recall)
-        return self._many("vectors", asked, vectors=np.asarray(vectors).tolist())
+        given = np.asarray(vectors)
+        n = given.shape[0] if given.ndim else 0
+        return self._many("vectors", asked, n=n, vectors=given.tolist())
 
     def nearest(
         self,
@@ -196,9 +198,10 @@ class RemoteSearcher:
         del asked["genes"]
         given = np.asarray(vectors)
         said = self._connection.post("search", "nearest", **asked, vectors=given.tolist())
-        shape = (len(said["rows"]), -1) if said["rows"] else (0, 0)
-        scores = np.array([floats(one, np.float32) for one in said["scores"]], np.float32)
-        return scores.reshape(shape), np.array(said["rows"], np.int64).reshape(shape)
+        with self._connection.reading():
+            shape = (len(said["rows"]), -1) if said["rows"] else (0, 0)
+            scores = np.array([floats(one, np.float32) for one in said["scores"]], np.float32)
+            return scores.reshape(shape), np.array(said["rows"], np.int64).reshape(shape)
 
     def search_spot(  # noqa: PLR0913 - as VectorSearcher's
         self,
@@ -216,7 +219,7 @@ class RemoteSearcher:
         """Find spots like a stored one: see `VectorSearcher.search_spot`."""
         asked = _asked(against, k=k, filters=filters, genes=genes, one_per=one_per, recall=recall)
         own = {"query": query, "exclude_own": exclude_own}
-        return self._many("spots", asked | own, spot_ids=_ids([spot_id]))[0]
+        return self._many("spots", asked | own, n=1, spot_ids=_ids([spot_id]))[0]
 
     def search_spots(  # noqa: PLR0913 - as VectorSearcher's
         self,
@@ -235,7 +238,7 @@ class RemoteSearcher:
         asked = _asked(against, k=k, filters=filters, genes=genes, one_per=one_per, recall=recall)
         ids = [spot_ids] if isinstance(spot_ids, str) else list(spot_ids)
         own = {"query": query, "exclude_own": exclude_own}
-        return self._many("spots", asked | own, spot_ids=_ids(ids))
+        return self._many("spots", asked | own, n=len(ids), spot_ids=_ids(ids))
 
     def search_region(  # noqa: PLR0913 - as VectorSearcher's
         self,
@@ -263,7 +266,9 @@ class RemoteSearcher:
         said = self._connection.post(
             "search", "region", **asked, **own, **region_of(region), settings=how
         )
-        found = regions_of(said, self._store_at(said["store_version"]))
+        store = self._store_of(said)
+        with self._connection.reading():
+            found = regions_of(said, store)
         if progress is not None:
             progress(len(found.slides), len(found.slides))
         return found
@@ -272,15 +277,20 @@ class RemoteSearcher:
 
     def _hits(self, kind: str, asked: Mapping[str, Any], **subject: Any) -> Hits:  # noqa: ANN401
         said = self._connection.post("search", kind, **asked, **subject)
-        return hits_of(said, self._store_at(said["store_version"]))
+        store = self._store_of(said)
+        with self._connection.reading():
+            return hits_of(said, store)
 
-    def _many(self, kind: str, asked: Mapping[str, Any], **subject: Any) -> list[Hits]:  # noqa: ANN401
+    def _many(self, kind: str, asked: Mapping[str, Any], *, n: int, **subject: Any) -> list[Hits]:  # noqa: ANN401
         said = self._connection.post("search", kind, **asked, **subject)
-        store = self._store_at(said["store_version"])
-        return [hits_of(one, store) for one in said["answers"]]
+        store = self._store_of(said)
+        with self._connection.reading():
+            return [hits_of(one, store) for one in as_many(said["answers"], n)]
 
-    def _store_at(self, version: int) -> RemoteStore:
-        """Return the store as it is described at a version, or at a later one."""
+    def _store_of(self, said: Mapping[str, Any]) -> RemoteStore:
+        """Return the store as it is described at the version of an answer, or at a later one."""
+        with self._connection.reading():
+            version = int(said["store_version"])
         if self.store.version < version:
             self.store = RemoteStore(self._connection)
         return self.store

@@ -6,13 +6,14 @@ import base64
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import pandas as pd
 
-from stamp_index.client.tables import column, floats, slides_of
+from stamp_index.client.tables import as_many, column, floats, slides_of
 from stamp_index.errors import RemoteError
+from stamp_index.readers.common.text_numbers import to_numeric
 from stamp_index.store import EncoderCard
 from stamp_index.store.view import SPOT_COLUMNS
 
@@ -27,6 +28,9 @@ _AT_ONCE: Final = 5_000  # spots of one request
 _CELLS_AT_ONCE: Final = 100_000  # spots times genes
 _GENES_AT_ONCE: Final = 100
 _PICTURES_AT_ONCE: Final = 200
+_DESCRIBED: Final[dict[str, type[Any]]] = {
+    "store_version": int, "name": str, "store_id": str, "encoder": str, "n_spots": int, "n_rows": int, "label_names": tuple,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class RemoteStore:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._said = connection.get("store")
+        self._said = self._described()
         self.place = Served(self._said["name"])
         self.path = PurePosixPath(self._said["name"])
 
@@ -69,70 +73,81 @@ class RemoteStore:
 
     def refresh(self) -> int:
         """Read anew what the store is. Returns the version."""
-        self._said = self._connection.get("store")
+        self._said = self._described()
         for name in ("_genes", "_slides"):
             self.__dict__.pop(name, None)
         return self.version
+
+    def _described(self) -> dict[str, Any]:
+        said = self._connection.get("store")
+        with self._connection.reading():
+            cards = {name: EncoderCard(**card) for name, card in said["encoders"].items()}
+            found = {name: kind(said[name]) for name, kind in _DESCRIBED.items()}
+            return found | {"encoders": cards, "card": cards[found["encoder"]]}
 
     # ---- what it is --------------------------------------------------------------------------
 
     @property
     def version(self) -> int:
         """Version that the server showed when this was read."""
-        return int(self._said["store_version"])
+        return cast("int", self._said["store_version"])
 
     @property
     def store_id(self) -> str:
         """Random name that the store was given when it was made."""
-        return str(self._said["store_id"])
+        return cast("str", self._said["store_id"])
 
     @property
     def encoder(self) -> str:
         """Name in the store of the encoder that is searched with."""
-        return str(self._said["encoder"])
+        return cast("str", self._said["encoder"])
 
     @property
     def encoders(self) -> dict[str, EncoderCard]:
         """Every encoder whose embeddings the store has, by its name in the store."""
-        return {name: EncoderCard(**said) for name, said in self._said["encoders"].items()}
+        return dict(self._said["encoders"])
 
     @property
     def card(self) -> EncoderCard:
         """The encoder that is searched with."""
-        return self.encoders[self.encoder]
+        return cast("EncoderCard", self._said["card"])
 
     @property
     def n_spots(self) -> int:
         """Number of spots."""
-        return int(self._said["n_spots"])
+        return cast("int", self._said["n_spots"])
 
     @property
     def n_rows(self) -> int:
         """Row ids given so far, those of deleted slides included."""
-        return int(self._said["n_rows"])
+        return cast("int", self._said["n_rows"])
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """Every label of any slide."""
-        return tuple(self._said["label_names"])
+        return cast("tuple[str, ...]", self._said["label_names"])
 
     @cached_property
-    def _genes(self) -> dict[str, Any]:
-        return self._connection.get("genes")
+    def _genes(self) -> dict[str, tuple[str, ...]]:
+        said = self._connection.get("genes")
+        with self._connection.reading():
+            return {name: tuple(said[name]) for name in ("genes", "gene_ids")}
 
     @property
     def genes(self) -> tuple[str, ...]:
         """Every gene measured on any slide."""
-        return tuple(self._genes["genes"])
+        return self._genes["genes"]
 
     @property
     def gene_ids(self) -> tuple[str, ...]:
         """Ensembl ids of `genes`, "" where unknown."""
-        return tuple(self._genes["gene_ids"])
+        return self._genes["gene_ids"]
 
     @cached_property
     def _slides(self) -> pd.DataFrame:
-        return slides_of(self._connection.get("slides")["slides"])
+        said = self._connection.get("slides")
+        with self._connection.reading():
+            return slides_of(said["slides"])
 
     def slides(self) -> pd.DataFrame:
         """One row per slide: the columns of `StoreView.slides` but those that name files of the server."""
@@ -146,7 +161,9 @@ class RemoteStore:
         QueryError
             If there is no such slide.
         """
-        return tuple(self._connection.get("slides", slide_id, "genes")["genes"])
+        said = self._connection.get("slides", slide_id, "genes")
+        with self._connection.reading():
+            return tuple(said["genes"])
 
     def rows(self) -> NDArray[np.int64]:
         """Row id of every spot, (n_spots,), ascending."""
@@ -165,10 +182,12 @@ class RemoteStore:
         names = list(SPOT_COLUMNS if columns is None else columns)
 
         def read(part: list[int]) -> pd.DataFrame:
-            found = self._connection.post("spots", rows=part, columns=names)["columns"]
-            return pd.DataFrame({name: column(name, found[name]) for name in names})
+            said = self._connection.post("spots", rows=part, columns=names)
+            with self._connection.reading():
+                found, n = said["columns"], len(part)
+                return pd.DataFrame({name: column(name, as_many(found[name], n)) for name in names})
 
-        return self._frames(read, rows)
+        return self._frames(read, rows, _AT_ONCE)
 
     def row_of(self, spot_id: str) -> int:
         """Row id of a spot.
@@ -178,8 +197,9 @@ class RemoteStore:
         QueryError
             If there is no such spot; close ids are named.
         """
-        found = self._connection.post("spots", spot_ids=[spot_id], columns=["spot_id"])
-        return int(found["rows"][0])
+        said = self._connection.post("spots", spot_ids=[spot_id], columns=["spot_id"])
+        with self._connection.reading():
+            return int(said["rows"][0])
 
     def labels(self, rows: ArrayLike | None = None) -> pd.DataFrame:
         """Labels of spots, one column each; missing (None or NaN) where a spot has none."""
@@ -197,12 +217,17 @@ class RemoteStore:
 
     def _labels(self, names: list[str], rows: ArrayLike | None) -> pd.DataFrame:
         def read(part: list[int]) -> pd.DataFrame:
-            found = self._connection.post("labels", rows=part, names=names)["columns"]
-            return pd.DataFrame({name: pd.Series(found[name], dtype=object) for name in names})
+            said = self._connection.post("labels", rows=part, names=names)
+            with self._connection.reading():
+                found, n = said["columns"], len(part)
+                return pd.DataFrame(
+                    {name: pd.Series(as_many(found[name], n), dtype=object) for name in names}
+                )
 
-        frame = self._frames(read, rows)
+        frame = self._frames(read, rows, min(_AT_ONCE, _CELLS_AT_ONCE // max(1, len(names))))
         for name in names:
-            numbers = pd.to_numeric(frame[name], errors="coerce")
+            with self._connection.reading():
+                numbers = to_numeric(frame[name])
             if not (numbers.isna() & frame[name].notna()).any():
                 frame[name] = numbers
         return frame
@@ -211,8 +236,10 @@ class RemoteStore:
         """JPEG of each row's patch; None where the slide has no image."""
         found: list[bytes | None] = []
         for part in _parts(np.asarray(rows), _PICTURES_AT_ONCE):
-            said = self._connection.post("thumbnails", rows=part)["thumbnails"]
-            found += [None if one is None else base64.b64decode(one) for one in said]
+            said = self._connection.post("thumbnails", rows=part)
+            with self._connection.reading():
+                pictures = as_many(said["thumbnails"], len(part))
+                found += [None if one is None else base64.b64decode(one) for one in pictures]
         return found
 
     def overview(self, slide_id: str) -> bytes | None:
@@ -251,16 +278,18 @@ class RemoteStore:
             top = 0
             for part in _parts(at, max(1, min(_AT_ONCE, _CELLS_AT_ONCE // len(names)))):
                 said = self._connection.post("expression", genes=names, rows=part, raw=raw)
-                for offset, line in enumerate(said["values"]):
-                    values[top + offset, left : left + len(names)] = floats(line, np.float32)
+                with self._connection.reading():
+                    for offset, line in enumerate(as_many(said["values"], len(part))):
+                        numbers = floats(as_many(line, len(names)), np.float32)
+                        values[top + offset, left : left + len(names)] = numbers
                 top += len(part)
         return values
 
     def _frames(
-        self, read: Callable[[list[int]], pd.DataFrame], rows: ArrayLike | None
+        self, read: Callable[[list[int]], pd.DataFrame], rows: ArrayLike | None, most: int
     ) -> pd.DataFrame:
         at = self.rows() if rows is None else np.asarray(rows)
-        frames = [read(part) for part in _parts(at, _AT_ONCE)] or [read([])]
+        frames = [read(part) for part in _parts(at, max(1, most))] or [read([])]
         return pd.concat(frames, ignore_index=True)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401

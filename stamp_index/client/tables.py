@@ -1,4 +1,7 @@
-"""Answers of a server as the library's own tables: the inverse of `stamp_index.serve.plain`."""
+"""Answers of a server as the library's own tables: the inverse of `stamp_index.serve.plain`.
+
+What an answer lacks, or has of another kind, raises what Python raises; `Connection.reading` makes one error of it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from shapely import Polygon
 
     from stamp_index.client.store import RemoteStore
     from stamp_index.store import Store
@@ -63,8 +67,6 @@ def hits_of(answer: Mapping[str, Any], store: RemoteStore) -> Hits:
 
 def regions_of(answer: Mapping[str, Any], store: RemoteStore) -> RegionHits:
     """`RegionHits`."""
-    import shapely
-
     records = answer["hits"]
     whole = {Keys.RANK: np.int64, "n_spots": np.int64}
     table = {}
@@ -79,7 +81,7 @@ def regions_of(answer: Mapping[str, Any], store: RemoteStore) -> RegionHits:
         table=pd.DataFrame(table),
         rows=tuple(np.array(one["rows"], np.int64) for one in records),
         matches=tuple(np.array(one["matches"], np.int64) for one in records),
-        outlines=tuple(shapely.Polygon(one["outline"][0], one["outline"][1:]) for one in records),
+        outlines=tuple(_polygon(one["outline"]) for one in records),
         query_rows=np.array(answer["query_rows"], np.int64),
         query_matches=np.array(answer["query_matches"], np.int64),
         query=answer["query"],
@@ -89,6 +91,16 @@ def regions_of(answer: Mapping[str, Any], store: RemoteStore) -> RegionHits:
         fingerprint=answer["fingerprint"],
         store=cast("Store", store),
     )
+
+
+def _polygon(rings: Sequence[Any]) -> Polygon:
+    import shapely
+
+    try:
+        return shapely.Polygon(rings[0], rings[1:])
+    except shapely.errors.ShapelyError as error:
+        msg = "a region's outline is none"
+        raise ValueError(msg) from error
 
 
 def slides_of(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -108,6 +120,20 @@ def slides_of(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         else:
             columns[name] = column(name, values)
     return pd.DataFrame(columns)
+
+
+def as_many(values: Sequence[Any], n: int) -> Sequence[Any]:
+    """Values, of which there must be so many.
+
+    Raises
+    ------
+    ValueError
+        If there are not.
+    """
+    if not isinstance(values, list) or len(values) != n:
+        msg = f"expected a list of {n}"
+        raise ValueError(msg)
+    return values
 
 
 def column(name: str, values: Sequence[Any]) -> NDArray[Any]:

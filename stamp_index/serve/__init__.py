@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stamp_index.serve.server import run_server
-from stamp_index.serve.settings import Access, Limits, Place
+from stamp_index.serve.settings import Access, Address, Limits
 
-__all__ = ["Access", "Limits", "Place", "run_server"]
+__all__ = ["Access", "Address", "Limits", "run_server"]

@@ -19,7 +19,7 @@ from stamp_index.serve.plain import to_json
 from stamp_index.serve.problems import Problem, Shown
 from stamp_index.serve.search_routes import search_router
 from stamp_index.serve.service import JSON, Service, problem_response
-from stamp_index.serve.settings import Access, Limits, Place
+from stamp_index.serve.settings import Access, Address, Limits
 from stamp_index.serve.store_routes import store_router
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _MOST_NAMED: Final = 5  # fields in one message
 def make_app(
     store_path: Path | str,
     *,
-    place: Place | None = None,
+    address: Address | None = None,
     access: Access | None = None,
     limits: Limits | None = None,
     encoder: Encoder | str | None = None,
@@ -63,7 +63,7 @@ def make_app(
     ----------
     store_path : path
         Folder of the store. It is only read.
-    place, access, limits
+    address, access, limits
         As `run_server` says.
     encoder : Encoder or str, optional
         As `Searcher.open` says.
@@ -73,14 +73,14 @@ def make_app(
     ServeError
         If nobody could log in like this, or everybody on a network could search without.
     """
-    place, access, limits = place or Place(), access or Access(), limits or Limits()
-    place.check(access)
+    address, access, limits = address or Address(), access or Access(), limits or Limits()
+    address.check(access)
     shown = Shown(store_path)
     service = Service(Live(store_path, encoder=encoder), limits, shown)
     metrics = Metrics(service.live, service.held)
     return Gate(
         _routes(service, metrics),
-        names=place.names(access),
+        names=address.names(access),
         check=check_of(access),
         limits=limits,
         metrics=metrics,

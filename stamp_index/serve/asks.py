@@ -1,13 +1,23 @@
 """Bodies of requests: the keywords of `Searcher`'s methods, and nothing else.
 
 Only types are checked here. Values are checked by the library, which says the same in Python and over HTTP.
+
+This happens in the loop, where all others wait, so the first wrong value of a list ends it: pydantic would make an error
+of each, of which a million take gigabytes. How many values there may be is the gate's to bound.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from stamp_index.search.asking import DEFAULT_K, DEFAULT_RECALL
 from stamp_index.search.regions.search import DEFAULT_REGIONS
@@ -17,14 +27,32 @@ def _one_of(*words: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": list(words)})
 
 
+def _all_numbers(given: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    if isinstance(given, dict) and not all(type(one) in (int, float) for one in given.values()):
+        msg = "expected a number for each name"
+        raise ValueError(msg)
+    return given
+
+
+Item = TypeVar("Item")
+Many = Annotated[list[Item], Field(fail_fast=True)]
+Numbers = Annotated[dict[str, float], BeforeValidator(_all_numbers)]
 Side = Annotated[str, _one_of("image", "gene")]
-Sides = Side | dict[str, float]
+Sides = Side | Numbers
 Own = Annotated[str, _one_of("nothing", "slide", "patient")]
 OnePer = Annotated[str, _one_of("slide", "patient")] | float | None
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_more_than_are_known(cls, given: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+        if isinstance(given, dict) and len(given) > len(cls.model_fields):
+            msg = f"expected no other fields than {', '.join(cls.model_fields)}"
+            raise ValueError(msg)
+        return given
 
 
 class _Ask(_Body):
@@ -52,13 +80,13 @@ class _RowsAsk(_Ask):
 class _SpotsAsk(_RowsAsk):
     """What every search that reports expression takes."""
 
-    genes: list[str] = Field([], description="Genes whose measured expression the hits report.")
+    genes: Many[str] = Field([], description="Genes whose measured expression the hits report.")
 
 
 class GenesAsk(_SpotsAsk):
     """Search by a signature."""
 
-    signature: str | dict[str, float] = Field(
+    signature: str | Numbers = Field(
         description="Genes, high or low, or weights by gene.", examples=["CD8A high, EPCAM low"]
     )
     against: Sides = Field(
@@ -74,7 +102,7 @@ class ImageAsk(_SpotsAsk):
 
     mpp: float = Field(description="Microns per pixel of the picture.", examples=[0.5])
     against: Sides = Field("gene", description="As in a search by genes.")
-    centre_px: list[float] | None = Field(
+    centre_px: Many[float] | None = Field(
         None, description="x and y of the patch's centre; the picture's middle by default.",
         min_length=2, max_length=2,
     )  # fmt: skip
@@ -96,7 +124,7 @@ class PictureAsk(BaseModel):
     against: Side = Field("gene", description="Embeddings that are searched.")
     k: int = Field(DEFAULT_K, description="Hits wanted.")
     filters: str | None = Field(None, description="As in a search by genes.")
-    genes: list[str] = Field([], description="Genes that the hits report.")
+    genes: Many[str] = Field([], description="Genes that the hits report.")
     one_per: _NumberOrWord | None = Field(None, description="As in a search by genes.")
     recall: float = Field(DEFAULT_RECALL, description="As in a search by genes.")
 
@@ -104,35 +132,35 @@ class PictureAsk(BaseModel):
 class ProfileAsk(_SpotsAsk):
     """Search by a measured profile."""
 
-    counts: dict[str, float] = Field(description="Raw count by gene.", examples=[{"CD8A": 12}])
+    counts: Numbers = Field(description="Raw count by gene.", examples=[{"CD8A": 12}])
     against: Sides = Field("image", description="As in a search by genes.")
 
 
 class VectorAsk(_SpotsAsk):
     """Search by an embedding of the store's encoder."""
 
-    vector: list[float] = Field(description="Its numbers; scaled to unit length.")
+    vector: Many[float] = Field(description="Its numbers; scaled to unit length.")
     against: Sides = Field("image", description="As in a search by genes.")
 
 
 class VectorsAsk(_SpotsAsk):
     """Search by several embeddings at once."""
 
-    vectors: list[list[float]] = Field(description="As `vector`, one for each query.")
+    vectors: Many[Many[float]] = Field(description="As `vector`, one for each query.")
     against: Sides = Field("image", description="As in a search by genes.")
 
 
 class NearestAsk(_RowsAsk):
     """Rows for several embeddings, and nothing about them."""
 
-    vectors: list[list[float]] = Field(description="One for each query.")
+    vectors: Many[Many[float]] = Field(description="One for each query.")
     against: Sides = Field("image", description="As in a search by genes.")
 
 
 class SpotsAsk(_SpotsAsk):
     """Search by stored spots."""
 
-    spot_ids: list[str] = Field(description="`SLIDE:BARCODE` each.", examples=[["S1:B0001-1"]])
+    spot_ids: Many[str] = Field(description="`SLIDE:BARCODE` each.", examples=[["S1:B0001-1"]])
     query: Side = Field("image", description="Which of the spots' embeddings asks.")
     against: Sides = Field("image", description="As in a search by genes.")
     exclude_own: Own = Field("nothing", description="What to leave out besides the spot itself.")
@@ -155,7 +183,7 @@ class RegionAsk(_Ask):
     """Search by a region: polygons of a slide, or ids or rows of spots of one slide."""
 
     slide_id: str | None = Field(None, description="Slide on which the polygons lie.")
-    polygons: list[list[list[list[float]]]] | None = Field(
+    polygons: Many[Many[Many[Many[float]]]] | None = Field(
         None,
         description="Rings of each polygon, the outer one first; a ring is a list of [x, y].",
         examples=[[[[[0, 0], [900, 0], [900, 900], [0, 900]]]]],
@@ -163,8 +191,8 @@ class RegionAsk(_Ask):
     unit: Annotated[str, _one_of("um", "px")] = Field(
         "um", description="Of the polygons: microns or level-0 pixels."
     )
-    spot_ids: list[str] | None = Field(None, description="Instead of polygons.")
-    rows: list[int] | None = Field(None, description="Instead of polygons.")
+    spot_ids: Many[str] | None = Field(None, description="Instead of polygons.")
+    rows: Many[int] | None = Field(None, description="Instead of polygons.")
     k: int = Field(DEFAULT_REGIONS, description="Regions wanted.")
     query: Side = Field("image", description="Which of the region's embeddings ask.")
     against: Side = Field("image", description="Embeddings that they are compared with.")
@@ -175,29 +203,29 @@ class RegionAsk(_Ask):
 class SpotRowsAsk(_Body):
     """Spots to read, by their rows or their ids."""
 
-    rows: list[int] | None = None
-    spot_ids: list[str] | None = None
-    columns: list[str] | None = Field(None, description="Columns of `Store.spots`; all by default.")
+    rows: Many[int] | None = None
+    spot_ids: Many[str] | None = None
+    columns: Many[str] | None = Field(None, description="Columns of `Store.spots`; all by default.")
 
 
 class RowsAsk(_Body):
     """Rows to read."""
 
-    rows: list[int]
+    rows: Many[int]
 
 
 class LabelsAsk(_Body):
     """Labels to read."""
 
-    rows: list[int]
-    names: list[str] | None = Field(None, description="All labels by default.")
+    rows: Many[int]
+    names: Many[str] | None = Field(None, description="All labels by default.")
 
 
 class ExpressionAsk(_Body):
     """Expression to read."""
 
-    genes: list[str] = Field(examples=[["CD8A", "EPCAM"]])
-    rows: list[int]
+    genes: Many[str] = Field(examples=[["CD8A", "EPCAM"]])
+    rows: Many[int]
     raw: bool = Field(
         default=False, description="Raw counts instead of log1p of counts per 10,000."
     )

@@ -25,7 +25,8 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _BODIES_AT_ONCE: Final = (
     10  # of the largest size; more would fill the memory before anything is checked
 )
-_SEND_S: Final = 30.0  # a reader that takes nothing for so long is left
+# In JSON, one of them is before each value but the first
+_BEFORE_VALUES: Final = (b",", b":", b"[", b"{")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -59,9 +60,10 @@ class Gate:
         metrics: Metrics,
         shown: Shown,
     ) -> None:
-        self._app, self._names, self._check = app, names, check
+        self._app, self._check = app, check
+        self._names = None if names is None else {name.lower() for name in names}
         self._limits, self._metrics, self._shown = limits, metrics, shown
-        self._bodies = 0  # bytes of bodies that requests hold
+        self._bodies = 0.0  # bodies that requests hold, in shares of the largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -87,16 +89,19 @@ class Gate:
         }
         try:
             self._check_name(headers.get("host", ""))
-            if scope["path"] not in OPEN_PATHS:
+            if scope["path"] in OPEN_PATHS:
+                _refuse_body(headers)  # nobody has logged in: nothing of his is held
+            else:
                 await asyncio.to_thread(self._check, headers)
-            size = _declared(headers)
-            self._check_size(size)
+            self._check_size(_declared(headers))
         except StampIndexError as error:  # also a file of tokens that cannot be read any more
             await answer_problem(send, self._shown.problem(error), close=True)
             return
         with self._counted() as held:
             try:
                 body = await asyncio.wait_for(self._read(receive, held), self._limits.body_s)
+                if body is not None and not _is_picture(headers):
+                    self._check_values(body, held)
             except TimeoutError:
                 msg = f"The body did not arrive within {self._limits.body_s:g} s."
                 problem = Problem(408, "SlowClientError", msg)
@@ -114,7 +119,7 @@ class Gate:
             if host.startswith("[") and "]" in host
             else host.partition(":")[0]
         )
-        if self._names is not None and name not in self._names:
+        if self._names is not None and name.lower() not in self._names:
             msg = "This server does not answer to that name."
             raise RefusedError(421, "HostError", msg)
 
@@ -123,7 +128,24 @@ class Gate:
             msg = f"The body has more than {self._limits.body_mb:g} MB. Send less."
             raise RefusedError(413, "TooLargeError", msg)
 
-    async def _read(self, receive: Receive, held: list[int]) -> bytes | None:
+    def _check_values(self, body: bytes, held: list[float]) -> None:
+        """Bound what JSON becomes in the loop, where all others wait: values take many times the memory of their text."""
+        n, most = sum(map(body.count, _BEFORE_VALUES)), self._limits.json_values
+        if n > most:
+            msg = f"The body has about {n:,} values; this server reads at most {most:,}. Ask for less at once."
+            raise RefusedError(413, "TooLargeError", msg)
+        self._hold(held, n / most - held[0])
+
+    def _hold(self, held: list[float], share: float) -> None:
+        """Count a part of a body, in shares of the largest."""
+        if share > 0:
+            held[0] += share
+            self._bodies += share
+        if self._bodies > _BODIES_AT_ONCE:
+            msg = "Too many large requests arrive at the same time. Ask again in a moment."
+            raise RefusedError(503, "BusyError", msg, retry_after_s=2)
+
+    async def _read(self, receive: Receive, held: list[float]) -> bytes | None:
         """Read the body; None where the caller has gone."""
         parts = bytearray()
         while True:
@@ -132,18 +154,14 @@ class Gate:
                 return None
             part = message.get("body", b"")
             parts += part
-            held[0] += len(part)
-            self._bodies += len(part)
             self._check_size(len(parts))
-            if self._bodies > _BODIES_AT_ONCE * self._limits.body_bytes:
-                msg = "Too many large requests arrive at the same time. Ask again in a moment."
-                raise RefusedError(503, "BusyError", msg, retry_after_s=2)
+            self._hold(held, len(part) / self._limits.body_bytes)
             if not message.get("more_body", False):
                 return bytes(parts)
 
     @contextmanager
-    def _counted(self) -> Iterator[list[int]]:
-        held = [0]
+    def _counted(self) -> Iterator[list[float]]:
+        held = [0.0]
         try:
             yield held
         finally:
@@ -171,9 +189,19 @@ def _sender(send: Send, status: list[int]) -> Send:
             held = list(message.get("headers", []))
             there = {name for name, _ in held}
             message = {**message, "headers": [*held, *(h for h in _HEADERS if h[0] not in there)]}
-        await asyncio.wait_for(send(message), _SEND_S)
+        await send(message)  # `patience` leaves whoever takes nothing of it
 
     return sent
+
+
+def _is_picture(headers: dict[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith("image/")
+
+
+def _refuse_body(headers: dict[str, str]) -> None:
+    if _declared(headers) or "transfer-encoding" in headers:
+        msg = "This address takes no body."
+        raise RefusedError(413, "TooLargeError", msg)
 
 
 def _whole(body: bytes, receive: Receive) -> Receive:

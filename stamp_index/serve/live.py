@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from stamp_index.errors import StampIndexError
 from stamp_index.index import Index, has_index
 from stamp_index.process_memory import give_back
 from stamp_index.search import Searcher
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stamp_index.store import Modality
 
 CHECK_EVERY_S = 1.0
+LONGEST_WAIT_S = 30.0  # between two looks, where each fails
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ class Live:
         self._path, self._given = store_path, encoder
         self._every_s = check_every_s
         self._opened: Opened | None = None
+        self._encoder: tuple[tuple[str, str], Encoder | None] | None = None
+        self._is_frozen = False
+        self._looked_at = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stamp-live", daemon=True)
 
@@ -102,12 +106,17 @@ class Live:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
-        self._opened = None
+        self._opened = self._encoder = None
 
     @property
     def is_ready(self) -> bool:
         """Whether queries are answered."""
         return self._opened is not None
+
+    @property
+    def unseen_s(self) -> float:
+        """Seconds since the newest version was last looked at with success, or since the server was made."""
+        return time.monotonic() - self._looked_at
 
     def now(self) -> Opened:
         """Return the version that is served.
@@ -134,11 +143,13 @@ class Live:
         before = self._opened
         if before is not None:
             if self._is_newest(before):
+                self._looked_at = time.monotonic()
                 return
             # another store in the place of this one is noticed by its id
             if Store.open(self._path).store_id != before.store.store_id:
                 before = None
         self._opened = self._open(before)
+        self._looked_at = time.monotonic()
         del before
         gc.collect()  # tables refer to themselves; the next full collection may be hours away
         give_back()
@@ -156,24 +167,25 @@ class Live:
         return {side for side in MODALITIES if has_index(store, side)} == set(indexes)
 
     def _watch(self) -> None:
-        said = ""
+        said, wait_s = "", self._every_s
         while not self._stop.is_set():
             try:
                 self.refresh()
-                said = ""
-            except (StampIndexError, OSError, ValueError) as error:  # Lance raises the last two
-                if str(error) != said:  # once, not every second
+                said, wait_s = "", self._every_s
+            except Exception as error:  # noqa: BLE001 - whatever it is: without this thread nothing newer is ever served
+                if str(error) != said:  # once, not every time
                     _log.exception("The newest version of the store cannot be opened.")
-                said = str(error)
-            self._stop.wait(self._every_s)
+                said, wait_s = str(error), min(2 * wait_s, max(LONGEST_WAIT_S, self._every_s))
+            self._stop.wait(wait_s)
 
     def _open(self, before: Opened | None) -> Opened:
-        store, encoder = self._store_and_encoder(before)
-        if (
-            before is None
-        ):  # modules and the encoder stay: a collection need not look at them every time
+        store, encoder = self._store_and_encoder()
+        if not self._is_frozen:
+            # Modules and the encoder stay: a collection need not look at them every time. Not the tables and indexes
+            # of a version, which are let go.
             gc.collect()
             gc.freeze()
+            self._is_frozen = True
         held = before.searcher.indexes if before is not None else {}
         if held and cast("Opened", before).store.encoder != store.encoder:
             held = {}
@@ -183,8 +195,11 @@ class Live:
         )
         return Opened(searcher, searcher.store.slides().set_index("slide_id", drop=False))
 
-    def _store_and_encoder(self, before: Opened | None) -> tuple[Store, Encoder | None]:
-        """Newest version, and the encoder that is in memory already where it is the same."""
+    def _store_and_encoder(self) -> tuple[Store, Encoder | None]:
+        """Newest version, and the encoder that is in memory already where it is the same.
+
+        It stays there where something else of the version cannot be opened: loading it takes seconds.
+        """
         given: Any = self._given
         name = given if isinstance(given, str) else None
         store = Store.open(self._path, encoder=name)
@@ -193,9 +208,10 @@ class Live:
                 if card.fingerprint == given.fingerprint:
                     store = Store.open(self._path, encoder=held)
             return store, given
-        if before is not None and before.store.card.fingerprint == store.card.fingerprint:
-            return store, getattr(before.searcher, "encoder", None)
-        return store, _carried(store)
+        known = (store.store_id, store.card.fingerprint)
+        if self._encoder is None or self._encoder[0] != known:
+            self._encoder = (known, _carried(store))
+        return store, self._encoder[1]
 
 
 def _carried(store: Store) -> Encoder | None:

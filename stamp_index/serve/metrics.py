@@ -58,6 +58,10 @@ class Metrics:
         for name, words in _OF_STORE.items():
             gauge = Gauge(f"store_{name}", words, **named)
             gauge.set_function(partial(_of_store, live, name))
+        unseen = Gauge(
+            "store_unseen_seconds", "Since the newest version was last looked at with success.", **named
+        )  # fmt: skip
+        unseen.set_function(lambda: live.unseen_s)
         ProcessCollector(
             namespace="stamp_index", registry=self.registry
         )  # memory and processor time

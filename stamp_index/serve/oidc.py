@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import urllib.error
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 
     from joserfc.jwk import KeySet
 
+_log = logging.getLogger(__name__)
+
 # Signatures with a public key alone: with an HMAC, whoever knows the public key could sign, and "none" signs nothing.
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")  # fmt: skip
 CONFIGURATION: Final = "/.well-known/openid-configuration"
 REFETCH_S: Final = 60.0  # an unknown key is looked for at most so often
-KEEP_S: Final = 3600.0  # a key that was taken back is forgotten by then
+KEEP_S: Final = (
+    3600.0  # a key that was taken back is forgotten by then, unless the provider is down
+)
+RETRY_S: Final = 900.0  # a provider that cannot is asked at most so often for keys that are merely old: callers wait
+LONGEST_S: Final = 24 * 3600.0  # no key is believed longer without the provider
 LEEWAY_S: Final = 30  # clocks differ
+_OF_NO_TOKEN: Final = (ValueError, TypeError, KeyError, RecursionError)
 _MOST_BYTES: Final = 1_000_000
 _WITHIN_S: Final = 5.0
 _MOST_CHARS: Final = 16_000  # of a token
@@ -49,7 +57,7 @@ class Provider:
             raise ServeError(msg)
         self._issuer, self._audience, self._now = issuer, audience, now
         self._keys: KeySet | None = None
-        self._fetched_at = -float("inf")
+        self._fetched_at = self._asked_at = -float("inf")
         self._lock = threading.Lock()
 
     def user_of(self, token: str) -> str:
@@ -79,7 +87,7 @@ class Provider:
             ).validate(decoded.claims)
         except JoseError as error:
             raise _refused(type(error).__name__) from error
-        except (ValueError, TypeError, KeyError) as error:  # of a token that is no token
+        except _OF_NO_TOKEN as error:
             why = "it cannot be read"
             raise _refused(why) from error
         claims = decoded.claims
@@ -89,15 +97,23 @@ class Provider:
     def _keys_for(self, key_id: str | None) -> KeySet:
         """Keys of the provider, read anew where they are old or lack one."""
         with self._lock:
-            age = self._now() - self._fetched_at
+            now = self._now()
+            if now - self._fetched_at >= LONGEST_S:
+                self._keys = None
             known = self._keys is not None and (
                 key_id is None or key_id in {key.kid for key in self._keys.keys}
             )
-            if age >= KEEP_S or (not known and age >= REFETCH_S):
-                self._fetched_at = (
-                    self._now()
-                )  # also where it fails: a provider that is down is not hammered
-                self._keys = self._fetch()
+            asked_s = now - self._asked_at
+            if (not known and asked_s >= REFETCH_S) or (
+                now - self._fetched_at >= KEEP_S and asked_s >= RETRY_S
+            ):
+                self._asked_at = now  # also where it fails: a provider that is down is not hammered
+                try:
+                    self._keys, self._fetched_at = self._fetch(), now
+                except RefusedError:
+                    if not known:
+                        raise
+                    _log.warning("The log-in's provider cannot be asked; its old keys count on.")
             if self._keys is None:
                 msg = "The keys of the log-in's provider cannot be read. Ask again in a minute."
                 raise RefusedError(503, "NotReadyError", msg, retry_after_s=60)
@@ -119,6 +135,7 @@ class Provider:
             KeyError,
             TypeError,
             JoseError,
+            RecursionError,
             urllib.error.URLError,
         ) as error:
             msg = f"The keys of the log-in's provider cannot be read ({type(error).__name__})."

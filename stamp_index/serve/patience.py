@@ -1,12 +1,15 @@
-"""Connections that send nothing, or their headers too slowly, are closed.
+"""Connections that send their headers too slowly, or take nothing of their answers, are closed.
 
-uvicorn bounds how long a connection may be idle between two requests, but not how long one request's headers may take:
-enough callers that send a byte a minute would keep all others out.
+uvicorn bounds how long a connection may be idle between two requests, but neither how long one request's headers may
+take, nor how long an answer lies there untaken, also where the connection was closed: asyncio waits for its last byte
+without end. Enough callers that do either would keep all others out.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -14,15 +17,30 @@ if TYPE_CHECKING:
     import asyncio
 
 
-def protocol(header_s: float) -> type[asyncio.Protocol]:
-    """Make uvicorn's HTTP protocol with a limit on the time that headers may take, in seconds."""
+# Bytes in the time given: 2 kB/s, less than any network that is worth waiting for
+_LEAST_TAKEN: Final = 65_536
+
+
+def protocol(header_s: float, send_s: float) -> type[asyncio.Protocol]:
+    """Make uvicorn's HTTP protocol with limits on slow callers.
+
+    Parameters
+    ----------
+    header_s : float
+        Seconds that a request's headers may take.
+    send_s : float
+        Seconds in which a reader must take 64 KiB of what waits for it, or all of it.
+    """
     import h11
 
     class PatientProtocol(H11Protocol):
-        _waiting: asyncio.TimerHandle | None = None
+        _waiting: asyncio.TimerHandle | None = None  # for headers
+        _sending: asyncio.TimerHandle | None = None  # for whoever reads the answer
 
         def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - as uvicorn's
             super().connection_made(transport)
+            # Writing is paused as soon as anything waits, so that the clock runs for that too, also while closing
+            transport.set_write_buffer_limits(high=1, low=0)
             self._watch()
 
         def data_received(self, data: bytes) -> None:
@@ -35,7 +53,16 @@ def protocol(header_s: float) -> type[asyncio.Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._leave()
+            self._stop_sending()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._look_again()
+
+        def resume_writing(self) -> None:
+            self._stop_sending()
+            super().resume_writing()
 
         def _watch(self) -> None:
             """Run the clock while headers are not complete, and not anew with every byte."""
@@ -54,4 +81,40 @@ def protocol(header_s: float) -> type[asyncio.Protocol]:
             if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
                 self.transport.close()
 
+        def _look_again(self) -> None:
+            """Look after a while whether something was taken."""
+            self._stop_sending()
+            self._sending = self.loop.call_later(send_s, self._look, _untaken(self.transport))
+
+        def _look(self, before: int) -> None:
+            self._sending = None
+            if before - _untaken(self.transport) >= _LEAST_TAKEN:
+                self._look_again()
+            else:
+                self.transport.abort()
+
+        def _stop_sending(self) -> None:
+            if self._sending is not None:
+                self._sending.cancel()
+                self._sending = None
+
     return PatientProtocol
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Bytes that the reader has not taken yet: what waits here, and on Linux what waits in the kernel.
+
+    The kernel takes more only once a third of its buffer is free, which is 800 kB and more: without its share, a reader
+    of 20 kB/s would seem to take nothing for most of a minute.
+    """
+    held = transport.get_write_buffer_size()
+    if sys.platform == "linux":
+        import fcntl
+        import termios
+
+        wire = transport.get_extra_info("socket")
+        with suppress(OSError):  # of another kind than TCP
+            held += int.from_bytes(
+                fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder
+            )
+    return held

@@ -139,7 +139,7 @@ def _by_vectors(router: APIRouter, service: Service) -> None:
 
         def work(opened: Opened) -> dict[str, Any]:
             given = _arguments(service, ask, "vectors")
-            _check_many(service, ask.vectors, ask.k)
+            _check_many(service, ask.vectors, ask.k, len(ask.genes))
             found = opened.searcher.search_vectors(cast("Any", ask.vectors), **given)
             return plain.many_answer(opened, found)
 
@@ -159,9 +159,9 @@ def _by_vectors(router: APIRouter, service: Service) -> None:
         return await service.search(work)
 
 
-def _check_many(service: Service, queries: list[Any], k: int) -> None:
+def _check_many(service: Service, queries: list[Any], k: int, n_genes: int = 0) -> None:
     service.check("queries", queries)
-    service.check("cells", len(queries) * k)
+    service.check("cells", len(queries) * k * max(1, n_genes))
 
 
 def _by_what_is_stored(router: APIRouter, service: Service) -> None:
@@ -171,7 +171,7 @@ def _by_what_is_stored(router: APIRouter, service: Service) -> None:
 
         def work(opened: Opened) -> dict[str, Any]:
             given = _arguments(service, ask, "spot_ids")
-            _check_many(service, ask.spot_ids, ask.k)
+            _check_many(service, ask.spot_ids, ask.k, len(ask.genes))
             return plain.many_answer(opened, opened.searcher.search_spots(ask.spot_ids, **given))
 
         return await service.search(work)
@@ -188,6 +188,8 @@ def _by_what_is_stored(router: APIRouter, service: Service) -> None:
                 given["settings"] = RegionSettings(**ask.settings.model_dump())
             asked = region_of(ask, service)
             found = opened.searcher.search_region(asked, **given, progress=stop)
+            # how many spots they have is known no sooner
+            service.check("found_spots", sum(len(rows) for rows in found.rows))
             return plain.regions_answer(found)
 
         return await service.search(work)

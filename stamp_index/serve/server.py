@@ -6,7 +6,7 @@ import importlib.util
 import socket
 from typing import TYPE_CHECKING, Any
 
-from stamp_index.serve.settings import Access, Limits, Place, ServeError
+from stamp_index.serve.settings import Access, Address, Limits, ServeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ _STOP_S = 10
 def run_server(
     store_path: Path | str,
     *,
-    place: Place | None = None,
+    address: Address | None = None,
     access: Access | None = None,
     limits: Limits | None = None,
     encoder: Encoder | str | None = None,
@@ -35,7 +35,7 @@ def run_server(
     ----------
     store_path : path
         Folder of the store. It is only read; versions that other processes write are served within a second or so.
-    place : Place, optional
+    address : Address, optional
         Where to listen; port 8600 of this machine by default.
     access : Access, optional
         Who is answered; whoever reaches the port by default.
@@ -53,8 +53,8 @@ def run_server(
     StoreError
         If the store cannot be opened.
     """
-    place, access, limits = place or Place(), access or Access(), limits or Limits()
-    place.check(access)
+    address, access, limits = address or Address(), access or Access(), limits or Limits()
+    address.check(access)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         msg = f"Serving needs {', '.join(missing)}. Run: pip install 'stamp-index[serve]'"
@@ -67,14 +67,14 @@ def run_server(
     from stamp_index.serve.application import make_app
 
     be_frugal()
-    app = make_app(store_path, place=place, access=access, limits=limits, encoder=encoder)
-    server, listening = make_server(app, place, limits, on_ready or (lambda _: None))
+    app = make_app(store_path, address=address, access=access, limits=limits, encoder=encoder)
+    server, listening = make_server(app, address, limits, on_ready or (lambda _: None))
     server.run(sockets=[listening])
 
 
 def make_server(
     app: Any,  # noqa: ANN401 - an ASGI application
-    place: Place,
+    address: Address,
     limits: Limits,
     on_ready: Callable[[str], None],
 ) -> tuple[Any, socket.socket]:
@@ -85,34 +85,34 @@ def make_server(
     ServeError
         If the port is taken.
     """
-    listening = _listening(place)
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    scheme = "https" if place.certificate else "http"
+    listening = _listening(address)
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    scheme = "https" if address.certificate else "http"
     url = f"{scheme}://{host}:{listening.getsockname()[1]}"
-    return _server(app, place, limits, lambda: on_ready(url)), listening
+    return _server(app, address, limits, lambda: on_ready(url)), listening
 
 
-def _listening(place: Place) -> socket.socket:
-    """Socket that listens at the place.
+def _listening(address: Address) -> socket.socket:
+    """Socket that listens at the address.
 
     Raises
     ------
     ServeError
         If it is taken.
     """
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((place.host, place.port))
+        made.bind((address.host, address.port))
     except (OSError, OverflowError) as error:
         made.close()
-        msg = f"Port {place.port} on {place.host} cannot be used ({error}). Choose another with --port."
+        msg = f"Port {address.port} on {address.host} cannot be used ({error}). Choose another with --port."
         raise ServeError(msg) from error
     return made
 
 
-def _server(app: Any, place: Place, limits: Limits, on_ready: Callable[[], None]) -> Any:  # noqa: ANN401
+def _server(app: Any, address: Address, limits: Limits, on_ready: Callable[[], None]) -> Any:  # noqa: ANN401
     import uvicorn
 
     from stamp_index.serve.patience import protocol
@@ -124,7 +124,7 @@ def _server(app: Any, place: Place, limits: Limits, on_ready: Callable[[], None]
 
     config = uvicorn.Config(
         app,
-        http=protocol(limits.header_s),
+        http=protocol(limits.header_s, limits.send_s),
         ws="none",
         lifespan="on",
         access_log=False,  # addresses hold what people search for
@@ -135,7 +135,7 @@ def _server(app: Any, place: Place, limits: Limits, on_ready: Callable[[], None]
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_S,
         h11_max_incomplete_event_size=_HEADER_BYTES,
-        ssl_certfile=place.certificate,
-        ssl_keyfile=place.key,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
     )
     return Server(config)

@@ -107,7 +107,8 @@ class Service:
         most = getattr(self.limits, name)
         n = given if isinstance(given, int) else 0 if given is None else len(given)
         if n > most:
-            what = {"k": "hits", "cells": "values", "region_spots": "spots of a region"}
+            what = {"k": "hits", "cells": "values", "region_spots": "spots of a region",
+                    "found_spots": "spots of all regions"}  # fmt: skip
             msg = (
                 f"{n:,} {what.get(name, name)} are asked for; this server answers at most {most:,}."
             )

@@ -45,10 +45,15 @@ class Limits:
     queries: int = _limit(256, "Spots or vectors that one request asks with.")
     genes: int = _limit(200, "Genes that one request reports.")
     rows: int = _limit(10_000, "Spots that one request reads.")
-    cells: int = _limit(200_000, "Numbers of one answer: spots times genes, or queries times hits.")
+    cells: int = _limit(
+        200_000, "Values of one answer: spots times genes, labels or columns; queries times hits times genes."
+    )  # fmt: skip
+    found_spots: int = _limit(1_000_000, "Spots of all regions of one answer.")
     body_mb: float = _limit(20.0, "Megabytes of one request's body.")
+    json_values: int = _limit(500_000, "Values in one request's JSON: numbers, texts and lists.")
     body_s: float = _limit(30.0, "Seconds within which a request's body must arrive.")
     header_s: float = _limit(10.0, "Seconds within which a request's headers must arrive.")
+    send_s: float = _limit(30.0, "Seconds in which a caller must take something of its answer.")
     time_s: float = _limit(30.0, "Seconds for one request, waiting included; then it gets 504.")
     searches: int = _limit(0, "Searches at the same time; 0 for as many as there are cores.")
     readers: int = _limit(4, "Requests that only read, at the same time.")
@@ -139,7 +144,7 @@ class Access:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Address:
     """Where the server listens.
 
     Attributes

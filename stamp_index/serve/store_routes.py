@@ -24,8 +24,11 @@ from stamp_index.serve.answers import (
 )
 from stamp_index.serve.asks import ExpressionAsk, LabelsAsk, RowsAsk, SpotRowsAsk
 from stamp_index.serve.problems import NotThereError, RefusedError
+from stamp_index.store.view import SPOT_COLUMNS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from stamp_index.serve.live import Opened
@@ -113,7 +116,9 @@ def _of_spots(router: APIRouter, service: Service) -> None:
 
         def work(opened: Opened) -> dict[str, Any]:
             rows = _rows_of(opened, ask, service)
-            frame = opened.store.spots(ask.columns, rows)
+            columns = _once(SPOT_COLUMNS if ask.columns is None else ask.columns)
+            _check_table(service, rows, columns)
+            frame = opened.store.spots(columns, rows)
             return _columns(opened, rows, {name: frame[name] for name in frame})
 
         return await service.read(work)
@@ -124,7 +129,8 @@ def _of_spots(router: APIRouter, service: Service) -> None:
 
         def work(opened: Opened) -> dict[str, Any]:
             rows = _rows(opened, ask.rows, service)
-            names = opened.store.label_names if ask.names is None else ask.names
+            names = _once(opened.store.label_names if ask.names is None else ask.names)
+            _check_table(service, rows, names)
             found = {name: opened.store.label(name, rows) for name in names}
             return _columns(opened, rows, found)
 
@@ -188,6 +194,15 @@ class JPEG(Response):
     """A picture."""
 
     media_type = "image/jpeg"
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    """Each name once: an answer has one column of a name, and each is read from the disk."""
+    return list(dict.fromkeys(names))
+
+
+def _check_table(service: Service, rows: NDArray[np.int64], names: list[str]) -> None:
+    service.check("cells", max(1, len(rows)) * len(names))
 
 
 def _columns(opened: Opened, rows: NDArray[np.int64], columns: dict[Any, Any]) -> dict[str, Any]:
