@@ -145,7 +145,7 @@ def badge(opened: Opened) -> None:
         if opened.is_synthetic:
             st.badge("Synthetic data", color="orange", help="Every slide of this store is drawn.")
         notice(opened)
-        with st.popover(f"{plain(Path(opened.path).name)} · v{store.version}", type="tertiary"):
+        with st.popover(f"{plain(opened.store.place.label)} · v{store.version}", type="tertiary"):
             st.html(facts(store_facts(opened)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from pathlib import Path
 
 import streamlit as st
 
@@ -22,7 +21,7 @@ def _store_is_gone() -> bool:
     if held is None or path is None:
         return False
     try:
-        return read_manifest(Path(path)).store_id != held
+        return read_manifest(path).store_id != held
     except StampIndexError:
         return True
 

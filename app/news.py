@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -29,7 +28,7 @@ def notice(opened: Opened) -> None:
 def _newest(opened: Opened) -> int:
     """Newest version of the store; 0 where it cannot be told, which the next query says in words."""
     try:
-        newest = read_manifest(Path(opened.path))
+        newest = read_manifest(opened.path)
     except StampIndexError:
         return 0
     return newest.version if newest.store_id == opened.store.store_id else 0

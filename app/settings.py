@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from stamp_index.remote.addresses import is_address
+from stamp_index.store.places import place_of
+
 AuthKind = Literal["none", "proxy", "oidc"]
 SECRET_VARIABLE = "STAMP_INDEX_SECRET"  # the same in every process that serves one address
 
@@ -24,7 +27,7 @@ class Settings:
     Attributes
     ----------
     store_path : str or None
-        Folder of the store.
+        Folder or address of the store.
     base_path : str
         What the addresses of all pages and routes start with, such as "/stamp"; "" for none.
     auth : {"none", "proxy", "oidc"}
@@ -63,14 +66,23 @@ def settings() -> Settings:
 
 
 def as_shown(text: str) -> str:
-    """A text as it is shown: where people log in, the store's folder goes by its last name alone.
+    """A text as it is shown: where people log in, the store's folder or address goes by its last name alone.
 
     Paths of the machine that serves are not theirs to know; whoever runs the app for himself needs them.
     """
     served = settings()
     if served.auth == "none" or not served.store_path:
         return text
-    path = Path(served.store_path)
-    for folder in (path, path.absolute(), path.resolve()):
-        text = text.replace(str(folder), path.name)
+    label, names = _names(served.store_path)
+    for name in names:
+        text = text.replace(name, label)
     return text
+
+
+def _names(where: str) -> tuple[str, list[str]]:
+    """Last part of a store's name, and what it goes by in messages."""
+    if is_address(where):
+        place = place_of(where)
+        return place.label, [place.name, str(place.folder)]  # and its local copy
+    path = Path(where)
+    return path.name, [str(folder) for folder in (path, path.absolute(), path.resolve())]

@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from app.settings import settings
@@ -88,14 +87,14 @@ def use_encoder(encoder: Encoder) -> None:
 
 
 def open_store(path: str) -> Opened:
-    """The newest version of the store at `path`; a new version is noticed at the next query.
+    """The newest version of the store at `path`, a folder or an address; a new version is noticed at the next query.
 
     Raises
     ------
     StampIndexError
         If there is no store, or it is damaged or newer than this release.
     """
-    newest = read_manifest(Path(path))
+    newest = read_manifest(path)
     return open_version(path, newest.version, newest.store_id)
 
 

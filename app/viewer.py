@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
     from app.stores import Opened
 
+MISSING = (
+    "The slide viewer needs OpenSeadragon, which is not installed here. Run `make demo` in the checkout, or "
+    "`npm ci --prefix app/frontend`, and start the app again."
+)
+
 Polygon = tuple[tuple[int, int], ...]
 Rings = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -186,6 +191,7 @@ def viewer_data(opened: Opened, slide_id: str, shown: Shown) -> dict[str, Any]:
         "module": asset_address("viewer/streamlit.js"),
         "style": asset_address("viewer/viewer.css"),
         "openseadragon": asset_address("openseadragon.js"),
+        "missing": "" if frontend.is_installed() else MISSING,
         "api": slide_address(opened, slide_id),
         "token": mint(user()),
         "key": slide_key(opened, slide_id),

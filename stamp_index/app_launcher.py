@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StampIndexError, StoreError
 from stamp_index.machine import LOCAL_HOSTS
+from stamp_index.remote.addresses import is_address, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -159,7 +160,7 @@ def app_folder() -> Path:
 def app_command(store_path: Path | str, served: Served) -> list[str]:
     """Command line of the server over the store at `store_path`."""
     # -P: the folder that the user stands in must not shadow modules of the app
-    start = [sys.executable, "-P", "-m", "app.server", "--store", str(Path(store_path).absolute())]
+    start = [sys.executable, "-P", "-m", "app.server", "--store", named(Path(store_path))]
     place = ["--host", served.host, "--port", str(served.port)]
     rules = [
         f"--base-path={served.base_path}",
@@ -192,8 +193,8 @@ def run_app(
 
     Parameters
     ----------
-    store_path : path
-        Folder of the store. It is only read.
+    store_path : path or str
+        Folder or address of the store. It is only read.
     served : Served, optional
         Where and for whom; at port 8501 of this machine for whoever reaches it by default.
     query : str or None
@@ -210,12 +211,17 @@ def run_app(
     AppError
         If Streamlit is missing, the port is taken, or the app stops by itself.
     """
+    from stamp_index.view.notebook_module import frontend_folder, missing_openseadragon
+
     served = served or Served()
     check_store(store_path)
     if importlib.util.find_spec("streamlit") is None:
         msg = "The app needs Streamlit, which is not installed. Run: pip install 'stamp-index[app]'"
         raise AppError(msg)
     environment = app_environment()
+    missing = missing_openseadragon(frontend_folder())
+    if missing:
+        _log.warning("%s", missing)
     check_port(served.host, served.port)
     if served.host not in LOCAL_HOSTS and served.auth == "none":
         _log.warning(
@@ -239,7 +245,7 @@ def check_store(store_path: Path | str) -> None:
     """Raise the store's own error if it cannot be opened; an empty store is fine."""
     from stamp_index.store import Store
 
-    if not Path(store_path).is_dir():
+    if not is_address(store_path) and not Path(store_path).is_dir():
         msg = (
             f"There is no store at {store_path}. "
             "Give the folder of a store, or make one with: stamp-index demo"

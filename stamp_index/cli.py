@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,24 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         try:
             return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            if _is_unread():
+                raise  # whoever read has seen enough, such as `head`: click ends quietly
+            raise click.ClickException(str(exc)) from exc
         except (StampIndexError, ValueError, OSError) as exc:
             notes = getattr(exc, "__notes__", ())
             raise click.ClickException("\n".join([str(exc), *notes])) from exc
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads any more what is printed, as against a connection to elsewhere that broke."""
+    ends = select.poll()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            ends.register(stream.fileno(), 0)  # errors are told in any case
+    except OSError:  # a stream that is no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +15,9 @@ import click
 from stamp_index.cli_build import memory_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from stamp_index.crew import News
+    from stamp_index.crew import Crew, EngineName, News
     from stamp_index.embed.add import Outcome
     from stamp_index.embed.manifest import Entry
 
@@ -69,7 +72,7 @@ _STATES = (*_EMBEDDED, "there", "failed")
     help="That a worker may take, such as 4G; no more are started than fit.",
 )
 @click.option("--report", type=_PATH, help="Also write the summary here (CSV).")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.option("--quiet", is_flag=True, help="No progress, neither bars nor lines.")
 def add(  # noqa: PLR0913 - one argument per command-line option
     store_path: Path,
     sources: tuple[Path, ...],
@@ -102,33 +105,34 @@ def add(  # noqa: PLR0913 - one argument per command-line option
     added is listed with the reason, and the others go on; the exit code is then 1. The same command again adds what is
     missing.
     """
-    from stamp_index.crew import Needs, open_crew
-    from stamp_index.embed.add import AddSettings, add_slides, summary
-    from stamp_index.embed.gene_side import GeneSettings
-    from stamp_index.embed.manifest import entries_of
-    from stamp_index.export import table_csv
-    from stamp_index.readers import SlideOptions
+    done: list[Outcome] = []
+    with _told_when_interrupted(done):
+        from stamp_index.crew import Needs
+        from stamp_index.embed.add import AddSettings, add_slides, summary
+        from stamp_index.embed.gene_side import GeneSettings
+        from stamp_index.embed.manifest import entries_of
+        from stamp_index.export import table_csv
+        from stamp_index.readers import SlideOptions
 
-    options = SlideOptions(
-        mpp=mpp,
-        patient_id=patient,
-        organ=organ,
-        bin_um=bin_um,
-        spots=spots,  # type: ignore[arg-type]  # click has checked it
-        grid_um=grid_um,
-    )
-    entries = entries_of(sources, options)
-    genes = GeneSettings(orthologs=orthologs, min_coverage=min_coverage)  # type: ignore[arg-type]
-    needs = Needs(worker_cpus, worker_gpus, worker_memory or 0)
-    settings = AddSettings(
-        replace=replace, beside=beside, genes=genes, features=features, needs=needs
-    )
-    began = time.perf_counter()
-    with (
-        open_crew(engine, address=address, n_workers=workers) as crew,  # type: ignore[arg-type]
-        Bars(quiet=quiet) as bars,
-    ):
-        try:
+        options = SlideOptions(
+            mpp=mpp,
+            patient_id=patient,
+            organ=organ,
+            bin_um=bin_um,
+            spots=spots,  # type: ignore[arg-type]  # click has checked it
+            grid_um=grid_um,
+        )
+        entries = entries_of(sources, options)
+        genes = GeneSettings(orthologs=orthologs, min_coverage=min_coverage)  # type: ignore[arg-type]
+        needs = Needs(worker_cpus, worker_gpus, worker_memory or 0)
+        settings = AddSettings(
+            replace=replace, beside=beside, genes=genes, features=features, needs=needs
+        )
+        began = time.perf_counter()
+        with (
+            _crew(engine, address=address, n_workers=workers) as crew,  # type: ignore[arg-type]
+            Bars(done, quiet=quiet) as bars,
+        ):
             store, outcomes = add_slides(
                 store_path,
                 entries,
@@ -137,28 +141,74 @@ def add(  # noqa: PLR0913 - one argument per command-line option
                 watcher=bars,
                 crew=crew,
             )
-        except KeyboardInterrupt:
-            click.echo(_table(bars.outcomes))
-            left = len(entries) - len(bars.outcomes)
-            click.echo(f"Interrupted; {left} slides are left. The same command again goes on.")
-            sys.exit(130)
-    _notes(outcomes)
-    if report is not None:
-        report.write_bytes(table_csv(summary(outcomes)))
-    click.echo(_table(outcomes))
-    n = sum(one.n_spots for one in outcomes if one.state in _EMBEDDED)
-    speed = f" {n / (time.perf_counter() - began):,.0f} spots a second." if n else ""
-    click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.{speed}")
+        _notes(outcomes)
+        if report is not None:
+            report.write_bytes(table_csv(summary(outcomes)))
+        click.echo(_table(outcomes))
+        n = sum(one.n_spots for one in outcomes if one.state in _EMBEDDED)
+        speed = f" {n / (time.perf_counter() - began):,.0f} spots a second." if n else ""
+        click.echo(f"{store.place}: version {store.version}, {store.n_spots} spots.{speed}")
     sys.exit(1 if any(one.state == "failed" for one in outcomes) else 0)
 
 
-class Bars:
-    """A bar for all slides and one for the slide at hand, on stderr; no bars in a file or a pipe, and nothing if `quiet`."""
+@contextmanager
+def _told_when_interrupted(done: Sequence[Outcome]) -> Iterator[None]:
+    """End with 130 at Ctrl+C, wherever it comes, and say what was done until then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if done:
+            click.echo(_table(done))
+        click.echo("Interrupted; the same command again goes on.")
+        sys.exit(130)
 
-    def __init__(self, *, quiet: bool) -> None:
+
+@contextmanager
+def _crew(engine: EngineName, *, address: str | None, n_workers: int | None) -> Iterator[Crew]:
+    """Have a crew, and let it start and end whole: Ray's own threads crash if it is torn off in between."""
+    from stamp_index.crew import open_crew
+
+    with ExitStack() as stack:
+        with _held_interrupt():
+            crew = stack.enter_context(open_crew(engine, address=address, n_workers=n_workers))
+        try:
+            yield crew
+        finally:
+            with _held_interrupt():
+                stack.close()
+
+
+@contextmanager
+def _held_interrupt() -> Iterator[None]:
+    """Let Ctrl+C wait until this block is over; a second one does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    came: list[int] = []
+
+    def hold(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        came.append(signum)
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+class Bars:
+    """How adding goes, on stderr: bars on a terminal, a line for each slide in a file or a pipe, nothing if `quiet`.
+
+    What became of each slide is put into `done` as it is known.
+    """
+
+    def __init__(self, done: list[Outcome], *, quiet: bool) -> None:
         from tqdm import tqdm
 
-        self.outcomes: list[Outcome] = []
+        self._done, self._n = done, 0
         self._quiet, self._n_lost, self._n_spots = quiet, 0, 0
         off = True if quiet else None
         layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -169,6 +219,7 @@ class Bars:
 
     def begin(self, entry: Entry, at: int, n: int) -> None:
         """Show the slide's name."""
+        self._n = n
         self._slides.total = n
         self._slides.n = at
         self._slides.refresh()
@@ -182,10 +233,14 @@ class Bars:
 
     def end(self, outcome: Outcome) -> None:
         """Count the slide, and say at once what is wrong with it."""
-        self.outcomes.append(outcome)
+        self._done.append(outcome)
         self._slides.update(1)
         self._n_spots += outcome.n_spots if outcome.state in _EMBEDDED else 0
-        if outcome.state == "failed" and not self._slides.disable:
+        if self._quiet:
+            return
+        if self._slides.disable:  # nobody sees bars
+            click.echo(f"{len(self._done)} of {self._n}: {_line(outcome)}", err=True)
+        elif outcome.state == "failed":
             self._slides.write(f"{outcome.path}: {outcome.reason}", file=sys.stderr)
 
     def hear(self, news: News, n: int) -> None:
@@ -208,6 +263,13 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._steps.close()
         self._slides.close()
+
+
+def _line(one: Outcome) -> str:
+    """Say what became of a slide."""
+    if one.state == "failed":
+        return f"{one.path} failed: {one.reason}"
+    return f"{one.slide_id} {one.state}, {one.n_spots:,} spots, {one.seconds:.1f} s"
 
 
 def _notes(outcomes: Sequence[Outcome]) -> None:

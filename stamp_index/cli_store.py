@@ -139,6 +139,7 @@ def doctor(store_path: Path, *, mend: bool) -> None:
     """
     from stamp_index.index import doctor as index_doctor
     from stamp_index.store import doctor as store_doctor
+    from stamp_index.store.places import place_of
 
     def examine() -> list[store_doctor.Finding]:
         found = store_doctor.examine(store_path)
@@ -154,5 +155,5 @@ def doctor(store_path: Path, *, mend: bool) -> None:
             click.echo(done)
         findings = examine()
     if not findings:
-        click.echo(f"{store_path} is whole.")
+        click.echo(f"{place_of(store_path)} is whole.")
     sys.exit(1 if any(finding.kind == "damage" for finding in findings) else 0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from stamp_index import cli_add
 from stamp_index.cli import main
 from stamp_index.embed.add import AddSettings, add_slides, summary
 from stamp_index.embed.gene_side import GeneSettings
@@ -284,7 +287,57 @@ def test_an_interrupt_says_what_was_done_and_that_it_goes_on(store, runs, monkey
     result = CliRunner().invoke(main, ["add", str(store.path), *map(str, runs), "--quiet"])
     assert result.exit_code == 130
     assert "1 added" in result.stdout
-    assert "2 slides are left. The same command again goes on." in result.stdout
+    assert "Interrupted; the same command again goes on." in result.stdout
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "stamp_index.embed.manifest.entries_of",
+        "stamp_index.crew.open_crew",
+        "stamp_index.cli_add._notes",
+    ],
+)
+def test_an_interrupt_before_and_after_the_slides_is_told_too(store, runs, monkeypatch, place):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    result = CliRunner().invoke(main, ["add", str(store.path), *map(str, runs), "--quiet"])
+    assert result.exit_code == 130
+    assert result.stdout.endswith("Interrupted; the same command again goes on.\n")
+    assert ("3 added" in result.stdout) == place.endswith("_notes")
+
+
+def test_a_crew_is_opened_whole_before_an_interrupt_counts(monkeypatch):
+    steps = []
+
+    @contextmanager
+    def slow_crew(*arguments, **settings):
+        os.kill(os.getpid(), signal.SIGINT)
+        steps.append("open")
+        yield
+        steps.append("closed")
+
+    def use():
+        with cli_add._crew("local", address=None, n_workers=None):
+            steps.append("used")
+
+    monkeypatch.setattr("stamp_index.crew.open_crew", slow_crew)
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert steps == ["open"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_every_slide_is_told_at_once_where_no_terminal_shows_bars(store, runs):
+    (runs[1] / "filtered_feature_bc_matrix.h5").write_bytes(b"")
+    asked = ["add", str(store.path), *map(str, runs)]
+    lines = CliRunner().invoke(main, asked).stderr.splitlines()
+    assert lines[0].startswith("1 of 3: SA added, 63 spots, ")
+    assert lines[1].startswith(f"2 of 3: {runs[1]} failed: ")
+    assert lines[2].startswith("3 of 3: SC added, 63 spots, ")
+    assert " of 3: " not in CliRunner().invoke(main, [*asked, "--quiet"]).stderr
 
 
 def test_why_a_slide_is_embedded_by_its_images_alone_is_in_the_table(store, runs):
@@ -342,12 +395,12 @@ def test_workers_that_were_lost_are_told_of_once(capsys):
     from stamp_index.cli_add import Bars
     from stamp_index.crew import News
 
-    with Bars(quiet=False) as bars:
+    with Bars([], quiet=False) as bars:
         for lost in (0, 1, 1, 3):
             bars.hear(News(0, 2, 2, lost), 5)
     said = capsys.readouterr().err
     assert said.count("Workers lost so far: 1. Their slides go to others.") == 1
     assert said.count("Workers lost so far: 3.") == 1
-    with Bars(quiet=True) as bars:
+    with Bars([], quiet=True) as bars:
         bars.hear(News(0, 2, 2, 1), 5)
     assert capsys.readouterr().err == ""

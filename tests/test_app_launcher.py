@@ -171,6 +171,26 @@ def test_missing_streamlit_says_what_to_install(tmp_path, monkeypatch):
         run_app(store.path)
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_missing_openseadragon_is_told_before_the_server_starts(
+    tmp_path, monkeypatch, caplog, installed
+):
+    pytest.importorskip("streamlit")
+    store = toy_store(tmp_path, n_slides=1, n_spots=5)
+    frontend = tmp_path / "frontend"
+    monkeypatch.setattr("stamp_index.view.notebook_module.frontend_folder", lambda: frontend)
+    script = frontend / "node_modules/openseadragon/build/openseadragon/openseadragon.min.js"
+    script.parent.mkdir(parents=True)
+    if installed:
+        script.write_text("")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(AppError, match="cannot be used"):
+            run_app(store.path, Served(port=taken.getsockname()[1]))
+    assert (f"npm ci --prefix {frontend}" in caplog.text) == (not installed)
+
+
 def test_server_that_dies_while_starting_is_reported_with_its_code():
     server = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     with pytest.raises(AppError, match="exit code 7"):

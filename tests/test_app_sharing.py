@@ -270,6 +270,13 @@ def test_nonsense_in_the_place_of_a_lasso_is_no_lasso(store, text):
     assert component(at, "viewer")["lasso"] is None
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_viewer_that_cannot_be_drawn_says_what_to_run(store, monkeypatch, installed):
+    monkeypatch.setattr("app.api.frontend.is_installed", lambda: installed)
+    said = component(slides_page(store, s="M0"), "viewer")["missing"]
+    assert ("npm ci --prefix app/frontend" in said) == (not installed)
+
+
 def test_a_lasso_asks_for_similar_regions(store):
     at = slides_page(store, s="M1", gene="CD8A", poly=SQUARE_TEXT)
     at.button(key="find-regions").click().run()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
 import sys
 
 import click
@@ -162,3 +164,25 @@ def test_info_says_how_far_an_index_is_from_its_store(tmp_path):
     said = _run("info", store.path).output
     assert "image: 80 spots; index flat of 40, recall@10 image 1.000" in said
     assert "40 newer ones searched exactly, 40 of its rows deleted since" in said
+
+
+def test_a_reader_that_has_seen_enough_ends_a_verb_without_a_word(tmp_path):
+    store = toy_store(tmp_path, n_slides=1, n_spots=5)
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-c", "from stamp_index.cli import main; main()", "info"]
+    with os.fdopen(write, "wb") as unread:
+        done = subprocess.run(
+            [*words, str(store.path)], stdout=unread, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_connection_that_broke_is_told(store, monkeypatch):
+    def broken(*_arguments, **_settings):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(Store, "open", broken)
+    done = _run("info", store)
+    assert done.exit_code == 1
+    assert "Broken pipe" in done.output

@@ -120,6 +120,17 @@ def test_a_pixel_size_that_nearly_agrees_is_taken_as_given(tmp_path: Path) -> No
     )
 
 
+def test_a_given_pixel_size_that_the_images_metadata_bear_out_is_told_in_a_sentence(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path)
+    slide = read(run.path, SlideOptions(image=run.write_tiff(mpp=0.5), mpp=0.5))
+    said = (
+        "given by option or slide.toml, which agrees with the image's metadata and the spots' pitch"
+    )
+    assert any(said in note for note in slide.notes)
+
+
 def test_without_neighbours_the_spot_diameter_gives_the_pixel_size(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.positions[3] *= 10

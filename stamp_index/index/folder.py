@@ -25,6 +25,7 @@ from stamp_index.index.engine.files import flush
 from stamp_index.index.files import segment
 from stamp_index.store import Modality
 from stamp_index.store.lock import LOCK_FILE, write_lock
+from stamp_index.store.remote_folders import FETCHED
 from stamp_index.store.schema import vector_column
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def leftovers(folder: Path) -> list[Path]:
 
     What a build has finished so far is not among them. To be called by a builder.
     """
-    kept = {CURRENT, BUILDING, LOCK_FILE}
+    kept = {CURRENT, BUILDING, LOCK_FILE, FETCHED}
     if (folder / CURRENT).is_file():
         generation = current(folder)
         kept |= {generation.name, card_of(folder, generation).sidecar}

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _BLOCK: Final = 8 << 20  # bytes
-_FETCHED: Final = (
+FETCHED: Final = (
     ".fetched.json"  # of the local copy: what was fetched, and its time, to tell it without reading
 )
-_LOCAL: Final = frozenset({LOCK_FILE, _FETCHED, "building", "verified.json"})
+_LOCAL: Final = frozenset({LOCK_FILE, FETCHED, "building", "verified.json"})
 _LAST: Final = "CURRENT"  # of an index: names the files that count, so it comes last
 _MOST_LISTING: Final = 10 << 20  # bytes
 _GATES: Final = (
@@ -294,15 +294,15 @@ def _note(folder: Path, files: Files) -> None:
     """Remember what the local files are, to see later that nobody has changed them."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {name: [*values, _time(folder / name)] for name, values in files.items()}
-    scratch = folder / f"{_FETCHED}.{uuid.uuid4().hex}"
+    scratch = folder / f"{FETCHED}.{uuid.uuid4().hex}"
     scratch.write_text(json.dumps(said), encoding="utf-8")
-    scratch.replace(folder / _FETCHED)
+    scratch.replace(folder / FETCHED)
 
 
 def _noted(folder: Path) -> Files:
     """Return what was fetched or pushed before and is as it was."""
     try:
-        said: Mapping[str, list[Any]] = json.loads((folder / _FETCHED).read_text(encoding="utf-8"))
+        said: Mapping[str, list[Any]] = json.loads((folder / FETCHED).read_text(encoding="utf-8"))
         rows = {name: (row[0], row[1], row[2]) for name, row in said.items()}
     except (OSError, ValueError, AttributeError, IndexError, TypeError):
         return {}

@@ -112,15 +112,21 @@ def _in_order(folder: Path) -> dict[str, str]:
     return found
 
 
+def missing_openseadragon(folder: Path) -> str:
+    """Say what to run where OpenSeadragon is not installed in the folder of the browser's code; "" where it is."""
+    if (folder / _SCRIPT).is_file():
+        return ""
+    return (
+        f"The viewer needs OpenSeadragon, which is not in {folder}. Run `make demo` in the checkout, or "
+        f"`npm ci --prefix {folder}`; a wheel that was built with `make wheel` has it."
+    )
+
+
 def _openseadragon(folder: Path) -> str:
-    path = folder / _SCRIPT
-    if not path.is_file():
-        msg = (
-            f"The viewer needs OpenSeadragon, which is not in {folder}. Run `make demo` in the checkout, or "
-            f"`npm ci --prefix {folder}`; a wheel that was built with `make wheel` has it."
-        )
-        raise StampIndexError(msg)
-    lines = path.read_text("utf-8").splitlines()
+    missing = missing_openseadragon(folder)
+    if missing:
+        raise StampIndexError(missing)
+    lines = (folder / _SCRIPT).read_text("utf-8").splitlines()
     script = "\n".join(line for line in lines if "sourceMappingURL" not in line)
     return _WRAPPED.format(script=script)
 

@@ -1,5 +1,6 @@
 // The viewer inside a Streamlit page: addresses of tiles, state in the page's address, and what goes back to Python.
 import { mount } from "./index.js";
+import { el } from "./dom.js";
 import { readState, writeState } from "./address.js";
 
 const absolute = (path) => new URL(path, window.location.origin).href;
@@ -94,6 +95,10 @@ export function show(component, host) {
   };
   withStyle(host, held.data.style);
   host.style.height = held.data.height;
+  if (held.data.missing) {
+    host.replaceChildren(el("div", { class: "si-viewer" }, el("p", { class: "si-missing", text: held.data.missing })));
+    return () => {};
+  }
   const apply = () => {
     const initial = held.data.inAddress ? readState() : {};
     held.view.update({ ...held.data, state: { ...(held.data.state || {}), ...initial } });

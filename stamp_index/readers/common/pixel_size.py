@@ -61,7 +61,7 @@ def choose_mpp(
                 f"{_remedy(origin, other_origin)}"
             )
             raise MissingPixelSizeError(msg)
-    others = [text.removeprefix("derived from ") for _, text in known[1:]]
+    others = [text.removeprefix("derived ").removeprefix("from ") for _, text in known[1:]]
     agreeing = f", which agrees with {' and '.join(others)}" if others else ""
     return first, f"Pixel size: {first:.4g} um/px, {origin}{agreeing}."
 
