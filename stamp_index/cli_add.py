@@ -61,7 +61,8 @@ _STATES = (*_EMBEDDED, "there", "failed")
     help="Who embeds: this process, or workers of Ray, a slide each.",
 )
 @click.option(
-    "--address", help="Ray cluster, such as ray://host:10001; default: one on this machine."
+    "--address",
+    help="Ray cluster: host:6379 or ray://host:10001; by default Ray starts here.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Workers of Ray at most.")
 @click.option("--worker-cpus", type=click.FloatRange(0.1), default=1.0, show_default=True)

@@ -62,8 +62,10 @@ def memory_size(text: str) -> int:
     show_default=True,
     help="Who fills lists: this process, or workers on Ray.",
 )
-@click.option("--address", help="Ray cluster, for example host:6379; by default one of its own.")
-@click.option("--shards", type=click.IntRange(min=1), help="Parts that workers on Ray fill.")
+@click.option(
+    "--address", help="Ray cluster: host:6379 or ray://host:10001; by default Ray starts here."
+)
+@click.option("--parts", type=click.IntRange(min=1), help="Parts that workers on Ray fill.")
 @click.option("--fold", is_flag=True, help="Only add newer rows to the indexes that there are.")
 @click.option("--estimate", is_flag=True, help="Only say what it will take.")
 @click.option("--seed", default=0, show_default=True)
@@ -76,7 +78,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
     max_memory: int | None,
     engine: EngineName,
     address: str | None,
-    shards: int | None,
+    parts: int | None,
     *,
     fold: bool,
     estimate: bool,
@@ -94,8 +96,8 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
     if fold and (recipe or max_memory or estimate or engine != "local"):
         msg = "--fold adds to an index as it is: leave out --recipe, --max-memory, --estimate and --engine."
         raise click.UsageError(msg)
-    if engine == "local" and (address or shards):
-        msg = "--address and --shards belong to --engine ray."
+    if engine == "local" and (address or parts):
+        msg = "--address and --parts belong to --engine ray."
         raise click.UsageError(msg)
     store, wanted = Store.open(store_path, encoder=encoder), load_recipe(recipe or "auto")
     sides = MODALITIES if modality is None else (modality,)
@@ -113,7 +115,7 @@ def build(  # noqa: PLR0913, PLR0917 - one argument per command-line option
         for side in found:
             _say_card(side, fold_index(store, side))
     elif found:
-        with _fillers(engine, address, shards) as fillers:
+        with _fillers(engine, address, parts) as fillers:
             allowed = _Allowed(seed, max_memory, fillers, quiet)
             for side in found:
                 _say_card(side, _build_one(store, side, wanted, allowed))
@@ -131,7 +133,7 @@ class _Allowed:
 
 @contextmanager
 def _fillers(
-    engine: EngineName, address: str | None, shards: int | None
+    engine: EngineName, address: str | None, parts: int | None
 ) -> Iterator[Fillers | None]:
     """Workers of an engine; None where this process does all."""
     from stamp_index.index import Fillers
@@ -140,7 +142,7 @@ def _fillers(
         yield None
         return
     with open_crew(engine, address=address) as crew:
-        yield Fillers(crew, shards)
+        yield Fillers(crew, parts)
 
 
 def _build_one(store: Store, side: Modality, recipe: IndexRecipe, allowed: _Allowed) -> IndexCard:

@@ -55,7 +55,7 @@ def _say(plan: ShardPlan) -> None:
 @click.command("serve-shards")
 @click.argument("store_path", metavar="STORE", type=_PATH)
 @click.option(
-    "--address", help="Ray cluster, such as ray://host:10001; by default Ray starts here."
+    "--address", help="Ray cluster: host:6379 or ray://host:10001; by default Ray starts here."
 )
 @click.option("--replicas", default=1, show_default=True, help="Of every shard.")
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -96,15 +96,16 @@ def serve_shards(
     try:
         for side, plan in service.plans.items():
             click.echo(f"{side}: {len(plan.parts)} shards of plan {plan.name}")
+        told = _when_told()  # before it is said how
         click.echo(f"The shards are served at {service.url} (Ctrl+C stops them)")
-        _until_told()
+        told.wait()
     finally:
         service.stop()
 
 
-def _until_told() -> None:
-    """Return when the process is interrupted or told to stop."""
+def _when_told() -> threading.Event:
+    """Make what is set when the process is interrupted or told to stop."""
     told = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: told.set())
-    told.wait()
+    return told

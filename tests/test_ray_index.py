@@ -357,7 +357,7 @@ def small_recipe(tmp_path):
 
 def test_the_command_line_builds_on_ray(on_ray, tmp_path, small_recipe):
     store = world(tmp_path, 1_000)
-    options = ["--engine", "ray", "--shards", 3, "--modality", "image", "--recipe"]
+    options = ["--engine", "ray", "--parts", 3, "--modality", "image", "--recipe"]
     done = run(store.path, *options, small_recipe)
     assert done.exit_code == 0, done.output
     assert "image: ivf_pq, 1000 vectors" in done.stdout
@@ -372,10 +372,10 @@ def test_the_command_line_estimates_and_refuses(tmp_path):
     estimates = [run(store.path, "--estimate", *more).stdout for more in ([], ["--engine", "ray"])]
     assert estimates[0] == estimates[1]
     assert estimates[0].startswith("image: 300 vectors; index ")
-    for options in (["--shards", "3"], ["--address", "auto"]):
+    for options in (["--parts", "3"], ["--address", "auto"]):
         done = run(store.path, *options)
         assert done.exit_code == 2
-        assert "--address and --shards belong to --engine ray." in done.output
+        assert "--address and --parts belong to --engine ray." in done.output
     done = run(store.path, "--engine", "ray", "--fold")
     assert done.exit_code == 2
     assert "--fold adds to an index as it is" in done.output

@@ -83,12 +83,13 @@ def started(store):
     """Run `serve-shards` in a process of its own; returns it and the address that it says."""
     running = []
 
-    def start(*options, **environ):
+    def start(*options, stderr=None, **environ):
         code = "from stamp_index.cli import main; main()"
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code, "serve-shards", str(store.path), *options],
             env={**os.environ, **environ},
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         running.append(process)
@@ -125,6 +126,18 @@ def test_ray_that_was_started_for_the_shards_ends_with_them(store, started):
     assert process.wait(60) == 0
     with pytest.raises(ShardError, match="cannot be reached"):
         HttpShards(url, token="").plans()
+
+
+def test_serving_says_where_and_nothing_of_rays_that_alarms(store, started, tmp_path):
+    with (tmp_path / "stderr").open("w+") as stderr:
+        process, url = started("--port", str(free_port()), stderr=stderr, **{TOKEN_VARIABLE: ""})
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        stderr.seek(0)
+        said = stderr.read()
+    assert url.count("/") == 2  # as README writes it, without a path
+    for word in ("Connecting to existing", "graceful_shutdown", "Deleting app", "Started Serve"):
+        assert word not in said + process.stdout.read()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

@@ -307,6 +307,7 @@ STEPS: Final = {
     "open": "store opened",
     "open_searcher": "searcher opened, nothing here",
     "open_searcher_again": "searcher opened again",
+    "search_first": "the first 48 hits of a process",
     "search": "48 hits with two genes",
     "pictures": "pictures of 48 hits",
     "refresh": "refresh",

@@ -36,7 +36,7 @@ def open_crew(
     Raises
     ------
     CrewError
-        If Ray is not installed, or there is no cluster at the address.
+        If Ray is not installed, there is no cluster at the address, or it asks for a token that is not set here.
     ValueError, TypeError
         If an argument is no such thing, or belongs to Ray and the engine is "local".
 
@@ -44,8 +44,11 @@ def open_crew(
     -----
     Where this process is connected to a Ray cluster already, that one is used and stays connected.
 
-    A Ray of its own takes some 600 MB and four seconds to start. Ray answers on all network interfaces; from 2.60 on it
-    asks for a token that it keeps in ``~/.ray``, as earlier releases may if ``RAY_AUTH_MODE=token`` is set. Whoever gets at an unprotected cluster can run any code on it.
+    A Ray of its own takes some 600 MB and four seconds to start. Ray answers on all network interfaces. From 2.60 on a Ray
+    of its own asks for a token, which it keeps in ``~/.ray/auth_token``, and so does ``ray start`` where that file is
+    there. To join a cluster that asks for one by its address, set ``RAY_AUTH_MODE=token``; from another machine also
+    ``RAY_AUTH_TOKEN``, to what ``ray get-auth-token`` prints on the cluster's. Whoever gets at an unprotected cluster can
+    run any code on it.
     """
     _check(engine, address, n_workers)
     if engine == "local":

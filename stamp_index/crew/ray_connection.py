@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.crew.ray_crew import RayCrew
+from stamp_index.crew.ray_token import SET_TOKEN, require_no_token
 from stamp_index.errors import CrewError
 from stamp_index.machine import usable_cores
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _OBJECT_STORE_BYTES: Final = 80 * 2**20  # the least that Ray takes: paths travel, not arrays
 _REACH_S: Final = 5.0
+_LOG: Final = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -96,8 +98,11 @@ def start(
     Raises
     ------
     CrewError
-        If there is no cluster at the address, or none can be started.
+        If there is no cluster at the address, it asks for a token that this process does not send, or none can be
+        started.
     """
+    from ray.exceptions import AuthenticationError
+
     if address is None:
         ours: dict[str, Any] = {
             "address": "local",
@@ -107,18 +112,19 @@ def start(
         }
     else:
         _require_reachable(address)
+        _LOG.info("Connecting to the Ray cluster at %s.", address)
         ours = {"address": address}
     try:
         with warnings.catch_warnings():
             # Ray forks to start its processes, which do nothing else than that.
             warnings.filterwarnings("ignore", "lance is not fork-safe")
+            warnings.filterwarnings("ignore", "Ray Client connection timed out")  # is said below
             ray.init(**ours, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as exc:
+    except (ConnectionError, RuntimeError, ValueError, OSError, AuthenticationError) as exc:
         if address is None:
             msg = f"Ray cannot be started on this machine: {_first_line(exc)}."
             raise CrewError(msg) from exc
-        why = f"{_first_line(exc)}. If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN."
-        raise CrewError(_unreachable(address, why)) from exc
+        raise CrewError(_not_joined(address, exc)) from exc
 
 
 def _require_same(ray: ModuleType, address: str | None) -> None:
@@ -144,7 +150,7 @@ def _require_reachable(address: str) -> None:
     Raises
     ------
     CrewError
-        If nobody answers there.
+        If nobody answers there, or a token is asked for and not set.
     """
     if address == "auto":
         return
@@ -155,6 +161,25 @@ def _require_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
     except (OSError, OverflowError) as exc:
         raise CrewError(_unreachable(address, f"{exc}.")) from exc
+    require_no_token(address)
+
+
+def _not_joined(address: str, exc: Exception) -> str:
+    """Say why a cluster could not be joined at an address where somebody listens."""
+    from ray.exceptions import AuthenticationError
+
+    why = _first_line(exc)
+    if isinstance(exc, AuthenticationError):  # its own words are a page
+        why = "this process has no token, or another one"
+    if address == "auto":
+        return _unreachable(address, f"{why}. If it asks for a token, {SET_TOKEN}.")
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return f"Something answers at {address!r}, but cannot be joined as a Ray cluster: {why}."
+    return (
+        f"Something answers at {address!r}, but cannot be joined as a Ray cluster: {why}. RAY_AUTH_MODE is token: if it "
+        f"asks for none, unset that; if it does, check that RAY_AUTH_TOKEN (or ~/.ray/auth_token) is what `ray "
+        f"get-auth-token` prints on its machine."
+    )
 
 
 def _unreachable(address: str, why: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
 from stamp_index.remote.redacted import redacted
+from stamp_index.remote.refusals import plain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,10 @@ def unreachable(name: str) -> Iterator[None]:
     try:
         yield
     except (BaseError, PermissionError) as exc:
-        msg = (
-            f"The object storage of {name} could not be used: {redacted(str(exc))[:500]}. Check the address, the "
-            f"credentials in the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on) and the network."
+        why, remedy = plain_refusal(exc, name)
+        remedy = remedy or (
+            "Check the address, the credentials in the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on) and "
+            "the network."
         )
+        msg = f"The object storage of {name} could not be used: {why}. {remedy}"
         raise StoreError(msg) from None  # the original may hold what is secret

@@ -32,6 +32,10 @@ FORMAT: Final = 1  # of the folder; raised when an older release could not read 
 PLAN: Final = "plan.json"
 VECTORS: Final = "vectors.f16"
 _LINE: Final = re.compile(r"(p-[0-9a-f]{12}) ([0-9a-f]{64})\n")  # what CURRENT holds
+_COPY: Final = (
+    "Copy the folder shards/ of the store that is served, or divide the index with `stamp-index shard STORE --shards N` "
+    "and serve that."
+)
 _AGAIN: Final = "Divide the index again (`stamp-index shard STORE`)."
 
 
@@ -198,7 +202,14 @@ def read_plan(folder: Path, name: str | None = None) -> ShardPlan:
         msg = f"{name[:80]!r} is no name of a plan of shards; expected one such as p-0123456789ab."
         raise AnnIndexError(msg)
     path = folder / name / PLAN
-    values = read_json(path)
+    if not path.is_file():
+        msg = f"There is no plan of shards at {path}. {_COPY}"
+        raise AnnIndexError(msg)
+    try:
+        values = read_json(path)
+    except AnnIndexError as exc:  # its own remedy is another one
+        msg = f"{path} is damaged. {_AGAIN}"
+        raise AnnIndexError(msg) from exc
     if not isinstance(values, dict) or (sha256 is not None and segment(path)[1] != sha256):
         msg = f"{path} is damaged: its checksum is not that in {CURRENT}. {_AGAIN}"
         raise AnnIndexError(msg)

@@ -7,27 +7,26 @@ the files of its own shard. Ray starts replicas again that end, and spreads them
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
-import os
-from contextlib import ExitStack
+import logging
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stamp_index.crew.ray_connection import load_ray, start
 from stamp_index.errors import CrewError, QueryError, ShardError, StalePlanError
-from stamp_index.machine import LOCAL_HOSTS
 from stamp_index.shards.gather import joined, part_questions, raise_refusals
 from stamp_index.shards.http_client import ROUTE, TOKEN_VARIABLE
 from stamp_index.shards.messages import MOST_BYTES, decode_question, encode_reply
 from stamp_index.shards.part import Part
 from stamp_index.shards.patience import TIMEOUT_S, announced, check_timeout
 from stamp_index.shards.plan import has_plan, read_plan, shards_folder
+from stamp_index.shards.service_token import sha256_of, token_for
 from stamp_index.store.schema import MODALITIES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -63,9 +62,9 @@ class Served(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Address for `stamp_index.shards.connect`."""
+        """Address for `stamp_index.shards.connect`, which knows the path."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{ROUTE}"
+        return f"http://{host}:{self.port}"
 
 
 class ShardReplica:
@@ -181,11 +180,6 @@ class Front:
         return header.startswith("Bearer ") and hmac.compare_digest(given, self._token)
 
 
-def sha256_of(token: str) -> str:
-    """SHA-256 of a token, so that the token itself goes to no machine; "" for none."""
-    return hashlib.sha256(token.encode()).hexdigest() if token else ""
-
-
 async def _answer_of(handle: Any, question: PartQuestion) -> Hits:  # noqa: ANN401 - DeploymentHandle
     found: Hits = await handle.answer.remote(question)
     return found
@@ -230,15 +224,13 @@ class RayService:
         Its address.
     plans : dict of str to ShardPlan
         What it serves, by modality.
-    owns_ray : bool
-        Whether Ray itself was started for it; a cluster that was joined has other people's services too.
     has_joined : bool
-        Whether this process was connected to Ray for it.
+        Whether this process was connected to Ray for it. A Ray that was started for it ends with the connection; a
+        cluster that was joined has other people's services too and goes on.
     """
 
     url: str
     plans: Mapping[Modality, ShardPlan]
-    owns_ray: bool
     has_joined: bool
 
     def stop(self) -> None:
@@ -246,9 +238,8 @@ class RayService:
         import ray
         from ray import serve
 
-        serve.delete(APP)
-        if self.owns_ray:
-            serve.shutdown()  # type: ignore[no-untyped-call]
+        with _quiet():
+            serve.delete(APP)
         if self.has_joined:
             ray.shutdown()
 
@@ -276,7 +267,7 @@ def serve_shards(
     ------
     ShardError
         If Ray is not installed, the cluster cannot be reached, Ray Serve listens elsewhere on it, or everybody who
-        reaches `host` could ask, as there is no token.
+        reaches `host` could ask, as there is no token or one that can be guessed.
     AnnIndexError
         If the store has no shards.
     ValueError
@@ -284,24 +275,32 @@ def serve_shards(
     """
     served = served or Served()
     check_timeout(served.timeout_s)
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if served.host not in LOCAL_HOSTS and not token:
-        msg = (
-            f"Everybody who reaches {served.host} could ask these shards. Set the environment variable {TOKEN_VARIABLE} here "
-            f"and where they are asked, or listen on 127.0.0.1."
-        )
-        raise ShardError(msg)
+    token = token_for(served.host)
     plans = {s: read_plan(shards_folder(store, s)) for s in MODALITIES if has_plan(store, s)}
     if not plans:
         read_plan(shards_folder(store, MODALITIES[0]))  # says what is to be done
     has_joined = start_ray(address)
-    with ExitStack() as on_failure:
+    with _quiet(), ExitStack() as on_failure:
         if has_joined:
             on_failure.callback(load_ray().shutdown)
         _listen(served)
         _deploy(store, served, plans, token)
         on_failure.pop_all()
-    return RayService(served.url, plans, has_joined and address is None, has_joined)
+    return RayService(served.url, plans, has_joined)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Ray Serve tells in this process to warnings: its news of starting and stopping sound like errors."""
+    from ray import serve  # noqa: F401 - sets the level of its logger when it is imported
+
+    log = logging.getLogger("ray.serve")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _listen(served: Served) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from stamp_index.errors import StoreError
-from stamp_index.remote.redacted import redacted
+from stamp_index.remote.refusals import plain_refusal
 from stamp_index.store.drafts import is_draft_of
 from stamp_index.store.encoders import ENCODERS
 from stamp_index.store.housekeeping import clean_tables, require_whole
@@ -71,7 +71,7 @@ def _versions(place: Place) -> Iterator[Finding]:
         except StoreError as exc:
             yield Finding("damage", str(exc))
         except (OSError, ValueError) as exc:  # Lance's, of what it cannot read
-            said = redacted(str(exc))
+            said, _ = plain_refusal(exc, place.name)
             text = f"Version {number} of the store at {place} cannot be read ({said}). Restore it from a copy."
             yield Finding("damage", text)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stamp_index.errors import StoreError
 from stamp_index.remote.addresses import is_address
-from stamp_index.remote.redacted import redacted
+from stamp_index.remote.refusals import plain_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +128,7 @@ def unwritten(place: Place, what: str, to_do: str) -> Iterator[None]:
     Raises
     ------
     StoreError
-        ``what (words of Lance, without secrets). to_do``. Of an object storage, Lance's own error is not passed on: it
+        ``what (why, without secrets). remedy to_do``. Of an object storage, Lance's own error is not passed on: it
         may hold signed addresses.
     """
     try:
@@ -136,5 +136,6 @@ def unwritten(place: Place, what: str, to_do: str) -> Iterator[None]:
     except (OSError, ValueError) as exc:
         if not is_refusal(exc):
             raise
-        msg = f"{what} ({redacted(str(exc))}). {to_do}"
+        why, remedy = plain_refusal(exc, str(place.name))
+        msg = " ".join(part for part in (f"{what} ({why}).", remedy, to_do) if part)
         raise StoreError(msg) from (None if is_address(place.name) else exc)

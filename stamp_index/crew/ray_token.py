@@ -1,0 +1,50 @@
+"""Whether a Ray cluster asks for a token, which Ray itself says only after half a minute of trying."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from stamp_index.errors import CrewError
+
+# What a cluster answers at once to whoever may ask, by the port that is asked: of Ray's client, of the head.
+_CLIENT: Final = "/ray.rpc.RayletDriver/ClusterInfo"
+_HEAD: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_ANSWER_S: Final = 5.0
+SET_TOKEN: Final = (
+    "set RAY_AUTH_MODE=token here; from another machine than the cluster's also RAY_AUTH_TOKEN, to what "
+    "`ray get-auth-token` prints there"
+)
+
+
+def require_no_token(address: str) -> None:
+    """Refuse a cluster that asks for a token where this process is not set to send one.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port`` or ``ray://host:port``, where somebody listens.
+
+    Raises
+    ------
+    CrewError
+        If it asks for one.
+
+    Notes
+    -----
+    Ray finds out by itself for the address "auto" alone. For others we do not set the mode either: the token would go
+    to whoever listens there, and workers of a cluster without tokens die where the driver has one (ray 2.60).
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return
+    import grpc  # type: ignore[import-untyped]
+
+    method = _CLIENT if address.startswith("ray://") else _HEAD
+    options = [("grpc.enable_http_proxy", 0)]  # as Ray does
+    with grpc.insecure_channel(address.removeprefix("ray://"), options) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=_ANSWER_S)
+        except grpc.RpcError as exc:
+            if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
+                msg = f"A Ray cluster answers at {address!r} and asks for a token: {SET_TOKEN}."
+                raise CrewError(msg) from exc
