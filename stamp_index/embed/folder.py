@@ -12,7 +12,6 @@ from stamp_index.index import Keeper, build_index, load_recipe
 from stamp_index.store import EncoderCard, Store
 from stamp_index.store.places import place_of
 from stamp_index.store.schema import MODALITIES
-from stamp_index.store.unfinished import can_be_made
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,7 +106,7 @@ def open_or_make(
 
     place = place_of(store_path)
     checkpoint = None if encoder_path is None else resolve_encoder(encoder_path)
-    if not can_be_made(place):
+    if not place.is_free():
         return _open(place, checkpoint, beside=beside)
     if checkpoint is None:
         msg = f"There is no store at {place}. To make one, say with which encoder: --encoder RUN/encoder."

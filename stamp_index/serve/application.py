@@ -102,6 +102,7 @@ def _routes(service: Service, metrics: Metrics) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever name the caller gave
         responses=_PROBLEMS,
     )
     app.include_router(search_router(service))

@@ -7,6 +7,7 @@ import shutil
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError
@@ -29,7 +30,6 @@ from stamp_index.store.schema import (
     slides_schema,
     spots_schema,
 )
-from stamp_index.store.unfinished import can_be_made, names_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ _PLAIN: Final = re.compile(r"[\w\-]{1,100}")
 def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> None:
     """Write version 1: a folder beside the place and move it there at the end, or version 1 as the last of the objects.
 
-    What somebody left in an object storage who was killed before version 1 is written over: see `unfinished`.
+    What somebody left in an object storage who was killed before version 1, which comes last and once, is written over.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> No
 
 
 def _require_free(place: Place) -> None:
-    if not can_be_made(place):
+    if not place.is_free():
         msg = (
             f"There is something at {place} already. Open it with Store.open if it is a store, or choose a path that does "
             f"not exist."
@@ -108,17 +108,22 @@ def _check_card(card: EncoderCard) -> None:
             raise StoreError(msg)
 
 
-def _make_table(draft: Place, name: str, schema: pa.Schema, *, over: bool) -> int:
-    """Make an empty table with its indexes, `over` one that was left there; returns its version."""
+def _make_table(draft: Place, name: str, schema: pa.Schema) -> int:
+    """Make an empty table with its indexes, over one that somebody may have left there; returns its version.
+
+    The versions of that one stay: if its maker only slept, and creates version 1 after all, that speaks of them.
+    """
     import lance
 
-    table = lance.write_dataset(
-        schema.empty_table(),
-        draft.table(name),
-        schema=schema,
-        enable_stable_row_ids=True,
-        mode="overwrite" if over else "create",
-    )
+    make = partial(
+        lance.write_dataset, schema.empty_table(), draft.table(name), schema=schema, enable_stable_row_ids=True
+    )  # fmt: skip
+    try:
+        table = make(mode="create")
+    except OSError as exc:
+        if "already exists" not in str(exc):
+            raise
+        table = make(mode="overwrite")
     if name == SPOTS:
         for column in BITMAP_COLUMNS:
             table.create_scalar_index(column, "BITMAP")
@@ -135,11 +140,7 @@ def _fill(draft: Place, card: EncoderCard, checkpoint: Path | None) -> None:
         EXPRESSION: expression_schema(),
         LABELS: labels_schema(),
     }
-    left = names_at(draft)
-    versions = {
-        name: _make_table(draft, name, schema, over=f"{name}.lance" in left)
-        for name, schema in schemas.items()
-    }
+    versions = {name: _make_table(draft, name, schema) for name, schema in schemas.items()}
     if checkpoint is not None:
         copy_checkpoint(checkpoint, draft.folder / ENCODERS / card.name)
         draft.push(f"{ENCODERS}/{card.name}")

@@ -45,7 +45,7 @@ class LocalPlace(Place):
     def table(self, table: str) -> str:
         return str(self.folder / f"{table}.lance")
 
-    def is_empty(self) -> bool:
+    def is_free(self) -> bool:  # a store is made elsewhere, and moved when it is whole
         return not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
 
     # ---- versions ----------------------------------------------------------------------------

@@ -52,8 +52,8 @@ class Place(ABC):
         """Address of a Lance table."""
 
     @abstractmethod
-    def is_empty(self) -> bool:
-        """Whether nothing lies there, so that a store can be made."""
+    def is_free(self) -> bool:
+        """Whether a store can be made: nothing lies there, or only what somebody left who was killed while making one."""
 
     # ---- versions: one small file each -------------------------------------------------------
 

@@ -19,6 +19,7 @@ from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
 from stamp_index.store.remote_folders import fetch_folder, push_folder, sweep_objects
 from stamp_index.store.remote_lock import held_lock
+from stamp_index.store.schema import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # Somebody on another machine may read a version for so long after a newer one came, or may be about to name a file for so
 # long after it was written.
 RETAINED: Final = timedelta(days=7)
+# What lies there before version 1, which is created last.
+_UNFINISHED: Final = {*(f"{name}.lance" for name in TABLES), "folders", "objects", "dropped", "writer.json"}  # fmt: skip
 _VERSION: Final = re.compile(r"versions/(\d{8})\.json$")
 
 
@@ -65,11 +68,13 @@ class RemotePlace(Place):
     def table(self, table: str) -> str:
         return f"{self.name}/{table}.lance"
 
-    def is_empty(self) -> bool:
+    def is_free(self) -> bool:
         import obstore
 
         with unreachable(self.name):
-            return not next(iter(obstore.list(self._objects, chunk_size=1)), [])
+            found = obstore.list_with_delimiter(self._objects)
+        names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        return {name.strip("/") for name in names} <= _UNFINISHED
 
     # ---- versions ----------------------------------------------------------------------------
 
