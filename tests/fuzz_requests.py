@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import select
 import socket
 import time
@@ -153,6 +154,8 @@ def answer_to(url: str, request: bytes, *, is_whole: bool) -> Answer:
     head, _, body = found.partition(b"\r\n\r\n")
     line = head.split(b"\r\n", 1)[0].decode("latin-1")
     status = int(line[9:12]) if line.startswith(_LINES) and line[9:12].isdigit() else 0
+    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)  # another answer may follow
+    body = body if length is None else body[: int(length[1])]
     return Answer(status, body, time.monotonic() - began)
 
 

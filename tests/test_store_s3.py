@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 import time
@@ -560,6 +561,32 @@ def test_an_object_that_is_gone_is_named(store, monkeypatch, tmp_path):
         other.place.fetch("indexes/x")
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda objects, one: obstore.delete(objects, one), r"a.txt of folders/indexes/x.json is gone"),
+        (lambda objects, one: obstore.put(objects, one, b"as"), r"a.txt .* has 2 bytes instead of 10"),
+        (lambda objects, _: obstore.put(objects, "folders/indexes/x.json", b"[" * 200_000), "is no listing of a folder"),
+    ],
+)  # fmt: skip
+def test_the_doctor_tells_of_folders_that_cannot_be_fetched(store, damage, said):
+    push(store, {"a.txt": "as written"})
+    (one,) = [one["path"] for one in obstore.list(store.place._objects, prefix="objects").collect()]
+    assert examine(store.place) == []
+    damage(store.place._objects, one)
+    (found,) = examine(store.place)
+    assert found.kind == "damage"
+    assert re.search(said, found.text)
+
+
+def test_a_store_that_lost_its_versions_is_not_written_over(store):
+    store.add(made("S1", 1))
+    for one in obstore.list(store.place._objects, prefix="versions").collect():
+        obstore.delete(store.place._objects, one["path"])
+    with pytest.raises(StoreError, match="There is something at"):
+        Store.create(str(store.place), CARD)
+
+
 def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypatch, tmp_path):
     push(store, {"a.txt": "as written"})
     objects = [
@@ -579,6 +606,9 @@ def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypat
         {"files": {"/etc/evil": [1, "00" * 32]}},
         {"files": {"a\\b": [1, "00" * 32]}},
         {"files": {"": [1, "00" * 32]}},
+        {"files": {"a" * 3000: [1, "00" * 32]}},
+        {"files": {"\ud800": [1, "00" * 32]}},
+        {"files": {"a": [1, "00" * 32], "a/b": [1, "00" * 32]}},
         {"files": {"a": [-1, "00" * 32]}},
         {"files": {"a": [1, "../secret"]}},
         {"files": {"a": [1]}},
@@ -589,9 +619,7 @@ def test_an_object_that_is_not_what_its_listing_says_is_refused(store, monkeypat
 )
 def test_a_listing_that_was_made_by_a_stranger_is_refused(store, listing, tmp_path):
     obstore.put(store.place._objects, "folders/indexes/x.json", json.dumps(listing).encode())
-    with pytest.raises(
-        StoreError, match=r"folders/indexes/x\.json (names a file outside|is no listing)"
-    ):
+    with pytest.raises(StoreError, match=r"folders/indexes/x\.json (names a file|is no listing)"):
         store.place.fetch("indexes/x")
     assert list(tmp_path.rglob("evil")) == []
 

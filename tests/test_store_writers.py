@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from contextlib import contextmanager
@@ -233,3 +234,40 @@ def test_a_draft_replaces_a_slide_and_keeps_what_people_said(store):
     store.add_draft(draft, replace=True)
     assert store.label("region").tolist() == ["a"] * again.slide.n_spots
     np.testing.assert_array_equal(store.vectors("gene"), again.gene.astype(np.float16))
+
+
+def test_a_draft_whose_file_was_cut_off_is_refused_and_the_store_stays_whole(store):
+    draft = store.draft(made("S1", 1))
+    (store.path / "spots.lance" / "data" / draft.fragments("spots")[0].files[0].path).write_bytes(
+        b"x"
+    )
+    with pytest.raises(
+        StoreError, match=r"has 1 bytes instead of \d+ in the store.*Embed the slide"
+    ):
+        store.add_draft(draft)
+    assert_is(Store.open(store.path), {"S0": 0})
+
+
+@pytest.mark.parametrize("address", ["S3://bucket/a", "s3:///a", "s3:bucket/a", "http://h/a", "file:///a", "s3://"])  # fmt: skip
+def test_an_address_that_is_none_becomes_no_folder(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"is no address of a store; expected s3://BUCKET"):
+        Store.create(address, CARD)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": float("inf")},
+        {"n_rows": 10**30},
+        {"tables": {"slides": 10**30, "spots": 1, "expression": 1, "labels": 1}},
+        {"encoders": {"vec": CARD.to_dict() | {"dim": 800_000_000}}},
+        {"encoders": {"vec": CARD.to_dict() | {"dim": None}}},
+    ],
+)
+def test_a_version_with_numbers_that_no_store_has_is_refused(store, change):
+    path = store.path / "versions" / "00000002.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError, match="is not a readable store version"):
+        Store.open(store.path)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stamp_index.encoders.base import Encoder
+
+
+_MOST_DIM: Final = 65_536
+_PLAIN: Final = re.compile(r"[\w\-]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,22 @@ class EncoderCard:
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderCard:
         """Inverse of `to_dict`."""
         return cls(**values)
+
+
+def check_card(card: EncoderCard) -> None:
+    """Refuse a card that columns cannot be named and sized by.
+
+    Raises
+    ------
+    ValueError
+        If its name, fingerprint or dim cannot be.
+    """
+    whole = isinstance(card.dim, int) and not isinstance(card.dim, bool)
+    if not whole or not 1 <= card.dim <= _MOST_DIM:
+        msg = f"its card has dim {card.dim!r}; expected a whole number from 1 to {_MOST_DIM:,}"
+        raise ValueError(msg)
+    for field in ("name", "fingerprint"):
+        value = getattr(card, field)
+        if not isinstance(value, str) or not _PLAIN.fullmatch(value):
+            msg = f"its card has {field} {value!r}; expected 1 to 100 letters, digits, '-' or '_'"
+            raise ValueError(msg)

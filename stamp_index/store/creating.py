@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from stamp_index.errors import StoreError
+from stamp_index.store.card import check_card
 from stamp_index.store.drafts import draft_of
 from stamp_index.store.encoders import ENCODERS, copy_checkpoint
 from stamp_index.store.guarded import unwritten
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from stamp_index.store.card import EncoderCard
     from stamp_index.store.places import Place, Where
 
-_MOST_DIM: Final = 65_536
-_PLAIN: Final = re.compile(r"[\w\-]{1,100}")
-
 
 def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> None:
     """Write version 1: a folder beside the place and move it there at the end, or version 1 as the last of the objects.
@@ -60,7 +57,11 @@ def create_store(where: Where, card: EncoderCard, checkpoint: Path | None) -> No
     if checkpoint is not None and place.folder.resolve().is_relative_to(checkpoint.resolve()):
         msg = f"The store {place} would lie in the checkpoint {checkpoint}, which is copied into it. Choose another path."
         raise StoreError(msg)
-    _check_card(card)
+    try:
+        check_card(card)
+    except ValueError as exc:
+        msg = f"No store can be made of this encoder: {exc}."
+        raise StoreError(msg) from exc
     _require_free(place)
     to_do = "Choose another path, or open the store that somebody else is making there."
     with unwritten(place, f"No store can be made at {place}", to_do):
@@ -93,19 +94,6 @@ def _make(place: Place, card: EncoderCard, checkpoint: Path | None) -> None:
         draft.replace(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _check_card(card: EncoderCard) -> None:
-    """Refuse a card that columns cannot be named and sized by."""
-    whole = isinstance(card.dim, int) and not isinstance(card.dim, bool)
-    if not whole or not 1 <= card.dim <= _MOST_DIM:
-        msg = f"The encoder's card has dim {card.dim!r}; expected a whole number from 1 to {_MOST_DIM:,}."
-        raise StoreError(msg)
-    for field in ("name", "fingerprint"):
-        value = getattr(card, field)
-        if not isinstance(value, str) or not _PLAIN.fullmatch(value):
-            msg = f"The encoder's card has {field} {value!r}; expected 1 to 100 letters, digits, '-' or '_'."
-            raise StoreError(msg)
 
 
 def _make_table(draft: Place, name: str, schema: pa.Schema) -> int:

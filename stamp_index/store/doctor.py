@@ -54,7 +54,10 @@ def examine(where: Where, *, lock_timeout_s: float = WAIT_S) -> list[Finding]:
     place = place_of(where)
     stored_versions(place)  # raises where there is no store
     with place.writing(lock_timeout_s):
-        damage = list(_versions(place))
+        damage = [
+            *_versions(place),
+            *(Finding("damage", text) for text in place.folders_damage()),
+        ]
         return damage or [*map(_leftover, _drafts(place)), *_orphans(place)]
 
 

@@ -118,22 +118,25 @@ def _write(
 
 
 def require_files(place: Place, draft: Draft) -> None:
-    """Refuse a draft whose data files are not there any more.
+    """Refuse a draft whose data files are not what was written.
 
     Raises
     ------
     StoreError
-        Naming the first that is gone.
+        Naming the first that is gone or cut off.
     """
     for table in draft.files:
-        for fragment in draft.fragments(table):
-            for file in fragment.files:
-                if place.data_file_bytes(table, file.path) is None:
-                    msg = (
-                        f"The draft of slide '{draft.slide_id}' cannot be added: its file {file.path} is gone from the "
-                        f"store at {place}. Embed the slide again."
-                    )
-                    raise StoreError(msg)
+        for file in (file for one in draft.fragments(table) for file in one.files):
+            held, wanted = place.data_file_bytes(table, file.path), file.file_size_bytes
+            if held is None or (wanted is not None and held != wanted):
+                what = (
+                    "is gone from" if held is None else f"has {held} bytes instead of {wanted} in"
+                )
+                msg = (
+                    f"The draft of slide '{draft.slide_id}' cannot be added: its file {file.path} {what} the "
+                    f"store at {place}. Embed the slide again."
+                )
+                raise StoreError(msg)
 
 
 def discard(place: Place, draft: Draft) -> None:

@@ -138,6 +138,9 @@ class LocalPlace(Place):
     def sweep(self) -> None:
         """Do nothing: nothing is left behind."""
 
+    def folders_damage(self) -> list[str]:
+        return []  # the folders are the store's own, which whoever opens them examines
+
     def push(self, name: str) -> None:
         """Do nothing: what is written to the folder is written to the store."""
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from stamp_index.errors import StoreError, StoreVersionError
-from stamp_index.store.card import EncoderCard
+from stamp_index.store.card import EncoderCard, check_card
 from stamp_index.store.places import place_of
 from stamp_index.store.schema import TABLES
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 3  # raised whenever an older release could misread a store
 _OLDEST_FORMAT: Final = 3
+_MOST: Final = 2**40  # rows and versions: what is read of them must fit into memory one by one
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,15 @@ def _read(store: Place, number: int) -> Manifest:
         values = json.loads(store.read_version(number))
         _check_format(store, int(values.pop("format_version")))
         return _checked(Manifest(**values), number)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as exc:
         older = [other for other in stored_versions(store) if other < number]
         instead = f"open the store with version={older[-1]}" if older else "make the store again"
         msg = (
@@ -163,14 +172,14 @@ def _checked(manifest: Manifest, number: int) -> Manifest:
         msg = f"it names tables {sorted(manifest.tables)}, expected {sorted(TABLES)}"
         raise ValueError(msg)
     numbers = [*manifest.tables.values(), manifest.n_slides, manifest.n_spots, manifest.n_rows]
-    if not all(isinstance(value, int) and value >= 0 for value in numbers):
-        msg = f"its versions and row counts {numbers} are not all whole numbers"
+    if not all(isinstance(value, int) and 0 <= value < _MOST for value in numbers):
+        msg = f"its versions and row counts {str(numbers)[:300]} are not all whole numbers below {_MOST}"
         raise ValueError(msg)
     if not manifest.encoders:
         msg = "it names no encoder"
         raise ValueError(msg)
     for name in manifest.encoders:
-        manifest.card(name)  # a TypeError says which value is missing or unknown
+        check_card(manifest.card(name))  # a TypeError says which value is missing or unknown
     return manifest
 
 

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _STORES: Final = "stores"
+_LONGEST: Final = (
+    50  # characters of a store's name in that of its copy: file systems take 255 bytes
+)
 _ADDRESS: Final = "ADDRESS"  # file of a copy: what it is a copy of
 
 
 def mirror_of(address: str) -> Path:
     """Return the folder that keeps copies of a store's checkpoints and indexes; made if it is missing."""
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    folder = cache_home() / _STORES / f"{address.rsplit('/', 1)[-1]}-{digest}"
+    folder = cache_home() / _STORES / f"{address.rsplit('/', 1)[-1][:_LONGEST]}-{digest}"
     note = folder / _ADDRESS
     if not note.is_file():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,15 +6,22 @@ business, which reads and writes both by their addresses.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+from stamp_index.errors import StoreError
 from stamp_index.remote.addresses import address_of, is_address
+from stamp_index.remote.redacted import redacted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import timedelta
+
+
+# A scheme of two letters or more, so no drive of Windows; a Path has made one of two slashes.
+_LIKE_AN_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:/|(s3|gs|az):", re.IGNORECASE)
 
 
 class Place(ABC):
@@ -128,6 +135,10 @@ class Place(ABC):
         """Remove what `push` left behind that nobody needs any more."""
 
     @abstractmethod
+    def folders_damage(self) -> list[str]:
+        """Say what of the folders that `fetch` would bring is gone or damaged, a sentence each."""
+
+    @abstractmethod
     def push(self, name: str) -> None:
         """Write a local folder to where the store lies, whole or not at all."""
 
@@ -159,5 +170,11 @@ def place_of(where: Where) -> Place:
     from stamp_index.store.local_place import LocalPlace
     from stamp_index.store.mirror import address_of_mirror
 
+    if _LIKE_AN_ADDRESS.match(str(where)):
+        msg = (
+            f"{redacted(str(where))!r} is no address of a store; expected s3://BUCKET/PREFIX (or gs://, az://), or the path "
+            f"of a folder."
+        )
+        raise StoreError(msg)
     address = address_of_mirror(Path(where))
     return LocalPlace(Path(where)) if address is None else place_of(address)

@@ -34,6 +34,7 @@ FETCHED: Final = (
 _LOCAL: Final = frozenset({LOCK_FILE, FETCHED, "building", "verified.json"})
 _LAST: Final = "CURRENT"  # of an index: names the files that count, so it comes last
 _MOST_LISTING: Final = 10 << 20  # bytes
+_LONGEST_PART, _MOST_PARTS = 200, 20  # bytes of a name, and folders in each other
 _GATES: Final = (
     ".fetching"  # of the local copy: locks of who fetches; beside the folders, as those are swept
 )
@@ -140,6 +141,27 @@ def sweep_objects(objects: ObjectStore, retained: timedelta) -> None:
     for one in dropped:
         if _age(one) > retained:
             obstore.delete(objects, one["path"])
+
+
+def damaged_folders(objects: ObjectStore) -> list[str]:
+    """Say which listings cannot be read, and which files of the others are gone or have another length."""
+    import obstore
+
+    said = []
+    for one in obstore.list(objects, prefix="folders").collect():
+        try:
+            files = _read_listing(
+                objects, one["path"].removeprefix("folders/").removesuffix(".json")
+            )
+        except StoreError as exc:
+            said.append(str(exc))
+            continue
+        for name, (size, digest) in (files or {}).items():
+            there = _head(objects, digest)
+            held = "is gone" if there is None else f"has {there['size']} bytes instead of {size}"
+            if there is None or there["size"] != size:
+                said.append(f"{name} of {one['path']} {held}. Build or add it anew.")
+    return said
 
 
 def _named_digests(objects: ObjectStore) -> set[str]:
@@ -263,21 +285,29 @@ def _parse(text: bytes, where: str) -> Files:
     try:
         listed = json.loads(text)["files"]
         files = {str(name): _entry(*values) for name, values in listed.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         msg = f"{where} is no listing of a folder ({type(exc).__name__}). Build or add it anew."
         raise StoreError(msg) from exc
     for name in files:
-        path = PurePosixPath(name)
-        if (
-            not path.parts
-            or path.is_absolute()
-            or ".." in path.parts
-            or "\\" in name
-            or "\0" in name
-        ):
-            msg = f"{where} names a file outside of its folder: {name!r}. It was not written by this package."
+        if not _is_inside(name):
+            msg = f"{where} names a file outside of its folder: {name[:300]!r}. It was not written by this package."
             raise StoreError(msg)
+    within = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    if within & set(files):
+        msg = f"{where} names a file that is a folder too: {sorted(within & set(files))[0]!r}. It was not written by this package."
+        raise StoreError(msg)
     return files
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is that of a file within a folder, and one that a disk takes."""
+    path = PurePosixPath(name)
+    try:
+        lengths = [len(part.encode()) for part in path.parts]
+    except UnicodeEncodeError:
+        return False
+    plain = not path.is_absolute() and ".." not in path.parts and not set("\\\0") & set(name)
+    return plain and 0 < len(lengths) <= _MOST_PARTS and max(lengths) <= _LONGEST_PART
 
 
 def _entry(size: Any, digest: Any) -> tuple[int, str]:  # noqa: ANN401 - whatever JSON holds

@@ -17,7 +17,12 @@ from stamp_index.errors import StoreError
 from stamp_index.remote.objects import open_objects, unreachable
 from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
-from stamp_index.store.remote_folders import fetch_folder, push_folder, sweep_objects
+from stamp_index.store.remote_folders import (
+    damaged_folders,
+    fetch_folder,
+    push_folder,
+    sweep_objects,
+)
 from stamp_index.store.remote_lock import held_lock
 from stamp_index.store.schema import TABLES
 
@@ -74,7 +79,10 @@ class RemotePlace(Place):
         with unreachable(self.name):
             found = obstore.list_with_delimiter(self._objects)
         names = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
-        return {name.strip("/") for name in names} <= _UNFINISHED
+        if not {name.strip("/") for name in names} <= _UNFINISHED:
+            return False
+        # Rows without a version are a store that lost it: they are not written over.
+        return not any(self._holds(f"{name}.lance/data") for name in TABLES)
 
     # ---- versions ----------------------------------------------------------------------------
 
@@ -171,6 +179,16 @@ class RemotePlace(Place):
     def push(self, name: str) -> None:
         with unreachable(self.name):
             push_folder(self._objects, self.folder, name)
+
+    def folders_damage(self) -> list[str]:
+        with unreachable(self.name):
+            return damaged_folders(self._objects)
+
+    def _holds(self, prefix: str) -> bool:
+        import obstore
+
+        with unreachable(self.name):
+            return bool(next(iter(obstore.list(self._objects, prefix=prefix, chunk_size=1)), []))
 
     def _list(self, prefix: str) -> list[Any]:
         import obstore
