@@ -29,6 +29,7 @@ def shard(
     Shards that are served meanwhile stay as they are; start the service again to serve the new ones.
     """
     from stamp_index.index import has_index
+    from stamp_index.remote.addresses import is_address
     from stamp_index.shards import shard_index
     from stamp_index.store import Store
     from stamp_index.store.schema import MODALITIES
@@ -40,6 +41,11 @@ def shard(
         raise click.ClickException(msg)
     for side in sides:
         _say(shard_index(store, side, n_shards))
+    if is_address(store.place.name):
+        click.echo(
+            f"They lie on this machine alone, in {store.path / 'shards'}: serve them from here, or copy that folder to where "
+            f"they are served."
+        )
 
 
 def _say(plan: ShardPlan) -> None:

@@ -128,3 +128,10 @@ def test_the_doctor_leaves_the_local_copys_own_files_and_says_the_address(addres
         assert done.exit_code == 0
         assert done.output == f"{address} is whole.\n"
     assert sorted((tmp_path / "cache").rglob(".fetched.json")) == kept
+
+
+def test_shards_of_a_store_elsewhere_are_said_to_lie_here_alone(address, tmp_path):
+    done = CliRunner().invoke(main, ["shard", address, "--shards", "2"])
+    assert done.exit_code == 0
+    (lies,) = (tmp_path / "cache" / "stores").glob("*/shards")
+    assert f"on this machine alone, in {lies}: serve them from here" in done.output

@@ -579,6 +579,16 @@ def test_the_doctor_tells_of_folders_that_cannot_be_fetched(store, damage, said)
     assert re.search(said, found.text)
 
 
+@pytest.mark.parametrize("cache", ["a file", "/proc/nope", "/dev/null", "x" * 300])
+def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
+    store, cache, monkeypatch, tmp_path
+):
+    (tmp_path / "a file").touch()
+    monkeypatch.setenv("STAMP_INDEX_CACHE", str(tmp_path / cache))
+    with pytest.raises(StoreError, match=r"cannot be written .* Set STAMP_INDEX_CACHE to a folder"):
+        Store.open(str(store.place)).place.fetch("indexes/x")
+
+
 def test_a_store_that_lost_its_versions_is_not_written_over(store):
     store.add(made("S1", 1))
     for one in obstore.list(store.place._objects, prefix="versions").collect():

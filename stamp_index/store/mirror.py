@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from stamp_index.remote.cache import cache_home
+from stamp_index.remote.cache import cache_home, writing_copies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,13 +18,20 @@ _ADDRESS: Final = "ADDRESS"  # file of a copy: what it is a copy of
 
 
 def mirror_of(address: str) -> Path:
-    """Return the folder that keeps copies of a store's checkpoints and indexes; made if it is missing."""
+    """Return the folder that keeps copies of a store's checkpoints and indexes; made if it is missing.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be made.
+    """
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     folder = cache_home() / _STORES / f"{address.rsplit('/', 1)[-1][:_LONGEST]}-{digest}"
     note = folder / _ADDRESS
-    if not note.is_file():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        note.write_text(address + "\n", encoding="utf-8")
+    with writing_copies():
+        if not note.is_file():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            note.write_text(address + "\n", encoding="utf-8")
     return folder
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from stamp_index.errors import StoreError
+from stamp_index.remote.cache import writing_copies
 from stamp_index.remote.objects import open_objects, unreachable
 from stamp_index.store.mirror import mirror_of
 from stamp_index.store.places import Place
@@ -169,7 +170,7 @@ class RemotePlace(Place):
     # ---- folders -----------------------------------------------------------------------------
 
     def fetch(self, name: str) -> Path:
-        with unreachable(self.name):
+        with writing_copies(), unreachable(self.name):
             return fetch_folder(self._objects, self.folder, name)
 
     def sweep(self) -> None:
