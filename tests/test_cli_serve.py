@@ -73,6 +73,50 @@ def test_what_cannot_be_served_is_one_sentence(store, options, words):
     assert "Traceback" not in result.output
 
 
+def test_a_certificate_that_is_none_and_a_locked_key_are_one_sentence(store, tmp_path):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_text("garbage")
+    key.write_text("garbage")
+    options = ["serve", str(store.path), "--certificate", str(certificate), "--key", str(key)]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1
+    assert f"--certificate '{certificate}' and --key '{key}' cannot be used" in result.output
+    certificate.write_bytes(self_signed())
+    key.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"locked"),
+        )
+    )
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1
+    assert f"--key '{key}' is locked by a password" in result.output
+
+
+def self_signed():
+    """A certificate in PEM format."""
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)
+
+
 def test_a_store_that_is_not_there_is_said_before_anything_listens(tmp_path):
     result = CliRunner().invoke(main, ["serve", str(tmp_path / "none")])
     assert result.exit_code == 1

@@ -234,3 +234,10 @@ def test_a_server_that_speaks_no_tls_is_told_apart_from_one_that_is_not_there():
         address = odd.url.replace("http://", "https://")
         with pytest.raises(RemoteError, match="speaks no TLS.*certificates="):
             si.connect(address)
+
+
+@pytest.mark.parametrize("token", ["sti_secret\n", "sti_secret€", 5])
+def test_a_token_that_no_header_takes_is_refused_and_not_repeated(token):
+    with pytest.raises(ValueError, match="a character that no token has") as caught:
+        si.connect("http://127.0.0.1:1", token=token)
+    assert "secret" not in str(caught.value)

@@ -193,7 +193,10 @@ def test_what_was_started_is_stopped(tmp_path):
     assert done.stdout.split("\n") == ["[0, 1, 4]", "False", ""], done.stderr
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "a:99999999"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "a:99999999", "a..b:1", f"{'a' * 64}:1"],
+)
 def test_an_address_without_a_cluster_is_refused_at_once(address):
     pytest.importorskip("ray")
     from stamp_index.crew import ray_connection
@@ -228,3 +231,16 @@ def test_every_error_of_ours_can_be_sent():
         assert type(back) is kind
         assert issubclass(kind, StampIndexError)
         assert (str(back), back.__notes__) == ("3 of 5 genes", ["in slide A"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cpus": n} for n in (float("inf"), float("nan"), 0, -1)]
+    + [{"gpus": n} for n in (float("inf"), float("nan"), -1)]
+    + [{"memory_bytes": n} for n in (-1, 2**50 + 1, float("nan"))],
+    ids=str,
+)
+def test_needs_that_are_no_amounts_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        Needs(**wrong)

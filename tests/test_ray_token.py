@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from stamp_index.crew import ray_connection
+from stamp_index.crew import ray_connection, ray_token
 from stamp_index.errors import CrewError
 
 grpc = pytest.importorskip("grpc")
@@ -57,9 +57,27 @@ def test_a_cluster_that_asks_for_a_token_is_no_missing_cluster(scheme, monkeypat
         ray_connection._require_reachable(address)
 
 
-@pytest.mark.parametrize("code", ["UNIMPLEMENTED", "INTERNAL"])
-def test_what_answers_otherwise_is_left_to_ray(code):
-    with answering(grpc.StatusCode[code]) as where:
+@pytest.mark.parametrize("mode", ["", "token"])
+@pytest.mark.parametrize("code", ["UNIMPLEMENTED", "INTERNAL", "UNKNOWN"])
+def test_a_service_of_another_kind_is_no_cluster(code, mode, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with (
+        answering(grpc.StatusCode[code]) as where,
+        pytest.raises(CrewError, match=f"answers at '{where}', but it is no Ray cluster"),
+    ):
+        ray_connection._require_reachable(where)
+
+
+def test_what_says_nothing_is_no_cluster(monkeypatch):
+    monkeypatch.setattr(ray_token, "_ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(CrewError, match="it is no Ray cluster"):
+            ray_connection._require_reachable(address)
+
+
+def test_what_only_a_cluster_says_is_left_to_ray():
+    with answering(grpc.StatusCode.FAILED_PRECONDITION) as where:
         ray_connection._require_reachable(where)
 
 

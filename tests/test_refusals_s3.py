@@ -7,7 +7,8 @@ import os
 import pytest
 
 from stamp_index.errors import StoreError
-from stamp_index.remote.refusals import plain_refusal
+from stamp_index.remote.objects import open_objects, unreachable
+from stamp_index.remote.refusals import environment_of, plain_refusal
 from stamp_index.store import Store
 from stamp_index.store.guarded import unwritten
 from stamp_index.store.places import place_of
@@ -93,3 +94,58 @@ def test_what_a_disk_refuses_is_as_it_says(tmp_path):
         unwritten(place_of(tmp_path), "It could not be written", "Make room."),
     ):
         raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "does not begin with https://"),
+        ("AWS_ENDPOINT_URL", "", "does not begin with https://"),
+        ("AWS_ENDPOINT_URL_S3", "host", "does not begin with https://"),
+        ("AWS_REGION", "a b\n", "has a blank or a line end"),
+        ("AWS_ACCESS_KEY_ID", "hidden\n", "has a blank or a line end"),
+        ("AWS_SECRET_ACCESS_KEY", "hidden\n", "has a blank or a line end"),
+        ("AWS_SESSION_TOKEN", "hidden\r\n", "has a blank or a line end"),
+    ],
+)
+def test_an_environment_of_which_no_request_can_be_made_is_refused(
+    bucket, monkeypatch, variable, value, said
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(StoreError, match=f"{variable} {said}") as caught:
+        open_objects(bucket)
+    assert "hidden" not in str(caught.value)
+    assert "9000" not in str(caught.value).replace("s3.example:9000", "")
+
+
+def test_a_panic_of_the_client_is_a_store_error_and_other_ends_are_not():
+    class PanicException(BaseException):
+        pass
+
+    with (
+        pytest.raises(StoreError, match=r"s3://b/a could not be used.*AWS_ACCESS_KEY_ID") as caught,
+        unreachable("s3://b/a"),
+    ):
+        raise PanicException("hidden")
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(KeyboardInterrupt), unreachable("s3://b/a"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("address", ["s3://b/..", "s3://b/a/../c", "s3://b/./a", "s3://b/%2E%2e/a"])
+def test_an_address_that_leads_up_is_none(address):
+    with pytest.raises(StoreError, match="is no address of a store"):
+        open_objects(address)
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("gs://b/a", "GOOGLE_APPLICATION_CREDENTIALS"), ("az://b/a", "AZURE_STORAGE_ACCOUNT_NAME")],
+)
+def test_advice_is_for_the_storage_that_was_asked(name, variable):
+    texts = ("http://169.254.169.254/token", "NoSuchBucket", "builder error http://host")
+    said = [plain_refusal(OSError(text), name) for text in texts]
+    assert said[0] == (f"there are no credentials, as {variable} is not set", said[0][1])
+    assert variable in said[0][1]
+    assert variable in environment_of(name)
+    assert "AWS_" not in f"{said} {environment_of(name)}"

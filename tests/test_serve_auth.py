@@ -342,3 +342,31 @@ def test_keys_are_read_from_nowhere_that_others_could_change(issuer):
     issuer.leads_to = "http://evil.example/keys"
     refused(Provider(issuer.url, AUDIENCE), issuer.token(), 503)
     refused(Provider(issuer.url + "/", AUDIENCE), issuer.token(), 503)  # names itself otherwise
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "https://",
+        "https://h:abc",
+        "https://h:0",
+        "https://[h",
+        "https://u:secret@h",
+        "http://u:secret@h",
+        "https://u:s@secret@h",
+        "https://h/?a=secret",
+        "https://h/#a",
+        "https://h\n",
+    ],
+)
+def test_an_issuer_is_a_plain_safe_address_and_no_password_is_repeated(issuer):
+    with pytest.raises(ServeError, match="--issuer is") as caught:
+        Access(auth="oidc", issuer=issuer, audience="a")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_issuer_may_have_a_port_and_a_path():
+    for issuer in ("https://h.example:8443/realms/a", "http://127.0.0.1:80", "https://[::1]/a"):
+        assert Access(auth="oidc", issuer=issuer, audience="a").issuer == issuer
+    with pytest.raises(ServeError, match="--audience is blank"):
+        Access(auth="oidc", issuer="https://h", audience=" ")

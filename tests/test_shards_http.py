@@ -154,3 +154,29 @@ def test_a_token_never_crosses_a_network_in_the_clear(monkeypatch):
     with pytest.raises(ValueError, match=rf"{TOKEN_VARIABLE}.*in the clear") as refused:
         HttpShards("http://stamp.example")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("token", ["secretsecret\n", "secret secret", "secret€", 5])
+def test_a_token_that_no_header_takes_is_refused_and_not_repeated(token, monkeypatch):
+    with pytest.raises(ValueError, match="a character that no token has") as caught:
+        HttpShards("http://127.0.0.1:1", token=token)
+    assert "secret" not in str(caught.value)
+    if isinstance(token, str):
+        monkeypatch.setenv(TOKEN_VARIABLE, token)
+        with pytest.raises(ValueError, match="a character that no token has"):
+            HttpShards("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h:abc", "http://h:99999", "http://[h", "http://u:secret@h"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(address):
+    with pytest.raises(ValueError, match="expected one such as http://host:8000") as caught:
+        HttpShards(address)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_a_name_that_no_machine_has_is_not_reached(host):
+    with pytest.raises(ShardError, match="cannot be reached"):
+        HttpShards(f"http://{host}:1", token="").plans()

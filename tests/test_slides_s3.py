@@ -263,7 +263,7 @@ def test_processes_that_share_a_cache_that_is_too_small_read_whole_slides(bucket
     assert [player.wait(60) for player in players] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("limit", ["many", "5 GB"])
+@pytest.mark.parametrize("limit", ["many", "5 GB", "nan", "inf", "-1"])
 def test_a_limit_that_is_no_number_is_refused(bucket, monkeypatch, limit):
     monkeypatch.setenv("STAMP_INDEX_CACHE_GB", limit)
     send(b"x", f"{bucket}/a.svs")

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from stamp_index import errors
 from stamp_index.errors import RemoteError, StampIndexError
-from stamp_index.machine import goes_in_clear
+from stamp_index.machine import bearer, goes_in_clear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,8 @@ class Connection:
     RemoteError
         If urllib3 is missing.
     ValueError
-        If the address is none, or a token would be sent in the clear to another machine.
+        If the address is none, a token would be sent in the clear to another machine, or has a character that no
+        token has.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Connection:
         self._most_bytes = most_bytes
         self._headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = bearer(token)
         self._pool = _pool(timeout_s, certificates)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 J = TypeVar("J")
 R = TypeVar("R")
+_MOST_BYTES = 2**50  # a thousand times what machines have
 MOST_TRIES = 4  # of a job: once, and three times more after its worker was lost
 
 
@@ -51,11 +53,27 @@ class Needs:
     memory_bytes : int
         That a worker takes at most, its libraries included; 0 where nobody knows. Ray starts no more workers on
         a machine than fit; it stops none that takes more.
+
+    Raises
+    ------
+    ValueError
+        If one of them is infinite, NaN or negative, `cpus` is 0, or `memory_bytes` is above 2**50.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cpus < math.inf:
+            msg = f"cpus is {self.cpus!r}; expected a number of cores above 0."
+            raise ValueError(msg)
+        if not 0 <= self.gpus < math.inf:
+            msg = f"gpus is {self.gpus!r}; expected a number of GPUs, or 0."
+            raise ValueError(msg)
+        if not 0 <= self.memory_bytes <= _MOST_BYTES:
+            msg = f"memory_bytes is {self.memory_bytes!r}; expected bytes, at most {_MOST_BYTES:,}, or 0."
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from stamp_index.crew.ray_crew import RayCrew
-from stamp_index.crew.ray_token import SET_TOKEN, require_no_token
+from stamp_index.crew.ray_token import SET_TOKEN, require_cluster
 from stamp_index.errors import CrewError
 from stamp_index.machine import usable_cores
 
@@ -150,7 +150,7 @@ def _require_reachable(address: str) -> None:
     Raises
     ------
     CrewError
-        If nobody answers there, or a token is asked for and not set.
+        If nobody answers there, or no cluster, or a token is asked for and not set.
     """
     if address == "auto":
         return
@@ -159,9 +159,9 @@ def _require_reachable(address: str) -> None:
         raise CrewError(_unreachable(address, "that is no address."))
     try:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
-    except (OSError, OverflowError) as exc:
+    except (OSError, OverflowError, UnicodeError) as exc:
         raise CrewError(_unreachable(address, f"{exc}.")) from exc
-    require_no_token(address)
+    require_cluster(address)
 
 
 def _not_joined(address: str, exc: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import shutil
 import uuid
@@ -146,10 +147,13 @@ def _oldest_first(home: Path) -> list[Path]:
 def _limit_bytes() -> float:
     text = os.environ.get(LIMIT_VARIABLE, "")
     try:
-        return (float(text) if text else _LIMIT_GB) * 1e9
-    except ValueError as exc:
+        limit_gb = float(text) if text else _LIMIT_GB
+    except ValueError:
+        limit_gb = math.nan
+    if not 0 <= limit_gb < math.inf:
         msg = f"{LIMIT_VARIABLE} is {text!r}; expected a number of gigabytes, such as 50."
-        raise SlideError(msg) from exc
+        raise SlideError(msg)
+    return limit_gb * 1e9
 
 
 def _size(folder: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Final
 # Environment variables whose values no message may hold.
 _SECRET: Final = re.compile(r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|SAS|CREDENTIAL", re.IGNORECASE)
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
-_USER: Final = re.compile(r"(\w+://)[^/@\s'\"]+@")
+_USER: Final = re.compile(r"(\w+://)[^/\s'\"]+@")
 _SHORTEST: Final = 4  # characters of a secret; a shorter one would take half of a message with it
 
 

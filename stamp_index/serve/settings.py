@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from stamp_index.errors import StampIndexError
 from stamp_index.machine import LOCAL_HOSTS, usable_cores
+from stamp_index.remote.redacted import redacted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,8 +132,14 @@ class Access:
                 verb = "needs" if self.auth == kind else "does not take"
                 msg = f"--auth {self.auth} {verb} {option}."
                 raise ServeError(msg)
-        if self.issuer and not is_safe(self.issuer):
-            msg = f"--issuer is {self.issuer!r}; expected an address that begins with https://."
+        if self.issuer and not _is_issuer(self.issuer):
+            msg = (
+                f"--issuer is {redacted(self.issuer)!r}; expected an address that begins with https:// and names a host, "
+                f"without a user, query or fragment."
+            )
+            raise ServeError(msg)
+        if self.audience and not self.audience.strip():
+            msg = "--audience is blank; expected the name that the provider gave this server."
             raise ServeError(msg)
         if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", self.user_header):
             msg = (
@@ -161,12 +169,12 @@ class Address:
     key: Path | None = None
 
     def check(self, access: Access) -> None:
-        """Refuse to be open to a network without a log-in.
+        """Refuse to be open to a network without a log-in, and a certificate that is none.
 
         Raises
         ------
         ServeError
-            Unless `access` says that this is wanted.
+            Unless `access` says that this is wanted; if `certificate` and `key` are no pair that can be read.
         """
         if self.host not in LOCAL_HOSTS and access.auth == "none" and not access.anyone:
             msg = (
@@ -177,6 +185,8 @@ class Address:
         if bool(self.certificate) != bool(self.key):
             msg = "--certificate and --key go together: both are files in PEM format."
             raise ServeError(msg)
+        if self.certificate and self.key:
+            _require_pair(self.certificate, self.key)
 
     def names(self, access: Access) -> tuple[str, ...] | None:
         """Names by which the server may be called; None for any.
@@ -186,6 +196,44 @@ class Address:
         if self.host in LOCAL_HOSTS:
             return (*LOCAL_HOSTS, *access.allowed_hosts)
         return (*LOCAL_HOSTS, self.host, *access.allowed_hosts) if access.allowed_hosts else None
+
+
+def _require_pair(certificate: Path, key: Path) -> None:
+    """Refuse files that TLS cannot be spoken with.
+
+    Raises
+    ------
+    ServeError
+        Names the files, and what is wrong with them.
+    """
+
+    def locked() -> str:
+        msg = f"--key {str(key)!r} is locked by a password. Give a key without one, in a file that only you can read."
+        raise ServeError(msg)
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, locked)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        msg = (
+            f"--certificate {str(certificate)!r} and --key {str(key)!r} cannot be used ({error}). Expected files in PEM "
+            f"format, the key that of the certificate."
+        )
+        raise ServeError(msg) from error
+
+
+def _is_issuer(address: str) -> bool:
+    """Whether tokens can be of it: a safe address, with a host and nothing but a port and path besides."""
+    try:
+        parts = urlsplit(address)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of brackets
+        return False
+    return (
+        has_host
+        and is_safe(address)
+        and re.fullmatch(r"[!-~]+", address) is not None
+        and not set("@?#") & set(address)
+    )
 
 
 def is_local(address: str) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from stamp_index.errors import QueryError, ShardError, StalePlanError
-from stamp_index.machine import goes_in_clear
+from stamp_index.machine import bearer, goes_in_clear
+from stamp_index.remote.redacted import redacted
 from stamp_index.shards.messages import MOST_REPLY_BYTES, decode_reply, encode_question
 from stamp_index.shards.patience import Patience
 
@@ -41,25 +42,20 @@ class HttpShards:
     Raises
     ------
     ValueError
-        If the address is none of http or https, or a token would be sent in the clear to another machine.
+        If the address is none of http or https, a token would be sent in the clear to another machine, or has a
+        character that no token has.
     """
 
     def __init__(
         self, address: str, *, token: str | None = None, timeout_s: float | None = None
     ) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            msg = (
-                f"The address of the shards is {address!r}; expected one such as http://host:8000."
-            )
-            raise ValueError(msg)
         self.address = address
-        self._path = parts.path.rstrip("/") or ROUTE
-        self._where = parts.scheme, parts.hostname, parts.port
-        self._token = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
-        if self._token and goes_in_clear(address):
+        self._where, self._path = _parts(address)
+        given = os.environ.get(TOKEN_VARIABLE, "") if token is None else token
+        self._bearer = bearer(given) if given else ""
+        if self._bearer and goes_in_clear(address):
             msg = (
-                f"The token of the shards ({TOKEN_VARIABLE}) for {parts.hostname} would cross the network in the clear. "
+                f"The token of the shards ({TOKEN_VARIABLE}) for {self._where[1]} would cross the network in the clear. "
                 f"Use https://, which a proxy in front of them answers."
             )
             raise ValueError(msg)
@@ -101,7 +97,8 @@ class HttpShards:
             except (ConnectionError, http.client.RemoteDisconnected) as exc:
                 connection.close()
                 failure: Exception = exc
-            except (OSError, http.client.HTTPException) as exc:  # no time is left for another try
+            # No time is left for another try; a name such as a..b cannot be encoded.
+            except (OSError, http.client.HTTPException, UnicodeError) as exc:
                 connection.close()
                 raise ShardError(self._unreached(exc)) from exc
         if not status:
@@ -118,8 +115,8 @@ class HttpShards:
         self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes
     ) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/octet-stream"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self._bearer:
+            headers["Authorization"] = self._bearer
         connection.timeout = self._patience.wait_s
         if connection.sock is not None:  # open since before the service said how long to wait
             connection.sock.settimeout(connection.timeout)
@@ -154,6 +151,25 @@ class HttpShards:
             f"What answers at {self.address} is no service of stamp-index's shards, or of another release ({why}). Check "
             f"the address."
         )
+
+
+def _parts(address: str) -> tuple[tuple[str, str, int | None], str]:
+    """Scheme, host and port of an address, and its path.
+
+    Raises
+    ------
+    ValueError
+        If it is none of http or https, its port is none, or it names a user.
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # of the port, or of brackets
+        host = port = None
+    if not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        msg = f"The address of the shards is {redacted(address)!r}; expected one such as http://host:8000."
+        raise ValueError(msg)
+    return (parts.scheme, host, port), parts.path.rstrip("/") or ROUTE
 
 
 def _words(answer: bytes) -> str:
