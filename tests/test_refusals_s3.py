@@ -40,8 +40,8 @@ def bucket(port, tmp_path, monkeypatch, request):
     "use", [Store.open, lambda at: Store.create(at, CARD)], ids=["open", "make"]
 )
 def test_a_bucket_that_is_not_there_is_named(bucket, use):
-    with pytest.raises(StoreError, match=r"there is no bucket no-such-bucket\. Make it") as caught:
-        use("s3://no-such-bucket/a")
+    with pytest.raises(StoreError, match=r"there is no bucket absent-bucket\. Make it") as caught:
+        use("s3://absent-bucket/a")
     assert not [word for word in NOISE if word in str(caught.value)]
 
 
