@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 QUERIES = clustered(6, 7)
-TOKEN = "a token of the test"
+TOKEN = "a-token-of-the-tests"
 SHARD_S = 3.0
 
 

@@ -27,6 +27,13 @@ def test_a_token_that_can_be_guessed_is_refused_with_how_to_make_one(host, monke
     assert token_for(host) == "0123456789abcdef"
 
 
+def test_a_token_that_no_client_can_send_is_refused_and_not_repeated(monkeypatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "0123456789abcdef\n")
+    with pytest.raises(ShardError, match=f"{TOKEN_VARIABLE}: The token has a character") as caught:
+        token_for("127.0.0.1")
+    assert "0123456789" not in str(caught.value)
+
+
 def test_no_token_is_for_this_machine_alone(monkeypatch):
     monkeypatch.setenv(TOKEN_VARIABLE, "")
     assert token_for("127.0.0.1") == ""

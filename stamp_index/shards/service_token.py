@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from stamp_index.errors import ShardError
-from stamp_index.machine import LOCAL_HOSTS
+from stamp_index.machine import LOCAL_HOSTS, bearer
 from stamp_index.shards.http_client import TOKEN_VARIABLE
 
 _SHORTEST: Final = 16  # characters
@@ -19,7 +19,8 @@ def token_for(host: str) -> str:
     Raises
     ------
     ShardError
-        If others than this machine reach `host` and there is none, or one is so short that it can be guessed.
+        If others than this machine reach `host` and there is none, or one is so short that it can be guessed, or has
+        characters that no client can send.
     """
     token = os.environ.get(TOKEN_VARIABLE, "")
     make = 'Make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
@@ -35,6 +36,12 @@ def token_for(host: str) -> str:
             f"{_SHORTEST} or more. {make}"
         )
         raise ShardError(msg)
+    if token:
+        try:
+            bearer(token)
+        except ValueError as exc:  # no client could send it
+            msg = f"{TOKEN_VARIABLE}: {exc} {make}"
+            raise ShardError(msg) from None
     return token
 
 
